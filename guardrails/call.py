@@ -1,0 +1,387 @@
+"""What goes into a call and what comes out of it, in no vendor's words.
+
+A `Request` holds the surfaces that filters and limits need (text, tools, sampling); whatever else a vendor's
+body carries stays in `extra` and passes untouched. An answer is a stream of three kinds of event: `Delta`
+(text is ours), `Finish` (how it ended, what it cost) and `Opaque` (not ours, passes through). A `Call` is one
+request on its way, with the journal that its record is folded from.
+
+No repr here shows prompt or answer: a log line with a `Call` in it leaks nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal, Self
+
+from guardrails.clock import SYSTEM, Clock
+
+Json = Mapping[str, Any]
+
+Priority = Literal["interactive", "standard", "bulk"]
+TokenSource = Literal["usage", "tokenizer", "estimate"]
+
+
+# --- what is asked -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of plain text. `extra`: vendor fields beside it, such as cache control."""
+
+    text: str = field(repr=False)
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image by URL (`https:` or `data:`)."""
+
+    url: str = field(repr=False)
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What the model thought in an earlier turn. `extra` may hold the vendor's signature of it."""
+
+    text: str = field(repr=False)
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The model's wish to call a tool. `arguments` is JSON text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str = field(repr=False)
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool answered to the `ToolUse` with this id."""
+
+    id: str
+    parts: tuple[Text | Image | OpaquePart, ...] = field(repr=False)
+    is_error: bool = False
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpaquePart:
+    """A part that we have no word for, in its vendor's words: it passes untouched or not at all."""
+
+    raw: Json = field(repr=False)
+
+
+Part = Text | Image | Reasoning | ToolUse | ToolResult | OpaquePart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `role` is `system`, `developer`, `user`, `assistant` or `tool`.
+
+    `form` is a dialect's note on how the turn was spelled (a bare string or a list of parts, say), so that it
+    can be spelled the same way again. Another dialect ignores it.
+    """
+
+    role: str
+    parts: tuple[Part, ...] = field(repr=False)
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+    form: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, role: str, text: str) -> Self:
+        """A turn of plain text."""
+        return cls(role, (Text(text),))
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined by nothing."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the model may call. `parameters` is a JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: Json | None = None
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw the answer. None leaves the choice to the endpoint."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] | None = None
+    seed: int | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a model.
+
+    `extra` holds the fields of a vendor's body that have no word here; `dialect` says which vendor's they are
+    (empty when the request was made in Python). Sent in that dialect they pass untouched; any other dialect
+    refuses a request whose `extra` it cannot say. `form` is that dialect's own note on spelling, like
+    `Message.form`. `tool_choice` is `auto`, `none`, `required` or `tool:NAME`.
+    """
+
+    messages: tuple[Message, ...] = field(repr=False)
+    model: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | None = None
+    sampling: Sampling = Sampling()
+    stream: bool = True
+    extra: Json = field(default_factory=dict, repr=False, hash=False)
+    dialect: str = ""
+    form: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, prompt: str | Request, *, system: str | None = None, **sampling: Any) -> Request:
+        """A request from a user's text; `sampling` are fields of `Sampling`. A `Request` passes as it is."""
+        if isinstance(prompt, Request):
+            return prompt
+        head = (Message.of("system", system),) if system is not None else ()
+        return cls((*head, Message.of("user", prompt)), sampling=Sampling(**sampling))
+
+
+# --- what comes back ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the endpoint counted them.
+
+    `cached_tokens` and `cache_write_tokens` are parts of `input_tokens`; `reasoning_tokens` is a part of
+    `output_tokens`. `cost` is in USD, when the endpoint reports it.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """The vendor's chunk that events were read from, so that it can be written again as it was.
+
+    `parts` is how many events the chunk became. Compared by identity: it marks a place in a stream.
+    """
+
+    raw: Json = field(repr=False)
+    dialect: str
+    parts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ToolHead:
+    """The start of a tool call in a stream: its arguments follow on the same channel."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text. `choice` numbers the answers when n > 1.
+
+    `channel` is `text`, `reasoning`, `refusal` or `tool:0`, `tool:1`, … (the JSON text of a tool call's
+    arguments; the first event of a call carries its `tool` head). `logprobs` is in the vendor's words.
+    """
+
+    text: str = field(repr=False)
+    channel: str = "text"
+    choice: int = 0
+    logprobs: Any = field(default=None, repr=False)
+    tool: ToolHead | None = None
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A vendor's event that is not ours to read. `structural`: another dialect may leave it out."""
+
+    raw: Any = field(repr=False)
+    dialect: str = ""
+    structural: bool = True
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """An answer's end, its usage, or both (vendors send them together or apart).
+
+    `reason` is `stop`, `length`, `tool_calls`, `content_filter` or a vendor's own word; None when this event
+    only reports `usage`, which covers all choices.
+    """
+
+    reason: str | None
+    usage: Usage | None = None
+    choice: int = 0
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+
+Event = Delta | Opaque | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One collected answer."""
+
+    text: str = field(default="", repr=False)
+    reasoning: str = field(default="", repr=False)
+    refusal: str = field(default="", repr=False)
+    tool_calls: tuple[ToolUse, ...] = ()
+    finish_reason: str | None = None
+    logprobs: tuple[Any, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A collected stream. `text` is that of the first choice."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        """The visible text of the first choice."""
+        return self.choices[0].text if self.choices else ""
+
+
+def fold_response(events: Iterator[Event] | list[Event]) -> Response:
+    """Collect events into a `Response`; choices in order of their number, tool calls in order of theirs."""
+    texts: dict[int, dict[str, list[str]]] = {}
+    heads: dict[tuple[int, str], ToolHead] = {}
+    reasons: dict[int, str] = {}
+    logprobs: dict[int, list[Any]] = {}
+    usage: Usage | None = None
+    for event in events:
+        if isinstance(event, Delta):
+            texts.setdefault(event.choice, {}).setdefault(event.channel, []).append(event.text)
+            if event.tool is not None:
+                heads[event.choice, event.channel] = event.tool
+            if event.logprobs is not None:
+                logprobs.setdefault(event.choice, []).append(event.logprobs)
+        elif isinstance(event, Finish):
+            usage = event.usage or usage
+            if event.reason is not None:
+                reasons[event.choice] = event.reason
+    choices = []
+    for number in sorted(texts.keys() | reasons.keys()):
+        channels = {name: "".join(pieces) for name, pieces in texts.get(number, {}).items()}
+        tools = sorted((name for name in channels if name.startswith("tool:")), key=lambda c: int(c[5:]))
+        empty = ToolHead("", "")
+        named = ((heads.get((number, name), empty), channels[name]) for name in tools)
+        calls = (ToolUse(head.id, head.name, arguments) for head, arguments in named)
+        choices.append(
+            Choice(
+                text=channels.get("text", ""),
+                reasoning=channels.get("reasoning", ""),
+                refusal=channels.get("refusal", ""),
+                tool_calls=tuple(calls),
+                finish_reason=reasons.get(number),
+                logprobs=tuple(logprobs.get(number, ())),
+            )
+        )
+    return Response(tuple(choices), usage)
+
+
+# --- one request on its way --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A moment that is not an event: `what` is one of the words that `guardrails.record` knows.
+
+    `detail` is a number, a short word or a finding's kind – never text that somebody wrote.
+    """
+
+    what: str
+    detail: Any = None
+
+
+Log = list[tuple[float, Note | Event]]
+
+
+class Attempt:
+    """The log of one try at one endpoint, in the order of the clock."""
+
+    __slots__ = ("endpoint", "log", "model")
+
+    def __init__(self, endpoint: str, model: str) -> None:
+        self.endpoint = endpoint
+        self.model = model
+        self.log: Log = []
+
+    def note(self, now: float, what: str, detail: Any = None) -> None:
+        """Write down a moment."""
+        self.log.append((now, Note(what, detail)))
+
+
+class Journal:
+    """All that happened to a call: its own log, and one log per attempt. Append-only."""
+
+    __slots__ = ("attempts", "log")
+
+    def __init__(self) -> None:
+        self.log: Log = []
+        self.attempts: list[Attempt] = []
+
+    def note(self, now: float, what: str, detail: Any = None) -> None:
+        """Write down a moment."""
+        self.log.append((now, Note(what, detail)))
+
+    def attempt(self, endpoint: str, model: str) -> Attempt:
+        """Open the log of a new attempt."""
+        attempt = Attempt(endpoint, model)
+        self.attempts.append(attempt)
+        return attempt
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way through the stack.
+
+    `arrived` is the intended arrival on `clock`: an open-loop load test sets it to the scheduled time, so
+    that waiting in our own process counts. `deadline` is on the same clock. Layers that change the request
+    pass on `call.with_request(...)`, which shares the journal.
+    """
+
+    request: Request
+    clock: Clock = SYSTEM
+    arrived: float = -1.0
+    deadline: float | None = None
+    priority: Priority = "interactive"
+    tenant: str = ""
+    conversation: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    id: str = field(default_factory=_new_id)
+    journal: Journal = field(default_factory=Journal, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.arrived < 0:
+            object.__setattr__(self, "arrived", self.clock.now())
+
+    def with_request(self, request: Request) -> Call:
+        """The same call, asking something else."""
+        return replace(self, request=request)

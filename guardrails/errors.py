@@ -1,0 +1,164 @@
+"""What can go wrong in a call, sorted by what the caller does next.
+
+::
+
+    GuardrailsError
+    ├ ConfigError            fix the configuration; nothing was sent
+    ├ Rejected               our decision: nothing is wrong with the endpoint
+    │ ├ Shed                   too busy: come back after `retry_after`
+    │ ├ Blocked                a filter said no: change the prompt, or accept it
+    │ ├ DeadlineExceeded       the caller's own time is up
+    │ └ BudgetExceeded         money or tokens are spent until `retry_after`
+    └ EndpointError          the endpoint's fault
+      ├ Transient              entering may be tried again (connect, timeout, 429, 5xx)
+      ├ Refused                this request will never work here (400, 401, 404, too long, policy)
+      └ Interrupted            broke after the first event: never retried silently
+        └ Truncated              ended as if all were well, but without its terminal event
+
+`kind` is a short stable word for records, metrics and routing rules (`"connect"`, `"rate_limited"`,
+`"context_length"`, …); the message is for people. Neither ever holds prompt, answer or key. Every error
+survives pickling, so that it can cross a process boundary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class GuardrailsError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    `kind` names the cause in one word, `hint` says what to do next (empty when the message already does).
+    """
+
+    default_kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, kind: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.kind = kind or self.default_kind
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} – {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__)
+
+
+def _rebuild(cls: type[GuardrailsError], message: str, state: dict[str, Any]) -> GuardrailsError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(GuardrailsError):
+    """The configuration cannot work. The message lists every mistake, each with its place."""
+
+    default_kind = "config"
+
+
+class Rejected(GuardrailsError):
+    """We decided against the call. `retry_after` is in seconds, None when waiting will not help."""
+
+    default_kind = "rejected"
+
+    def __init__(
+        self, message: str, *, kind: str | None = None, hint: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
+        self.retry_after = retry_after
+
+
+class Shed(Rejected):
+    """Too much load: turned away early so that accepted calls stay fast."""
+
+    default_kind = "shed"
+
+
+class Blocked(Rejected):
+    """A filter blocked the text. `findings` are kinds and scores, never the text itself."""
+
+    default_kind = "blocked"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str | None = None,
+        hint: str = "",
+        direction: str = "input",
+        findings: tuple[tuple[str, float], ...] = (),
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
+        self.direction = direction
+        self.findings = findings
+
+
+class DeadlineExceeded(Rejected):
+    """The caller's deadline passed before the call was complete."""
+
+    default_kind = "deadline"
+
+
+class BudgetExceeded(Rejected):
+    """A budget of money or tokens is spent."""
+
+    default_kind = "budget"
+
+
+class EndpointError(GuardrailsError):
+    """The endpoint failed. `endpoint` is its name, `status` the HTTP status if there was one."""
+
+    default_kind = "endpoint"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str | None = None,
+        hint: str = "",
+        endpoint: str = "",
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
+        self.endpoint = endpoint
+        self.status = status
+
+
+class Transient(EndpointError):
+    """Entering may be tried again; `retry_after` (seconds) is the endpoint's own wish, if it said one."""
+
+    default_kind = "transient"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str | None = None,
+        hint: str = "",
+        endpoint: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint, endpoint=endpoint, status=status)
+        self.retry_after = retry_after
+
+
+class Refused(EndpointError):
+    """This request will never work at this endpoint: repeating it only costs."""
+
+    default_kind = "refused"
+
+
+class Interrupted(EndpointError):
+    """The stream broke after its first event. What arrived before has been delivered already."""
+
+    default_kind = "interrupted"
+
+
+class Truncated(Interrupted):
+    """The stream ended cleanly but without the event that its dialect ends with: the answer is cut."""
+
+    default_kind = "truncated"
