@@ -1,0 +1,128 @@
+"""Any async callable as an endpoint: a local model, somebody's SDK, a stub.
+
+What the callable may be, given the `Request`:
+
+- an async function that returns the answer (`str`, `Response`, or a list of events);
+- an async generator that yields pieces of text, or events.
+
+Text that ends without an error is a complete answer: a `Finish("stop")` is added. Events have to bring their
+own `Finish`; an end without one is `Truncated`, as it is on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from guardrails.call import Attempt, Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
+from guardrails.endpoints.opening import Batches, Timeouts, open_events
+from guardrails.errors import GuardrailsError, Interrupted, Refused, Transient, Truncated
+from guardrails.handler import Opening
+
+Answer = str | Response | Iterable[Event]
+Function = Callable[[Request], Awaitable[Answer] | AsyncIterator[str | Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionEndpoint:
+    """A `Handler` around `function`. `model` names it in records and in the price list."""
+
+    function: Function = field(repr=False)
+    name: str = "function"
+    model: str = ""
+    timeouts: Timeouts = Timeouts()
+
+    def __call__(self, call: Call) -> Opening:
+        """Open the stream for `call`."""
+        return open_events(
+            call,
+            endpoint=self.name,
+            model=call.request.model or self.model,
+            source=lambda attempt: self._batches(call.request, attempt),
+            timeouts=self.timeouts,
+        )
+
+    async def _batches(self, request: Request, attempt: Attempt) -> Batches:
+        entered = False
+        finished = False
+        try:
+            async for batch in _batched(self.function(request)):
+                finished = finished or any(isinstance(event, Finish) for event in batch)
+                entered = True
+                yield batch
+        except GuardrailsError:
+            raise
+        except OSError as error:
+            raise _broken(entered, Transient, self.name, error) from error
+        except Exception as error:
+            raise _broken(entered, Refused, self.name, error) from error
+        if not finished:
+            raise Truncated(
+                "the function's events ended without a Finish",
+                hint="yield a Finish event last, or yield plain text",
+                endpoint=self.name,
+            )
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+
+def _broken(
+    entered: bool, before: type[Transient] | type[Refused], name: str, error: Exception
+) -> GuardrailsError:
+    # The exception's own text may quote a prompt: it stays in `__cause__`, for the function's author.
+    cls = Interrupted if entered else before
+    return cls(f"the function raised {type(error).__name__}", kind="exception", endpoint=name)
+
+
+async def _batched(answer: Any) -> AsyncIterator[list[Event]]:
+    if not hasattr(answer, "__aiter__"):
+        yield _whole(await answer)
+        return
+    text_only = True
+    try:
+        async for piece in answer:
+            if isinstance(piece, str):
+                if piece:
+                    yield [Delta(piece)]
+            else:
+                text_only = False
+                yield [_checked(piece)]
+    finally:
+        close = getattr(answer, "aclose", None)
+        if close is not None:
+            await close()
+    if text_only:
+        yield [Finish("stop")]
+
+
+def _whole(answer: Any) -> list[Event]:
+    if isinstance(answer, str):
+        return [Delta(answer), Finish("stop")]
+    if isinstance(answer, Response):
+        return _events(answer)
+    return [_checked(event) for event in answer]
+
+
+def _checked(event: Any) -> Event:
+    if isinstance(event, Delta | Finish | Opaque):
+        return event
+    raise TypeError(f"an endpoint's function gave a {type(event).__name__}, not text or an event")
+
+
+def _events(response: Response) -> list[Event]:
+    """A collected answer as the events that fold into it again."""
+    events: list[Event] = []
+    for number, choice in enumerate(response.choices):
+        for channel in ("reasoning", "text", "refusal"):
+            if text := getattr(choice, channel):
+                events.append(Delta(text, channel, number))
+        events.extend(
+            Delta(tool.arguments, f"tool:{index}", number, tool=ToolHead(tool.id, tool.name))
+            for index, tool in enumerate(choice.tool_calls)
+        )
+        events.append(Finish(choice.finish_reason or "stop", choice=number))
+    if response.usage is not None:
+        events.append(Finish(None, response.usage))
+    return events
