@@ -115,9 +115,8 @@ def _events(response: Response) -> list[Event]:
     """A collected answer as the events that fold into it again."""
     events: list[Event] = []
     for number, choice in enumerate(response.choices):
-        for channel in ("reasoning", "text", "refusal"):
-            if text := getattr(choice, channel):
-                events.append(Delta(text, channel, number))
+        channels = ("reasoning", choice.reasoning), ("text", choice.text), ("refusal", choice.refusal)
+        events.extend(Delta(text, channel, number) for channel, text in channels if text)
         events.extend(
             Delta(tool.arguments, f"tool:{index}", number, tool=ToolHead(tool.id, tool.name))
             for index, tool in enumerate(choice.tool_calls)

@@ -1,0 +1,362 @@
+"""An inference endpoint over HTTP, streamed as SSE or whole.
+
+httpx's transport interface is the seam: the aiohttp transport by default (at 256 concurrent streams it needs
+a fortieth of the CPU of httpx's own pool), `httpx.AsyncHTTPTransport`, `httpx.MockTransport` or any other by
+choice. We speak to the transport itself: no cookies, no redirects (a key must not follow one), no second
+retry logic. httpx's errors become ours here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from guardrails.call import Attempt, Call, Event, Request
+from guardrails.clock import Clock
+from guardrails.dialects import Dialect, dialect
+from guardrails.endpoints.opening import Batches, Timeouts, open_events
+from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
+from guardrails.handler import Opening
+
+if TYPE_CHECKING:
+    import httpx
+
+Key = str | Callable[[], str | Awaitable[str]] | None
+
+# A key from the environment goes only to the host that it belongs to.
+VENDOR_KEYS: Mapping[str, str] = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.anthropic.com": "ANTHROPIC_API_KEY",
+    "api.mistral.ai": "MISTRAL_API_KEY",
+    "api.groq.com": "GROQ_API_KEY",
+    "api.together.xyz": "TOGETHER_API_KEY",
+    "openrouter.ai": "OPENROUTER_API_KEY",
+    "api.deepseek.com": "DEEPSEEK_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+}
+MAX_ERROR_BODY = 64 * 1024
+MAX_WHOLE_BODY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """Where an endpoint is and how to speak to it.
+
+    `url` is the base (`https://api.openai.com/v1`); the dialect adds its path. `key` is a secret itself or a
+    callable that gives it (asked at every call, so that keys can rotate); `key_env` names an environment
+    variable. With neither, a known vendor's variable is used for that vendor's host only. `leniency` names
+    departures from the dialect that are accepted (`dialect.leniencies`). `connect_timeout` in seconds.
+    """
+
+    url: str
+    model: str = ""
+    name: str = ""
+    dialect: str = "openai_chat"
+    key: Key = field(default=None, repr=False, compare=False)
+    key_env: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeouts: Timeouts = Timeouts()
+    connect_timeout: float = 10.0
+    leniency: frozenset[str] = frozenset()
+    transport: Literal["aiohttp", "httpx"] = "aiohttp"
+    ask_usage: bool = True
+
+
+class HttpEndpoint:
+    """A `Handler` for one model at one URL. Connections are pooled per event loop; `aclose()` frees them."""
+
+    def __init__(self, config: HttpConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.config = config
+        self._dialect: Dialect = dialect(config.dialect)
+        self._url = _target(config.url, self._dialect.path)
+        self.name = config.name or config.model or self._url.split("/")[2]
+        unknown = sorted(config.leniency - set(self._dialect.leniencies))
+        if unknown:
+            allowed = ", ".join(sorted(self._dialect.leniencies)) or "none"
+            raise ConfigError(
+                f"{self.name}: unknown leniency {', '.join(unknown)}", hint=f"allowed: {allowed}"
+            )
+        self._given = transport
+        self._transport: httpx.AsyncBaseTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"HttpEndpoint({self.name!r}, {self.config.model!r})"
+
+    def __call__(self, call: Call) -> Opening:
+        """Open the stream for `call`."""
+        return open_events(
+            call,
+            endpoint=self.name,
+            model=call.request.model or self.config.model,
+            source=lambda attempt: self._batches(call, attempt),
+            timeouts=self.config.timeouts,
+        )
+
+    async def aclose(self) -> None:
+        """Close the pooled connections. The endpoint can be used again afterwards."""
+        transport, self._transport = self._transport, None
+        if transport is not None and self._loop is asyncio.get_running_loop():
+            await transport.aclose()
+
+    async def _batches(self, call: Call, attempt: Attempt) -> Batches:
+        import httpx
+
+        entered = False
+        try:
+            async with self._respond(call, attempt) as response:
+                if _media_type(response) == "application/json":  # a whole answer, asked for or not
+                    yield await self._whole(response, call, attempt)
+                    return
+                decoder = self._dialect.decoder(self.config.leniency)
+                async with _reading(response) as chunks:
+                    async for data in chunks:
+                        events = decoder.feed(data)
+                        if events:
+                            if not entered:
+                                entered = True
+                                attempt.note(
+                                    call.clock.now(), "reported", (decoder.model, decoder.response_id)
+                                )
+                            yield events
+                if events := decoder.close():
+                    yield events
+        except GuardrailsError:
+            raise
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise _network_error(error, self._url, entered=entered) from None
+
+    @asynccontextmanager
+    async def _respond(self, call: Call, attempt: Attempt) -> AsyncGenerator[httpx.Response]:
+        request = await self._request(call.request)
+        transport = self._pool()
+        watched = _WATCHED.set((attempt, call.clock))
+        try:
+            response = await transport.handle_async_request(request)
+        finally:
+            _WATCHED.reset(watched)
+        try:
+            headers = response.headers
+            request_id = headers.get("x-request-id") or headers.get("request-id")
+            attempt.note(call.clock.now(), "headers", (response.status_code, request_id))
+            if response.status_code != 200:
+                raise await self._refusal(response)
+            if _media_type(response) == "text/html":
+                raise Refused(
+                    "the server answered with a web page, not with an inference answer",
+                    kind="not_inference",
+                    hint="check the base URL: it usually ends in /v1",
+                )
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _request(self, request: Request) -> httpx.Request:
+        import httpx
+        import orjson
+
+        config = self.config
+        if not request.model and config.model:
+            request = replace(request, model=config.model)
+        body = self._dialect.encode_request(request)
+        if request.stream and config.ask_usage:
+            body = self._dialect.ask_usage(body)
+        headers = {
+            **self._dialect.headers(await _key(config, self._url)),
+            "content-type": "application/json",
+            "accept": "text/event-stream" if request.stream else "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "evalkit-guardrails",
+            **config.headers,
+        }
+        limits = {"connect": config.connect_timeout, "pool": None, "read": None, "write": None}
+        extensions: dict[str, Any] = {"timeout": limits}
+        return httpx.Request(
+            "POST", self._url, headers=headers, content=orjson.dumps(body), extensions=extensions
+        )
+
+    async def _whole(self, response: httpx.Response, call: Call, attempt: Attempt) -> list[Event]:
+        import orjson
+
+        raw = await _read(response, MAX_WHOLE_BODY)
+        try:
+            body = orjson.loads(raw)
+        except ValueError:
+            raise Interrupted("the answer is not valid JSON", kind="malformed") from None
+        if not isinstance(body, dict):
+            raise Interrupted("the answer is JSON but not an object", kind="malformed")
+        events, model, response_id = self._dialect.decode_response(body)
+        attempt.note(call.clock.now(), "reported", (model, response_id))
+        return events
+
+    async def _refusal(self, response: httpx.Response) -> GuardrailsError:
+        import httpx
+
+        status = response.status_code
+        if 300 <= status < 400:
+            return Refused(
+                f"the server redirects (HTTP {status})",
+                kind="redirect",
+                status=status,
+                hint="use the final address as base URL; keys do not follow redirects",
+            )
+        try:
+            body = await _read(response, MAX_ERROR_BODY)
+        except (httpx.HTTPError, httpx.StreamError, OSError, Interrupted):
+            body = b""  # the status alone has to do
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return self._dialect.decode_error(status, headers, body)
+
+    def _pool(self) -> httpx.AsyncBaseTransport:
+        if self._given is not None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        if self._transport is None or self._loop is not loop:
+            # Sockets belong to the loop that opened them; a second `asyncio.run` gets a pool of its own.
+            make = _aiohttp_transport if self.config.transport == "aiohttp" else _httpx_transport
+            self._transport, self._loop = make(), loop
+        return self._transport
+
+
+def _target(url: str, path: str) -> str:
+    """The address to post to: base URL and the dialect's path, without doubling what both have."""
+    scheme, separator, rest = url.strip().rstrip("/").partition("://")
+    if not separator or scheme not in ("http", "https") or not rest.partition("/")[0]:
+        raise ConfigError(
+            "an endpoint's url must look like http://host:port/v1",
+            hint="write the scheme (http:// or https://) and the host",
+        )
+    base = f"{scheme}://{rest}"
+    if "?" in base or "#" in base or "@" in rest.partition("/")[0]:
+        raise ConfigError(
+            "an endpoint's url must have no query, fragment or credentials", hint="keys go to key or key_env"
+        )
+    if base.endswith(path):
+        return base
+    first, _, others = path.lstrip("/").partition("/")
+    if others and base.endswith(f"/{first}"):
+        return f"{base}/{others}"
+    return base + path
+
+
+async def _key(config: HttpConfig, url: str) -> str | None:
+    if callable(config.key):
+        given = config.key()
+        return given if isinstance(given, str) else await given
+    if config.key is not None:
+        return config.key
+    if config.key_env is not None:
+        value = os.environ.get(config.key_env)
+        if not value:
+            raise ConfigError(
+                f"the environment variable {config.key_env} is not set", hint=f"export {config.key_env}=…"
+            )
+        return value
+    host = url.split("/")[2].partition(":")[0]
+    return os.environ.get(VENDOR_KEYS[host]) if host in VENDOR_KEYS else None
+
+
+def _media_type(response: httpx.Response) -> str:
+    media: str = response.headers.get("content-type", "")
+    return media.partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def _reading(response: httpx.Response) -> AsyncGenerator[AsyncIterator[bytes]]:
+    """The body as it arrives; decompressed if the server compressed it although it was asked not to."""
+    if response.headers.get("content-encoding", "identity") == "identity":
+        chunks = response.stream.__aiter__()  # type: ignore[union-attr] # transports here are async
+    else:
+        chunks = response.aiter_bytes()
+    try:
+        yield chunks
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    pieces, size = [], 0
+    async with _reading(response) as chunks:
+        async for data in chunks:
+            size += len(data)
+            if size > limit:
+                raise Interrupted(f"the answer is larger than {limit // 2**20 or 1} MiB", kind="oversized")
+            pieces.append(data)
+    return b"".join(pieces)
+
+
+def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsError:
+    """httpx's (or the socket's) error as ours, told apart by what lies at its root."""
+    host = url.split("/")[2]
+    causes = list(_causes(error))
+    names = {type(cause).__name__ for cause in causes}
+    if entered:
+        return Interrupted("the connection broke in mid-answer", kind="reset")
+    if any(isinstance(cause, socket.gaierror) for cause in causes) or "ClientConnectorDNSError" in names:
+        return Transient(f"the name of {host} cannot be resolved", kind="dns", hint="check the URL and DNS")
+    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "ClientConnectorCertificateError" in names:
+        return Transient(f"no secure connection to {host}", kind="tls", hint="check its certificate")
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return Transient(f"{host} refuses connections", kind="connect", hint="is the server running there?")
+    if names & {"ConnectionTimeoutError", "ConnectTimeout"} and "ServerDisconnectedError" not in names:
+        return Transient(f"connecting to {host} took too long", kind="connect_timeout")
+    if "ConnectError" in names:
+        return Transient(f"cannot connect to {host}", kind="connect")
+    return Transient(f"{host} closed the connection before it answered", kind="reset")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+# --- transports --------------------------------------------------------------------------------------------
+
+_WATCHED: ContextVar[tuple[Attempt, Clock] | None] = ContextVar("guardrails.watched", default=None)
+
+
+def _connected(how: str) -> None:
+    watched = _WATCHED.get()
+    if watched is not None:
+        attempt, clock = watched
+        attempt.note(clock.now(), "connected", how)
+
+
+def _aiohttp_transport() -> httpx.AsyncBaseTransport:
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
+
+    async def created(*_: object) -> None:
+        _connected("new")
+
+    async def reused(*_: object) -> None:
+        _connected("reused")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(created)
+    trace.on_connection_reuseconn.append(reused)
+
+    def session() -> aiohttp.ClientSession:
+        # No limit here: how many calls run at once is the flow layers' decision, and it is measured there.
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=0)
+        return aiohttp.ClientSession(connector=connector, trace_configs=[trace], trust_env=True)
+
+    return AiohttpTransport(client=session, verify=False)  # unused: the connector above verifies
+
+
+def _httpx_transport() -> httpx.AsyncBaseTransport:
+    import httpx
+
+    return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=None))
