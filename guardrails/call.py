@@ -14,9 +14,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from guardrails.clock import SYSTEM, Clock
+
+if TYPE_CHECKING:
+    from guardrails.record import CallRecord
 
 Json = Mapping[str, Any]
 
@@ -335,13 +338,17 @@ class Attempt:
 
 
 class Journal:
-    """All that happened to a call: its own log, and one log per attempt. Append-only."""
+    """All that happened to a call: its own log, and one log per attempt. Append-only.
 
-    __slots__ = ("attempts", "log")
+    `record` is what they fold into, once the call is over.
+    """
+
+    __slots__ = ("attempts", "log", "record")
 
     def __init__(self) -> None:
         self.log: Log = []
         self.attempts: list[Attempt] = []
+        self.record: CallRecord | None = None
 
     def note(self, now: float, what: str, detail: Any = None) -> None:
         """Write down a moment."""

@@ -1,0 +1,363 @@
+"""What did this call do, how long did each part take, and what did it cost?
+
+`fold` is a pure function of the call's journal: the same journal always gives the same record. A record holds
+numbers, names and kinds, never prompt, answer or key.
+
+Definitions (times in milliseconds; *arrived* is the intended arrival, so waiting in our own process counts;
+*output* is any `Delta` that carries text or starts a tool call – the empty role chunk that servers send first
+does not count):
+
+=================  ========================================================================================
+`queue_ms`         arrived → the answering attempt was sent (queues, filters, earlier attempts)
+`connect_ms`       sent → connection ready (None: not told; 0 when an open one was reused)
+`headers_ms`       sent → response headers
+`ttft_ms`          arrived → first output on any channel, reasoning included (as vLLM's benchmark counts)
+`ttfot_ms`         arrived → first output on channel `text` (guidellm's TTFOT: first visible token)
+`attempt_ttft_ms`  sent → first output: the endpoint's own share of `ttft_ms`
+`decode_ms`        first output → last output
+`released_ms`      arrived → first output handed to the caller, after filters held it back
+`e2e_ms`           arrived → the end of the answer (or of the failure)
+`tpot_ms`          (t_last − t_first) / (n − n_first): time per output token after the first chunk. vLLM's
+                   formula with aiperf's correction for the tokens in the first chunk (n_first, by its share
+                   of the characters). None when no token came after the first chunk. Reasoning tokens that
+                   were counted but never streamed are left out of n.
+`icl_ms`           gaps between output chunks (p50, p90, p99, max); several events of one network read share
+                   one arrival time
+=================  ========================================================================================
+
+The times are taken when our side reads, so a consumer that reads slowly stretches `decode_ms` and `tpot_ms`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+from math import ceil
+from typing import Any, Literal
+
+from guardrails.call import (
+    Attempt,
+    Call,
+    Delta,
+    Finish,
+    Note,
+    Request,
+    TokenSource,
+    Usage,
+)
+
+Outcome = Literal["complete", "failed", "rejected", "cancelled", "abandoned"]
+CountTokens = Callable[[str, str], tuple[int, TokenSource]]
+CountPrompt = Callable[[Request, str], tuple[int, TokenSource]]
+PriceOf = Callable[[str, Usage], Decimal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Quantiles (nearest rank) of the gaps between output chunks, in ms."""
+
+    n: int
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try at one endpoint. Offsets in ms from the call's arrival; `end` None means a complete answer."""
+
+    endpoint: str
+    model: str
+    sent_ms: float
+    ended_ms: float
+    ttft_ms: float | None
+    status: int | None
+    end: str | None
+    output_tokens: int
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    """What a filter found: never the text."""
+
+    direction: str
+    kind: str
+    action: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call, measured. See the module's docstring for the definitions of the times.
+
+    `token_source` says where the token counts come from: `usage` (the endpoint), `tokenizer` (counted with
+    the model's own vocabulary) or `estimate`. `cost_usd` is that of the answering attempt, None when the
+    price is unknown, never 0 for that; `price_version` names the price list. `wasted_usd` is the known cost of the
+    other attempts. `scanned` lists the directions that filters looked at, and
+    `not_scanned` what they could not look at. `error` is an error's kind.
+    """
+
+    id: str
+    at: str
+    endpoint: str
+    model: str
+    model_reported: str | None
+    response_id: str | None
+    request_id: str | None
+    outcome: Outcome
+    finish_reason: str | None
+    error: str | None
+    queue_ms: float | None
+    connect_ms: float | None
+    headers_ms: float | None
+    ttft_ms: float | None
+    ttfot_ms: float | None
+    attempt_ttft_ms: float | None
+    released_ms: float | None
+    decode_ms: float | None
+    tpot_ms: float | None
+    icl_ms: Gaps | None
+    e2e_ms: float
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    token_source: TokenSource
+    cost_usd: Decimal | None
+    price_version: str | None
+    wasted_usd: Decimal
+    attempts: tuple[AttemptRecord, ...]
+    findings: tuple[FindingRecord, ...]
+    scanned: tuple[str, ...]
+    not_scanned: tuple[str, ...]
+    priority: str
+    tenant: str
+    labels: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the cost as a decimal string, labels as an object."""
+        plain = asdict(self)
+        plain["cost_usd"] = None if self.cost_usd is None else str(self.cost_usd)
+        plain["labels"] = dict(self.labels)
+        return plain
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The fields, in order."""
+        return tuple(spec.name for spec in fields(cls))
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What the fold needs to know from outside: how to count tokens, and what they cost."""
+
+    count: CountTokens
+    count_prompt: CountPrompt
+    price: PriceOf
+    price_version: str | None
+
+
+def fold(
+    call: Call, meter: Meter, *, at: datetime, ended: float, outcome: Outcome, error: str | None = None
+) -> CallRecord:
+    """The record of `call`. `at` is the wall time of its end, `ended` the same moment on `call.clock`.
+
+    `outcome` and `error` (an error's kind) are what the caller saw.
+    """
+    journal = call.journal
+    folds = [_Attempt.of(attempt, call.request, meter) for attempt in journal.attempts]
+    best = _answering(folds)
+    seen = best or _Attempt("", call.request.model)
+    done = seen.ended if seen.ended is not None and seen.end is None else ended
+    notes = [entry for _, entry in journal.log if isinstance(entry, Note)]
+    released = next((at for at, entry in journal.log if getattr(entry, "what", "") == "released"), None)
+    arrived = call.arrived
+    return CallRecord(
+        id=call.id,
+        at=at.isoformat(timespec="milliseconds"),
+        endpoint=seen.endpoint,
+        model=seen.model,
+        model_reported=seen.model_reported,
+        response_id=seen.response_id,
+        request_id=seen.request_id,
+        outcome=outcome,
+        finish_reason=seen.reason,
+        error=error,
+        queue_ms=_ms(arrived, seen.sent),
+        connect_ms=0.0 if seen.reused else _ms(seen.sent, seen.connected),
+        headers_ms=_ms(seen.sent, seen.headers),
+        ttft_ms=_ms(arrived, seen.first),
+        ttfot_ms=_ms(arrived, seen.first_text),
+        attempt_ttft_ms=_ms(seen.sent, seen.first),
+        released_ms=_ms(arrived, released),
+        decode_ms=_ms(seen.first, seen.last),
+        tpot_ms=seen.tpot_ms(),
+        icl_ms=_gaps(seen.times),
+        e2e_ms=_ms(arrived, done) or 0.0,
+        input_tokens=seen.usage.input_tokens,
+        output_tokens=seen.usage.output_tokens,
+        cached_tokens=seen.usage.cached_tokens,
+        reasoning_tokens=seen.usage.reasoning_tokens,
+        token_source=seen.source,
+        cost_usd=seen.cost if best else Decimal(0),
+        price_version=meter.price_version if best and seen.cost is not None else None,
+        wasted_usd=sum((f.cost for f in folds if f is not best and f.cost is not None), Decimal(0)),
+        attempts=tuple(f.record(arrived) for f in folds),
+        findings=_findings(notes),
+        scanned=_words(notes, "scanned"),
+        not_scanned=_words(notes, "not_scanned"),
+        priority=call.priority,
+        tenant=call.tenant,
+        labels=tuple(sorted(call.labels.items())),
+    )
+
+
+# Attempts that ended so never reached a model: they cost nothing. Others may have been billed.
+_NOT_SENT = frozenset({"connect", "connect_timeout", "dns", "tls"})
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt's log, folded."""
+
+    endpoint: str
+    model: str
+    sent: float | None = None
+    connected: float | None = None
+    reused: bool = False
+    headers: float | None = None
+    status: int | None = None
+    request_id: str | None = None
+    model_reported: str | None = None
+    response_id: str | None = None
+    first: float | None = None
+    first_text: float | None = None
+    last: float | None = None
+    first_chars: int = 0
+    chars: int = 0
+    reasoned: bool = False
+    times: list[float] = field(default_factory=list)
+    reason: str | None = None
+    reported: Usage | None = None
+    ended: float | None = None
+    end: str | None = "open"
+    usage: Usage = field(default_factory=Usage)
+    source: TokenSource = "usage"
+    cost: Decimal | None = None
+
+    @classmethod
+    def of(cls, attempt: Attempt, request: Request, meter: Meter) -> _Attempt:
+        self = cls(attempt.endpoint, attempt.model)
+        for at, entry in attempt.log:
+            if isinstance(entry, Delta):
+                if entry.text or entry.tool:
+                    self._output(at, entry)
+            elif isinstance(entry, Finish):
+                self.reason = entry.reason or self.reason
+                self.reported = entry.usage or self.reported
+            elif isinstance(entry, Note):
+                self._note(at, entry)
+        if self.reported is not None:
+            self.usage = self.reported
+        elif self.first is not None:
+            self._count(attempt, request, meter)
+        if self.reported is not None or self.first is not None:
+            self.cost = meter.price(self.model_reported or self.model, self.usage)
+            if self.cost is None and self.model_reported:
+                self.cost = meter.price(self.model, self.usage)
+        elif self.end in _NOT_SENT or (self.status or 0) >= 400:
+            self.cost = Decimal(0)
+        return self
+
+    def _output(self, at: float, delta: Delta) -> None:
+        if self.first is None:
+            self.first = at
+        if self.first_text is None and delta.channel == "text":
+            self.first_text = at
+        if at == self.first:
+            self.first_chars += len(delta.text)
+        if delta.channel == "reasoning":
+            self.reasoned = True
+        self.chars += len(delta.text)
+        self.times.append(at)
+        self.last = at
+
+    def _note(self, at: float, note: Note) -> None:
+        match note.what, note.detail:
+            case "sent", _:
+                self.sent = at
+            case "connected", how:
+                self.connected, self.reused = at, how == "reused"
+            case "headers", (status, request_id):
+                self.headers, self.status, self.request_id = at, status, request_id
+            case "reported", (model, response_id):
+                self.model_reported, self.response_id = model, response_id
+            case "ended", end:
+                self.ended, self.end = at, end
+
+    def _count(self, attempt: Attempt, request: Request, meter: Meter) -> None:
+        text = "".join(entry.text for _, entry in attempt.log if isinstance(entry, Delta))
+        output, how = meter.count(text, self.model)
+        prompt, how_prompt = meter.count_prompt(request, self.model)
+        self.usage = Usage(prompt, output)
+        self.source = "estimate" if "estimate" in (how, how_prompt) else how
+
+    def tpot_ms(self) -> float | None:
+        if self.first is None or self.last is None or not self.chars:
+            return None
+        tokens = self.usage.output_tokens
+        if not self.reasoned:
+            tokens -= self.usage.reasoning_tokens
+        after_first = tokens - max(1, round(tokens * self.first_chars / self.chars))
+        return None if after_first < 1 else (self.last - self.first) * 1e3 / after_first
+
+    def record(self, arrived: float) -> AttemptRecord:
+        return AttemptRecord(
+            endpoint=self.endpoint,
+            model=self.model,
+            sent_ms=_ms(arrived, self.sent) or 0.0,
+            ended_ms=_ms(arrived, self.ended) or 0.0,
+            ttft_ms=_ms(self.sent, self.first),
+            status=self.status,
+            end=self.end,
+            output_tokens=self.usage.output_tokens,
+            cost_usd=self.cost,
+        )
+
+
+def _answering(attempts: list[_Attempt]) -> _Attempt | None:
+    """The attempt that gave the answer: the last one that finished, else that has output, else the last."""
+    finished = [attempt for attempt in attempts if attempt.reason is not None]
+    begun = [attempt for attempt in attempts if attempt.first is not None]
+    return (finished or begun or attempts or [None])[-1]
+
+
+def _ms(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round((end - start) * 1e3, 4)
+
+
+def _gaps(times: list[float]) -> Gaps | None:
+    if len(times) < 2:
+        return None
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    n = len(gaps)
+    p50, p90, p99 = (round(gaps[min(n - 1, ceil(q * n) - 1)] * 1e3, 4) for q in (0.5, 0.9, 0.99))
+    return Gaps(n, p50, p90, p99, round(gaps[-1] * 1e3, 4))
+
+
+def _findings(notes: list[Note]) -> tuple[FindingRecord, ...]:
+    counts = Counter(
+        (direction, kind, action)
+        for direction, kind, _score, action in (note.detail for note in notes if note.what == "finding")
+    )
+    return tuple(FindingRecord(*key, count) for key, count in sorted(counts.items()))
+
+
+def _words(notes: list[Note], what: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(note.detail) for note in notes if note.what == what))

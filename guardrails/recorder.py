@@ -1,0 +1,148 @@
+"""How does every call leave exactly one record?
+
+`Record` is the outermost layer. It watches the call to its end, whatever that end is, folds the journal and
+hands the record to each sink. A sink that fails is reported in the log; it never fails the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from guardrails.call import Call, Delta, Event, Finish
+from guardrails.errors import GuardrailsError, Rejected
+from guardrails.handler import Handler, Stream
+from guardrails.record import CallRecord, Meter, Outcome, fold
+
+log = logging.getLogger("guardrails")
+Sink = Callable[[CallRecord], None]
+
+
+@cache
+def default_meter() -> Meter:
+    """Counts with `guardrails.tokens`, priced by the packaged snapshot."""
+    from guardrails.prices import PriceBook
+
+    return meter(PriceBook.default())
+
+
+def meter(book: object) -> Meter:
+    """A meter over a `PriceBook`."""
+    from guardrails import tokens
+    from guardrails.prices import PriceBook
+
+    assert isinstance(book, PriceBook)
+    return Meter(
+        count=tokens.count,
+        count_prompt=tokens.count_messages,
+        price=book.cost,
+        price_version=book.version,
+    )
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What the recorder saw of a stream."""
+
+    error: BaseException | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Leave one `CallRecord` per call in `call.journal.record`, and give it to every sink."""
+
+    sinks: tuple[Sink, ...] = ()
+    meter: Meter | None = field(default=None, repr=False)
+
+    @asynccontextmanager
+    async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
+        """Open the inner stream and watch it to its end."""
+        watch = _Watch()
+        entered = False
+        try:
+            async with inner(call) as stream, aclosing(_watched(stream, call, watch)) as watched:
+                entered = True
+                yield watched
+        except BaseException as error:
+            # An error of the consumer's own comes through here too: it says nothing about the call.
+            if not entered or (isinstance(error, asyncio.CancelledError) and watch.error is None):
+                watch.error = error
+            raise
+        finally:
+            self._write(call, watch)
+
+    def _write(self, call: Call, watch: _Watch) -> None:
+        outcome, error = _outcome(watch)
+        record = fold(
+            call,
+            self.meter or default_meter(),
+            at=call.clock.wall(),
+            ended=call.clock.now(),
+            outcome=outcome,
+            error=error,
+        )
+        call.journal.record = record
+        for sink in self.sinks:
+            try:
+                sink(record)
+            except Exception:
+                log.exception("a record sink failed; the call itself is not affected (call %s)", call.id)
+
+
+async def _watched(stream: Stream, call: Call, watch: _Watch) -> AsyncGenerator[Event]:
+    """Pass every event on; note the first output, the end and the error."""
+    try:
+        async for event in stream:
+            if isinstance(event, Delta) and (event.text or event.tool):
+                call.journal.note(call.clock.now(), "released")
+                yield event
+                break
+            watch.finished = watch.finished or isinstance(event, Finish)
+            yield event
+        async for event in stream:
+            if isinstance(event, Finish):
+                watch.finished = True
+            yield event
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        watch.error = error
+        raise
+
+
+def _outcome(watch: _Watch) -> tuple[Outcome, str | None]:
+    error = watch.error
+    if error is None:
+        return ("complete", None) if watch.finished else ("abandoned", None)
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled", None
+    if isinstance(error, Rejected):
+        return "rejected", error.kind
+    if isinstance(error, GuardrailsError):
+        return "failed", error.kind
+    return "failed", type(error).__name__
+
+
+class JsonlSink:
+    """Append each record as one line of JSON. Several threads may share it; lines never mix."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+
+    def __call__(self, record: CallRecord) -> None:
+        """Write one record."""
+        import orjson
+
+        line = orjson.dumps(record.as_dict()) + b"\n"
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(line)
