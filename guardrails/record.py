@@ -94,13 +94,13 @@ class FindingRecord:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call, measured. See the module's docstring for the definitions of the times.
+    """One call, measured. The module's docstring defines the times.
 
     `token_source` says where the token counts come from: `usage` (the endpoint), `tokenizer` (counted with
-    the model's own vocabulary) or `estimate`. `cost_usd` is that of the answering attempt, None when the
-    price is unknown, never 0 for that; `price_version` names the price list. `wasted_usd` is the known cost of the
-    other attempts. `scanned` lists the directions that filters looked at, and
-    `not_scanned` what they could not look at. `error` is an error's kind.
+    the model's own vocabulary) or `estimate`. `cost_usd` is that of the answering attempt: None, never 0,
+    when the price is unknown; `price_version` names the price list. `wasted_usd` is the known cost of the
+    other attempts. `scanned` lists the directions that filters looked at, and `not_scanned` what they could
+    not look at. `error` is an error's kind.
     """
 
     id: str
@@ -335,7 +335,8 @@ def _answering(attempts: list[_Attempt]) -> _Attempt | None:
     """The attempt that gave the answer: the last one that finished, else that has output, else the last."""
     finished = [attempt for attempt in attempts if attempt.reason is not None]
     begun = [attempt for attempt in attempts if attempt.first is not None]
-    return (finished or begun or attempts or [None])[-1]
+    candidates = finished or begun or attempts
+    return candidates[-1] if candidates else None
 
 
 def _ms(start: float | None, end: float | None) -> float | None:

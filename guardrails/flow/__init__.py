@@ -1,0 +1,1 @@
+"""Layers that decide when a call may run and for how long."""
