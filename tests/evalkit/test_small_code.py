@@ -21,20 +21,19 @@ FOLDER = Path(__file__).parents[2] / "datasets" / "small-code"
 FENCE = re.compile(r"```python\n(.*)\n```", re.DOTALL)
 LEVELS = {"easy", "medium", "hard"}
 
-# Reads [[name, program, tests], ...]; writes {name: [the reasons of the tests that failed]}.
+# Reads [[name, program, tests], ...]; writes {name: [what failed, and with which error]}.
 RUNNER = """
 import json, sys
 
 failed = {}
 for name, program, tests in json.load(sys.stdin):
     namespace = {"__name__": "program"}
-    exec(compile(program, name, "exec"), namespace)
     failed[name] = []
-    for test in tests:
+    for code in [program, *tests]:
         try:
-            exec(test, namespace)
+            exec(compile(code, name, "exec"), namespace)
         except Exception as error:
-            failed[name].append(f"{type(error).__name__}: {test}")
+            failed[name].append(f"{type(error).__name__}: {code}")
 json.dump(failed, sys.stdout)
 """
 
