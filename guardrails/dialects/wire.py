@@ -1,0 +1,68 @@
+"""What every dialect needs to read and write JSON from and to a peer that is not trusted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from guardrails.errors import Interrupted
+
+
+class Unreadable(Exception):
+    """Data that is not what the dialect expects. The message says what was expected, never what was there."""
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """A JSON object out of bytes. Raises `Unreadable`."""
+    try:
+        value = orjson.loads(data)
+    except ValueError as error:
+        place: int | None = getattr(error, "pos", None)
+    else:
+        if type(value) is dict:
+            return value
+        raise Unreadable("a JSON object")
+    # Raised out here, so that the parser's error, which holds the document, is not chained to ours.
+    raise Unreadable(
+        "valid JSON in UTF-8" + (f" (wrong at character {place} of it)" if place is not None else "")
+    )
+
+
+def write(value: Any) -> bytes:
+    """JSON bytes of anything that came out of JSON. Raises `Interrupted` when it is nested too deeply."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        pass  # beyond 64 bits, nested beyond its limit, or half a surrogate pair: the slow writer knows them
+    try:
+        return json.dumps(value, separators=(",", ":")).encode()
+    except (RecursionError, ValueError, TypeError):
+        pass
+    raise malformed("JSON that can be written again")
+
+
+def malformed(expected: str, where: str = "in the answer") -> Interrupted:
+    """The error for data that breaks the format."""
+    return Interrupted(
+        f"the endpoint broke its format: expected {expected} {where}",
+        kind="malformed",
+        hint="check that the endpoint speaks this dialect, and that no proxy rewrites its answers",
+    )
+
+
+def known(body: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """What of `body` is not under these keys."""
+    return {key: value for key, value in body.items() if key not in keys}
+
+
+def is_int(value: Any) -> bool:
+    """Whether a JSON value is an integer (`true` is none)."""
+    return type(value) is int
+
+
+def count(body: Any, key: str) -> int:
+    """A token count out of a usage object; 0 when it is missing or none."""
+    value = body.get(key) if type(body) is dict else None
+    return value if type(value) is int and value > 0 else 0
