@@ -1,0 +1,288 @@
+"""Judges that compare text: `exact`, `contains`, `regex`, `choice`.
+
+What is covered: case, outer white space, runs of white space. What is not: Unicode normalisation (an "é" of
+two code points is not an "é" of one), spelling, synonyms, negation ("not Canberra" contains Canberra).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import re2
+
+from guardrails.errors import ConfigError
+from judges.judge import Question, Score, no_reference, unfit
+
+# --- exact and contains ------------------------------------------------------------------------------------
+
+
+def _tidy(text: str, *, strip: bool, casefold: bool, whitespace: bool) -> str:
+    if whitespace:
+        words = text.split()
+        inner = " ".join(words)
+        text = inner if strip or not words else _edge(text[0]) + inner + _edge(text[-1])
+    elif strip:
+        text = text.strip()
+    return text.casefold() if casefold else text
+
+
+def _edge(character: str) -> str:
+    return " " if character.isspace() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Passes when the answer is one of the references.
+
+    `strip` drops white space at both ends, `casefold` ignores case, and `whitespace` makes every run of white
+    space one space.
+    """
+
+    strip: bool = True
+    casefold: bool = False
+    whitespace: bool = False
+    name: str = "exact"
+
+    def check(self, question: Question, /) -> str | None:
+        """Complains about a sample without references."""
+        return no_reference(question)
+
+    async def __call__(self, question: Question, answer: str, /) -> Score:
+        """Compares the whole answer."""
+        if (failed := unfit(self, question, answer)) is not None:
+            return failed
+        tidied = self._tidy(answer)
+        for number, reference in enumerate(question.references, start=1):
+            if self._tidy(reference) == tidied:
+                return Score.verdict(True, f"is reference {number}")
+        lengths = ", ".join(str(len(reference)) for reference in question.references[:5])
+        return Score.verdict(False, f"is no reference ({len(answer)} characters; references: {lengths})")
+
+    def _tidy(self, text: str) -> str:
+        return _tidy(text, strip=self.strip, casefold=self.casefold, whitespace=self.whitespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Passes when the answer contains one of the references or, with `all`, each of them.
+
+    A plain substring search: the reference `12` is found in `312`. Where that matters, use `regex` with `\\b`
+    or `numeric`. The value is 1 or 0; with `all`, it is the share of references found.
+    """
+
+    all: bool = False
+    casefold: bool = True
+    whitespace: bool = True
+    name: str = "contains"
+
+    def check(self, question: Question, /) -> str | None:
+        """Complains about a sample without references, or with an empty one."""
+        return no_reference(question)
+
+    async def __call__(self, question: Question, answer: str, /) -> Score:
+        """Looks for each reference in the answer."""
+        if (failed := unfit(self, question, answer)) is not None:
+            return failed
+        text = self._tidy(answer)
+        found = [self._tidy(reference) in text for reference in question.references]
+        reason = f"{sum(found)} of {len(found)} references found"
+        if not self.all:
+            return Score.verdict(any(found), reason)
+        return Score(sum(found) / len(found), sum(found) == len(found), reason)
+
+    def _tidy(self, text: str) -> str:
+        return _tidy(text, strip=False, casefold=self.casefold, whitespace=self.whitespace)
+
+
+# --- regex -------------------------------------------------------------------------------------------------
+
+MAX_PATTERN = 10_000
+
+# What people bring along from Python's `re` and RE2 leaves out, because it cannot be had in linear time.
+_UNSUPPORTED = {
+    "(?=": "look-ahead (?=…)",
+    "(?!": "negative look-ahead (?!…)",
+    "(?<": "look-behind (?<=…) or (?<!…)",
+    "(?>": "an atomic group (?>…)",
+    "(?(": "a conditional (?(…)…)",
+    "(?#": "a comment (?#…)",
+    "(?P=": "a back-reference (?P=…)",
+    "\\Z": "\\Z (write \\z)",
+    "\\k": "a back-reference \\k<…>",
+}
+
+
+def linear_pattern(pattern: str, *, casefold: bool = False) -> Any:
+    """Compile a user's pattern with RE2, which matches in time linear in the text.
+
+    Raises `ConfigError` with what RE2 does not support. The message does not quote the pattern: one that
+    comes from a golden set may hold personal data.
+    """
+    if len(pattern) > MAX_PATTERN:
+        raise ConfigError(f"the pattern has {len(pattern):,} characters; at most {MAX_PATTERN:,} are taken")
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = not casefold
+    try:
+        return re2.compile(pattern, options)
+    except UnicodeEncodeError:
+        raise ConfigError("the pattern holds half of a surrogate pair, which is not text") from None
+    except re2.error as error:
+        raise ConfigError(
+            f"RE2 cannot take the pattern: {_why(error)}",
+            hint="see https://github.com/google/re2/wiki/Syntax",
+        ) from None
+
+
+def _why(error: Exception) -> str:
+    said = error.args[0] if error.args else b""
+    words, _, where = (said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)).partition(
+        ": "
+    )
+    if words == "invalid escape sequence" and where[1:2].isdigit():
+        return f"a back-reference {where[:2]} is not supported"
+    for start, feature in _UNSUPPORTED.items():
+        if words.startswith("invalid") and where.startswith(start):
+            return f"{feature} is not supported"
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    r"""Passes when a pattern is found in the answer: `pattern`, or any of the references when it is None.
+
+    Patterns are RE2's (Perl's syntax without look-around and back-references), so that no pattern and no
+    answer takes more than linear time. `full` asks for the whole answer (outer white space aside) to match.
+    """
+
+    pattern: str | None = None
+    full: bool = False
+    casefold: bool = False
+    name: str = "regex"
+    _compiled: Any = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.pattern is not None:
+            object.__setattr__(self, "_compiled", linear_pattern(self.pattern, casefold=self.casefold))
+
+    def check(self, question: Question, /) -> str | None:
+        """Complains about references that are missing or do not compile, when they are the patterns."""
+        if self._compiled is not None:
+            return None
+        if (complaint := no_reference(question)) is not None:
+            return complaint
+        for number, reference in enumerate(question.references, start=1):
+            try:
+                linear_pattern(reference, casefold=self.casefold)
+            except ConfigError as error:
+                return f"reference {number}: {error}"
+        return None
+
+    async def __call__(self, question: Question, answer: str, /) -> Score:
+        """Searches the answer, or matches all of it."""
+        if (failed := unfit(self, question, answer)) is not None:
+            return failed
+        text = (answer.strip() if self.full else answer).encode("utf-8", "replace")
+        for number, pattern in enumerate(self._patterns(question), start=1):
+            if (pattern.fullmatch(text) if self.full else pattern.search(text)) is not None:
+                return Score.verdict(True, f"pattern {number} matches")
+        return Score.verdict(False, "no pattern matches")
+
+    def _patterns(self, question: Question) -> Iterator[Any]:
+        if self._compiled is not None:
+            yield self._compiled
+            return
+        for reference in question.references:
+            yield linear_pattern(reference, casefold=self.casefold)
+
+
+# --- choice ------------------------------------------------------------------------------------------------
+
+# Each step reads letters in one way; the first step that finds any decides. Two different letters in one step
+# are ambiguous. Groups hold letters, nothing else.
+_LETTER = r"[\[({*_`\"']*(?:([A-Z])\b|([a-z])(?:[)\].:}*_`\"']|\s*$))"
+_ALSO = r"(?:[)\]}*_`\"'.:]*\s*(?:,|/|&|\bor\b|\band\b)\s*[\[({*_`\"']*([A-Z])\b)?"
+_CHOICE_STEPS = tuple(
+    re2.compile(step)
+    for step in (
+        r"^[^\pL\pN]*([A-Za-z])[^\pL\pN]*$",
+        r"(?m:\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z])\)?\}?\s*\}"
+        r"|(?i:\b(?:answer|choice|option|choose|pick|select)\b(?:\s+(?:is|would\s+be|option|choice|answer))*)"
+        r"[\s:=*_]*" + _LETTER + _ALSO + ")",
+        r"(?m:^[^\pL\pN\n]*([A-Za-z])[)\].:][)\].:*_]*(?:\s|$))",
+    )
+)
+# A capital on its own, unless something just before it says "not this one".
+_LONE = re2.compile(
+    r"(?i:(\bnot|n['’]t|\bnever|\bnor|\bneither|\bexcept|\bthan)\s+(?:option\s+|choice\s+)?)?[(*\"']*\b([A-Z])\b"
+    r"(?:['’]|\s+([a-z]+))?"
+)
+_AFTER_OPTION = frozenset({"and", "or", "nor", "but", "is", "was", "because", "since", "as", "then", "seems"})
+
+
+def letters(answer: str) -> set[str]:
+    """The letters that an answer to a multiple-choice question names, in upper case.
+
+    Read in this order, until something is found: the whole answer is a letter (`B`, `(b)`, `**B**`); a stated
+    answer (`Answer: B`, `the correct option is (b)`, `\\boxed{B}`); a labelled line (`**B)** Mercury`, `B.`);
+    capitals on their own, but not the words "A" and "I", nor what follows a "not".
+    """
+    text = answer.encode("utf-8", "replace").decode()
+    for step in _CHOICE_STEPS:
+        found = {group.upper() for match in step.finditer(text) for group in match.groups() if group}
+        if found:
+            return found
+    lone = (match.groups() for match in _LONE.finditer(text))
+    return {letter for denied, letter, word in lone if not denied and not _is_word(letter, word)}
+
+
+def _is_word(letter: str, after: str | None) -> bool:
+    """Whether a capital is the English word "A" or "I", going by the word after it."""
+    return letter == "I" or (letter == "A" and after is not None and after not in _AFTER_OPTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Passes when the answer names the reference's letter, and no other.
+
+    An answer that names several letters fails as ambiguous. `options` are the letters that count; any letter
+    when it is empty. A reference is one letter, perhaps in brackets.
+    """
+
+    options: str = ""
+    name: str = "choice"
+
+    def check(self, question: Question, /) -> str | None:
+        """Complains about references that are not one letter, or not among the options."""
+        if (complaint := no_reference(question)) is not None:
+            return complaint
+        for number, reference in enumerate(question.references, start=1):
+            letter = _bare(reference)
+            if len(letter) != 1 or not letter.isascii() or not letter.isalpha():
+                return f"reference {number} is not one letter, such as B"
+            if self.options and letter not in self.options.upper():
+                return f"reference {number} is none of the options {self.options.upper()}"
+        return None
+
+    async def __call__(self, question: Question, answer: str, /) -> Score:
+        """Reads the letter that the answer names."""
+        if (failed := unfit(self, question, answer)) is not None:
+            return failed
+        named = letters(answer)
+        if self.options:
+            named &= set(self.options.upper())
+        if not named:
+            return Score.verdict(False, "names no option")
+        if len(named) > 1:
+            return Score.verdict(False, f"ambiguous: names {len(named)} options")
+        wanted = {_bare(reference) for reference in question.references}
+        (letter,) = named
+        return Score.verdict(
+            letter in wanted, f"names {letter}, the reference is {' or '.join(sorted(wanted))}"
+        )
+
+
+def _bare(reference: str) -> str:
+    return reference.strip(" \t\n()[].:*").upper()
