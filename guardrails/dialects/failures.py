@@ -92,7 +92,7 @@ _LENGTH_PHRASES = ("maximum context length", "prompt is too long", "context wind
 
 _HINTS = {
     "auth": "check that the variable named by the endpoint's key setting holds a valid key for this endpoint",
-    "bad_request": "the endpoint does not take this request: compare its fields with the endpoint's documentation",
+    "bad_request": "the endpoint does not take this request: compare it with the endpoint's documentation",
     "content_policy": "the endpoint's own filter said no: change the prompt",
     "context_length": "shorten the prompt, lower max_tokens, or route to a model with a longer context",
     "forbidden": "the key is valid but may not do this: check the project, the region and the model's terms",
@@ -139,7 +139,7 @@ def _about_length(message: Any) -> bool:
 def failure(
     what: Said, *, status: int | None = None, retry_after: float | None = None, place: str = ""
 ) -> Transient | Refused:
-    """The error for what an endpoint said before any answer. `place` ends the sentence, such as ` in its stream`."""
+    """The error for what an endpoint said before any answer. `place` is where, such as ` in its stream`."""
     code = status if status is not None else what.status
     words = f" ({', '.join(dict.fromkeys(what.words))})" if what.words else ""
     kind, transient = _judge(what, code)

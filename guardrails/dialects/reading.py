@@ -55,7 +55,7 @@ class StreamReader(ABC):
         if self._failure is None and not self.done:
             if self._sse.oversized:
                 self._stop(
-                    Interrupted("the endpoint sent an event that is too large to be true", kind="oversized")
+                    Interrupted("the endpoint sent an event beyond all bounds", kind="oversized")
                 )
             elif not self._frames and looks_like_html(self._sse.head):
                 self._stop(not_inference())

@@ -18,7 +18,7 @@ def read_object(data: bytes) -> dict[str, Any]:
     """A JSON object out of bytes. Raises `Unreadable`."""
     try:
         value = orjson.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         place: int | None = getattr(error, "pos", None)
     else:
         if type(value) is dict:

@@ -112,7 +112,7 @@ def _add_usage(usage: Usage, origin: Origin, events: list[Event]) -> None:
 def usage_of(raw: dict[str, Any]) -> Usage:
     """A vendor's usage object as ours. Anything that is not a count is 0."""
     prompt, completion = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
-    cost = raw.get("cost")
+    cost: Any = raw.get("cost")
     return Usage(
         input_tokens=count(raw, "prompt_tokens"),
         output_tokens=count(raw, "completion_tokens"),
