@@ -139,9 +139,7 @@ class JsonlSink:
 
     def __call__(self, record: CallRecord) -> None:
         """Write one record."""
-        import orjson
-
-        line = orjson.dumps(record.as_dict()) + b"\n"
+        line = record.as_json() + b"\n"
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

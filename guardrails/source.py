@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4 * 2**20
 MAX_NODES = 200_000
+TAGS = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
+}
 
 Loc = tuple[str | int, ...]
 
@@ -100,6 +103,8 @@ class _Reader:
         if self._nodes > MAX_NODES:
             raise ConfigError(f"{self._name}:{line}: more than {MAX_NODES} values (aliases counted)")
         self._lines.setdefault(path, line)
+        if node.tag not in TAGS:
+            raise ConfigError(f"{self._name}:{line}: tags are not supported here")
         if isinstance(node, self._yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, self._yaml.SequenceNode):

@@ -12,10 +12,11 @@ own `Finish`; an end without one is `Truncated`, as it is on the wire.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from guardrails.call import Attempt, Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
+from guardrails.call import Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.errors import GuardrailsError, Interrupted, Refused, Transient, Truncated
 from guardrails.handler import Opening
@@ -39,18 +40,19 @@ class FunctionEndpoint:
             call,
             endpoint=self.name,
             model=call.request.model or self.model,
-            source=lambda attempt: self._batches(call.request, attempt),
+            source=lambda _: self._batches(call.request),
             timeouts=self.timeouts,
         )
 
-    async def _batches(self, request: Request, attempt: Attempt) -> Batches:
+    async def _batches(self, request: Request) -> Batches:
         entered = False
         finished = False
         try:
-            async for batch in _batched(self.function(request)):
-                finished = finished or any(isinstance(event, Finish) for event in batch)
-                entered = True
-                yield batch
+            async with aclosing(_batched(self.function(request))) as batches:
+                async for batch in batches:
+                    finished = finished or any(isinstance(event, Finish) for event in batch)
+                    entered = True
+                    yield batch
         except GuardrailsError:
             raise
         except OSError as error:
@@ -76,7 +78,7 @@ def _broken(
     return cls(f"the function raised {type(error).__name__}", kind="exception", endpoint=name)
 
 
-async def _batched(answer: Any) -> AsyncIterator[list[Event]]:
+async def _batched(answer: Any) -> Batches:
     if not hasattr(answer, "__aiter__"):
         yield _whole(await answer)
         return

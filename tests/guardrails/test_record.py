@@ -1,0 +1,216 @@
+"""One record per call, whatever happens to it, and figures that follow their definitions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from decimal import Decimal
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardrails import (
+    Blocked,
+    Call,
+    CallRecord,
+    Delta,
+    Finish,
+    GuardrailsError,
+    Interrupted,
+    JsonlSink,
+    Llm,
+    Opaque,
+    Request,
+    Transient,
+    Usage,
+    collect,
+)
+from guardrails.call import Event
+from guardrails.record import Meter, fold
+from guardrails.testing import FakeClock, Script, ScriptedEndpoint
+
+METER = Meter(
+    count=lambda text, _: (len(text.split()), "estimate"),
+    count_prompt=lambda request, _: (sum(len(m.text.split()) for m in request.messages), "estimate"),
+    price=lambda model, usage: None if not model else Decimal(usage.output_tokens) / 1000,
+    price_version="test",
+)
+PROMPT = "my own secret words"
+
+
+async def run(script: Script | Exception, clock: FakeClock | None = None, **fields: object) -> CallRecord:
+    clock = clock or FakeClock()
+    records: list[CallRecord] = []
+    llm = Llm(ScriptedEndpoint(script, name="e", model="m"), sinks=(records.append,), meter=METER)
+    call = Call(Request.of(PROMPT), clock=clock, **fields)  # type: ignore[arg-type]
+    with contextlib.suppress(GuardrailsError):
+        await clock.run(collect(llm, call))
+    assert len(records) == 1, "exactly one record"
+    assert call.journal.record is records[0]
+    return records[0]
+
+
+@pytest.mark.asyncio
+async def test_the_times_of_a_plain_answer() -> None:
+    clock = FakeClock(now=100.0)
+    usage = Usage(10, 5, cached_tokens=4)
+    got = await run(Script("a b c d e", ttft=0.2, tpot=0.05, usage=usage), clock, arrived=99.5)
+    assert got.queue_ms == pytest.approx(500)
+    assert got.ttft_ms == pytest.approx(700)
+    assert got.ttfot_ms == pytest.approx(700)
+    assert got.attempt_ttft_ms == pytest.approx(200)
+    assert got.released_ms == pytest.approx(700)
+    assert got.decode_ms == pytest.approx(200)
+    assert got.tpot_ms == pytest.approx(50)
+    assert got.e2e_ms == pytest.approx(950), "the finish comes one gap after the last token"
+    assert got.icl_ms is not None
+    assert (got.icl_ms.n, got.icl_ms.p50, got.icl_ms.max) == (4, pytest.approx(50), pytest.approx(50))
+    assert (got.input_tokens, got.output_tokens, got.cached_tokens, got.token_source) == (10, 5, 4, "usage")
+    assert got.cost_usd == Decimal("0.005")
+    assert (got.outcome, got.finish_reason, got.error) == ("complete", "stop", None)
+    assert len(got.attempts) == 1
+
+
+@pytest.mark.asyncio
+async def test_the_empty_role_chunk_is_not_a_first_token() -> None:
+    events: list[Event] = [Opaque({"role": "assistant"}), Delta(""), Delta("a"), Delta("b"), Finish("stop")]
+    got = await run(Script(events, ttft=0.1, tpot=0.1, finish=None))
+    assert got.ttft_ms == pytest.approx(300)
+
+
+@pytest.mark.asyncio
+async def test_reasoning_counts_for_ttft_and_not_for_ttfot() -> None:
+    events: list[Event] = [Delta("hm", "reasoning"), Delta("a"), Finish("stop")]
+    got = await run(Script(events, ttft=0.1, tpot=0.4, finish=None))
+    assert (got.ttft_ms, got.ttfot_ms) == (pytest.approx(100), pytest.approx(500))
+
+
+@pytest.mark.asyncio
+async def test_reasoning_tokens_that_were_never_streamed_do_not_speed_up_tpot() -> None:
+    usage = Usage(10, 104, reasoning_tokens=100)
+    got = await run(Script("a b c d", ttft=1, tpot=0.1, usage=usage))
+    assert got.tpot_ms == pytest.approx(100)
+
+
+@pytest.mark.asyncio
+async def test_a_single_chunk_has_no_tpot() -> None:
+    assert (await run(Script("a"))).tpot_ms is None
+    whole = await run(Script([Delta("a b c d"), Finish("stop", Usage(1, 4))], finish=None))
+    assert whole.tpot_ms is None
+
+
+@pytest.mark.asyncio
+async def test_tokens_are_counted_when_nobody_reports_them() -> None:
+    got = await run(Script("one two three"))
+    assert (got.input_tokens, got.output_tokens, got.token_source) == (4, 3, "estimate")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("script", "outcome", "error", "cost"),
+    [
+        (Transient("x", kind="connect"), "failed", "connect", Decimal(0)),
+        (Transient("x", kind="timeout_first_event"), "failed", "timeout_first_event", None),
+        (Blocked("x"), "rejected", "blocked", None),
+        (
+            Script("a b c", fail_after=2, error=Interrupted("x", kind="reset")),
+            "failed",
+            "reset",
+            Decimal("0.002"),
+        ),
+    ],
+)
+async def test_failures_leave_a_record_too(
+    script: Script | Exception, outcome: str, error: str, cost: Decimal | None
+) -> None:
+    got = await run(script)
+    assert (got.outcome, got.error, got.cost_usd) == (outcome, error, cost)
+
+
+@pytest.mark.asyncio
+async def test_cancelled_and_abandoned_calls_leave_a_record() -> None:
+    clock, records = FakeClock(), []
+    llm = Llm(ScriptedEndpoint(Script("a b", tpot=math.inf)), sinks=(records.append,), meter=METER)
+    task = asyncio.ensure_future(collect(llm, Call(Request.of("x"), clock=clock)))
+    await clock.settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with llm(Call(Request.of("x"), clock=clock)) as stream:
+        async for _ in stream:
+            break
+    with pytest.raises(KeyError):
+        async with llm(Call(Request.of("x"), clock=clock)):
+            raise KeyError("the consumer's own")
+    assert [record.outcome for record in records] == ["cancelled", "abandoned", "abandoned"]
+
+
+@pytest.mark.asyncio
+async def test_leaving_after_the_finish_is_complete() -> None:
+    records: list[CallRecord] = []
+    llm = Llm(ScriptedEndpoint("a b"), sinks=(records.append,), meter=METER)
+    async with llm(Call(Request.of("x"), clock=FakeClock())) as stream:
+        async for event in stream:
+            if isinstance(event, Finish):
+                break
+    assert records[0].outcome == "complete"
+
+
+@pytest.mark.asyncio
+async def test_a_sink_that_fails_does_not_fail_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: CallRecord) -> None:
+        raise OSError("disk full")
+
+    kept: list[CallRecord] = []
+    llm = Llm(ScriptedEndpoint("fine"), sinks=(broken, kept.append), meter=METER, clock=FakeClock())
+    assert (await llm.ask("x")).text == "fine"
+    assert len(kept) == 1
+    assert "the call itself is not affected" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_records_and_reprs_hold_neither_prompt_nor_answer(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "deep" / "calls.jsonl")
+    llm = Llm(ScriptedEndpoint("an answer of secret kind"), sinks=(sink,), meter=METER, clock=FakeClock())
+    answer = await llm.ask(PROMPT)
+    await llm.ask(PROMPT)
+    lines = sink.path.read_bytes().splitlines()
+    assert [orjson.loads(line)["outcome"] for line in lines] == ["complete", "complete"]
+    call = Call(Request.of(PROMPT))
+    everything = f"{lines}{answer!r}{call!r}{call.request!r}{Delta('secret')!r}"
+    assert "secret" not in everything
+
+
+def test_a_record_names_each_of_its_fields_once() -> None:
+    assert len(set(CallRecord.names())) == len(CallRecord.names())
+
+
+gaps = st.lists(st.floats(0, 5), min_size=1, max_size=20)
+
+
+@given(gaps=gaps, queue=st.floats(0, 5))
+def test_the_parts_add_up(gaps: list[float], queue: float) -> None:
+    call = Call(Request.of("x"), clock=FakeClock(), arrived=0.0)
+    attempt = call.journal.attempt("e", "m")
+    now = queue
+    attempt.note(now, "sent")
+    for gap in gaps:
+        now += gap
+        attempt.log.append((now, Delta("w ")))
+    attempt.log.append((now, Finish("stop", Usage(1, len(gaps)))))
+    attempt.note(now, "ended", None)
+    got = fold(call, METER, at=call.clock.wall(), ended=now + 9, outcome="complete")
+    assert got.queue_ms is not None
+    assert got.attempt_ttft_ms is not None
+    assert got.ttft_ms is not None
+    assert got.decode_ms is not None
+    assert got.ttft_ms == pytest.approx(got.queue_ms + got.attempt_ttft_ms, abs=1e-3)
+    assert got.e2e_ms == pytest.approx(got.ttft_ms + got.decode_ms, abs=1e-3)
+    if got.tpot_ms is not None:
+        assert got.tpot_ms <= got.decode_ms + 1e-3
+    if got.icl_ms is not None:
+        assert got.icl_ms.p50 <= got.icl_ms.p90 <= got.icl_ms.p99 <= got.icl_ms.max
