@@ -1,0 +1,19 @@
+"""What may not pass: detectors, and the two layers that put them around a call."""
+
+from guardrails.filters.detector import Detector, Edit, Finding, redact, resolve
+from guardrails.filters.layers import InputFilters, OutputFilters
+from guardrails.filters.pii import Pii
+from guardrails.filters.window import Window, scan
+
+__all__ = [
+    "Detector",
+    "Edit",
+    "Finding",
+    "InputFilters",
+    "OutputFilters",
+    "Pii",
+    "Window",
+    "redact",
+    "resolve",
+    "scan",
+]

@@ -1,0 +1,111 @@
+"""Where something was found in a text, and what to make of it. Pure values; nothing here knows of streams.
+
+A `Detector` is the seam: personal data, secrets, toxicity or a judge's verdict all come in through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`text[start:end]` is a `kind` with this `score` (0 to 1), says `detector`. Never holds the text."""
+
+    kind: str
+    start: int
+    end: int
+    score: float
+    detector: str
+
+
+class Detector(Protocol):
+    """Looks for something in a text.
+
+    `detect` keeps nothing between calls and may run in any thread, several at once. `reach` is a promise: a
+    finding that goes on past a break in the text (see `guardrails.filters.window`) ends at most that many
+    characters after it. A detector of single words has a reach of 0.
+    """
+
+    @property
+    def name(self) -> str:
+        """A short word for records."""
+
+    @property
+    def reach(self) -> int:
+        """How many characters past a break a finding can extend."""
+
+    def detect(self, text: str) -> list[Finding]:
+        """All findings, in any order; they may overlap."""
+
+
+Mark = Callable[[Finding], str]
+
+
+def named(finding: Finding) -> str:
+    """The default mark: `<EMAIL_ADDRESS>`."""
+    return f"<{finding.kind}>"
+
+
+def resolve(findings: Iterable[Finding]) -> list[Finding]:
+    """Disjoint findings in order of the text: the union of each overlapping group.
+
+    The group's kind, score and detector are those of its highest score; ties go to the longer, then to the
+    earlier one, then by name, so that the order in which detectors ran does not matter.
+    """
+    groups: list[tuple[int, Finding]] = []  # the end of the group, its best finding
+    starts: list[int] = []
+    for finding in sorted(findings, key=lambda f: (f.start, f.end)):
+        if finding.end <= finding.start:
+            continue
+        if groups and finding.start < groups[-1][0]:
+            end, best = groups[-1]
+            groups[-1] = max(end, finding.end), min(best, finding, key=_rank)
+        else:
+            starts.append(finding.start)
+            groups.append((finding.end, finding))
+    return [
+        Finding(best.kind, start, end, best.score, best.detector)
+        for start, (end, best) in zip(starts, groups, strict=True)
+    ]
+
+
+def _rank(finding: Finding) -> tuple[float, int, int, str, str]:
+    return -finding.score, finding.start - finding.end, finding.start, finding.kind, finding.detector
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`text[start:end]` becomes `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+def apply(text: str, edits: Sequence[Edit], offset: int = 0) -> str:
+    """The text with the edits made; they are disjoint and in order.
+
+    `text` may be a piece of a longer text, starting at `offset` of it: the part of an edit that lies in the
+    piece is cut out, and its replacement appears in the piece where the edit starts. The pieces of a text,
+    edited one by one, join to the edited text.
+    """
+    out: list[str] = []
+    at, end = offset, offset + len(text)
+    for edit in edits:
+        if edit.end <= at:
+            continue
+        if edit.start >= end:
+            break
+        if edit.start >= at:
+            out += text[at - offset : edit.start - offset], edit.text
+        at = min(edit.end, end)
+    out.append(text[at - offset :])
+    return "".join(out)
+
+
+def redact(text: str, findings: Iterable[Finding], mark: Mark = named) -> str:
+    """The text with every finding replaced by its mark."""
+    return apply(text, [Edit(f.start, f.end, mark(f)) for f in resolve(findings)])

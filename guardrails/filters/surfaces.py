@@ -1,0 +1,135 @@
+"""Where text can hide in a request and in a tool call's arguments.
+
+Arguments are JSON, and JSON hides text: `j\\u0040acme.com` is an address, `\\njo@acme.com` is not one that
+starts with an n, and a number has no quotes for a mark to stand in. So the values are looked at as they will
+be read, and each value with a finding is written anew; every other character stays as the model wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from guardrails.call import (
+    Image,
+    Message,
+    OpaquePart,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolResult,
+    ToolUse,
+)
+from guardrails.filters.detector import Edit, Finding, Mark, apply
+from guardrails.filters.window import UNSCANNABLE
+
+Scan = Callable[[str], list[Finding]]
+Rewrite = Callable[[str], str]
+
+_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[-+.\deE]*')
+_BETWEEN = " ; "  # no pattern goes on across it, and a key still lends its value context
+
+
+def json_edits(text: str, scan: Scan, mark: Mark) -> tuple[list[Edit], list[Finding]]:
+    """What to change in a JSON text so that it holds no finding and is still JSON, and the findings.
+
+    Keys, strings and numbers are scanned, joined in their order. The positions of the findings are those in
+    that joined text. What is not JSON is scanned as the plain text that it is, unless escapes could hide
+    something in it: then all of it becomes one `UNSCANNABLE` string.
+    """
+    if not is_json(text):
+        findings = scan(text)
+        if "\\u" in text:
+            findings = [Finding(UNSCANNABLE, 0, len(text), 1.0, "json")]
+            return [Edit(0, len(text), json.dumps(mark(findings[0])))], findings
+        return [Edit(f.start, f.end, mark(f)) for f in findings], findings
+    tokens = [(m.start(), m.end(), m.group()) for m in _VALUE.finditer(text)]
+    values = [json.loads(token) if token[0] == '"' else token for _, _, token in tokens]
+    findings = scan(_BETWEEN.join(values))
+    marks = [Edit(f.start, f.end, mark(f)) for f in findings]
+    edits, at, first = [], 0, 0
+    for (start, end, _), value in zip(tokens, values, strict=True):
+        while first < len(marks) and marks[first].end <= at:
+            first += 1
+        if first == len(marks):
+            break
+        if marks[first].start < at + len(value):
+            last = first
+            while last < len(marks) and marks[last].start < at + len(value):
+                last += 1
+            edits.append(Edit(start, end, json.dumps(apply(value, marks[first:last], at))))
+        at += len(value) + len(_BETWEEN)
+    return edits, findings
+
+
+def is_json(text: str) -> bool:
+    """Whether the text is one JSON value, whole."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def rewrite(request: Request, text: Rewrite, arguments: Rewrite) -> Request:
+    """The request with each text and each tool call's arguments passed through a function.
+
+    Covered: text and reasoning of every turn, tool calls' arguments, texts in tool results, descriptions of
+    tools, stop sequences. What does not change stays the same object. A changed `Reasoning` keeps its
+    vendor's signature, which will no longer fit: such an endpoint then refuses the request.
+    """
+
+    def part(old: Part) -> Part:
+        match old:
+            case Text() | Reasoning():
+                new = text(old.text)
+                return old if new == old.text else replace(old, text=new)
+            case ToolUse():
+                new = arguments(old.arguments)
+                return old if new == old.arguments else replace(old, arguments=new)
+            case ToolResult():
+                # A tool result holds texts, images and opaque parts only.
+                parts = tuple(part(inner) for inner in old.parts)
+                return old if parts == old.parts else replace(old, parts=parts)  # type: ignore[arg-type]
+            case Image() | OpaquePart():
+                return old
+
+    def message(old: Message) -> Message:
+        parts = tuple(part(inner) for inner in old.parts)
+        return old if parts == old.parts else replace(old, parts=parts)
+
+    def tool(old: Tool) -> Tool:
+        new = old.description and text(old.description)
+        return old if new == old.description else replace(old, description=new)
+
+    stop = request.sampling.stop
+    changed = replace(
+        request,
+        messages=tuple(message(old) for old in request.messages),
+        tools=tuple(tool(old) for old in request.tools),
+        sampling=replace(request.sampling, stop=stop and tuple(text(word) for word in stop)),
+    )
+    return request if changed == request else changed
+
+
+def unscanned(request: Request) -> list[str]:
+    """What of this request `rewrite` does not show to anybody, in a word each.
+
+    `image`; `opaque` for parts in a vendor's words; `extra` for a vendor's fields; `tool_parameters` for the
+    schemas of tools, in which a mark would break more than it hides.
+    """
+    parts: list[Part] = [part for message in request.messages for part in message.parts]
+    parts += [inner for part in parts if isinstance(part, ToolResult) for inner in part.parts]
+    extras = [request.extra, *(m.extra for m in request.messages), *(t.extra for t in request.tools)]
+    extras += [part.extra for part in parts if not isinstance(part, OpaquePart)]
+    kinds = {
+        "image": any(isinstance(part, Image) for part in parts),
+        "opaque": any(isinstance(part, OpaquePart) for part in parts),
+        "extra": any(extras),
+        "tool_parameters": any(tool.parameters for tool in request.tools),
+    }
+    return [kind for kind, there in kinds.items() if there]
