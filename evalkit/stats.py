@@ -1,0 +1,330 @@
+"""What many answers say, with how sure that is.
+
+Every function returns a `Measured`: a value, its interval, and how many observations it stands on. Intervals
+are two-sided at `level` (0.95 unless said otherwise). No observations give None, never 0. A side on which the
+data say nothing is infinite: the p99 of 50 latencies has no upper bound, whatever a plot may suggest.
+
+The observations are taken as independent. Several answers to one question are not: average them within the
+question first, and give one value a question to `mean`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 2_000
+_CHUNK = 2_000_000  # indices drawn at a time: 16 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A value with its interval [low, high] from n observations, in the unit of the observations.
+
+    `effective` is how many equally weighted observations would say as much; None when that is n.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    level: float = LEVEL
+    effective: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairedRates:
+    """Two pass rates on the same samples: `difference` is a − b, in [−1, 1].
+
+    `only_a` and `only_b` count the samples that one passed and the other failed; only these tell the two
+    apart. `p_value` is the exact two-sided McNemar test's, of no difference.
+    """
+
+    difference: Measured
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def critical(level: float = LEVEL) -> float:
+    """The standard normal's (1 + level)/2 quantile: 1.96 for 0.95."""
+    if not 0 < level < 1:
+        raise ValueError("a level is between 0 and 1, such as 0.95")
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+# --- rates -------------------------------------------------------------------------------------------------
+
+
+def wilson(passed: int, n: int, level: float = LEVEL) -> Measured | None:
+    """A pass rate p = passed/n with Wilson's score interval, as shares in [0, 1]. None when n is 0.
+
+    (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n); the bounds are exactly 0 and 1 where p is.
+    Source: Wilson (1927), JASA 22:209; recommended by Brown, Cai and DasGupta (2001), Stat. Sci. 16:101.
+    """
+    if not 0 <= passed <= n:
+        raise ValueError("passed is between 0 and n")
+    if n == 0:
+        return None
+    low, high = _wilson(passed / n, n, critical(level))
+    return Measured(passed / n, low, high, n, level)
+
+
+def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # Rounding must not put the bound past the rate itself.
+    low = 0.0 if p == 0 else min(p, max(0.0, (centre - spread) / scale))
+    high = 1.0 if p == 1 else max(p, min(1.0, (centre + spread) / scale))
+    return low, high
+
+
+def weighted_rate(passed: Sequence[bool], weights: Sequence[float], level: float = LEVEL) -> Measured | None:
+    """A pass rate in which sample i counts w_i: Σ w·x / Σ w, a share in [0, 1]. None when there are none.
+
+    The interval is Wilson's with n_eff = (Σw)² / Σw² in place of n (Kish 1965, Survey Sampling, 11.7):
+    uneven weights make a sample say less. `effective` is n_eff; equal weights give exactly `wilson`.
+    """
+    if len(passed) != len(weights):
+        raise ValueError("one weight a sample")
+    if not all(0 < weight < math.inf for weight in weights):
+        raise ValueError("weights are positive and finite")
+    if not passed:
+        return None
+    heaviest = max(weights)  # scaled first: the squares of large weights would overflow
+    scaled = [weight / heaviest for weight in weights]
+    if min(scaled) == 1.0:
+        return wilson(sum(passed), len(passed), level)
+    total = math.fsum(scaled)
+    yes = math.fsum(weight for weight, ok in zip(scaled, passed, strict=True) if ok)
+    effective = total * total / math.fsum(weight * weight for weight in scaled)
+    rate = 1.0 if all(passed) else yes / total
+    low, high = _wilson(rate, effective, critical(level))
+    return Measured(rate, low, high, len(passed), level, effective)
+
+
+def paired_rates(a: Sequence[bool], b: Sequence[bool], level: float = LEVEL) -> PairedRates | None:
+    """The difference of two pass rates on the same samples, in the same order. None when there are none.
+
+    Interval: the square-and-add one of Newcombe (1998), Stat. Med. 17:2635, method 10 – Wilson's bounds of
+    the two rates, joined with the continuity-corrected correlation φ. Test: McNemar's exact one,
+    p = min(1, 2·P(Bin(only_a + only_b, ½) ≤ min(only_a, only_b))).
+    """
+    if len(a) != len(b):
+        raise ValueError("paired rates need the same samples on both sides")
+    n = len(a)
+    if n == 0:
+        return None
+    pairs = list(zip(a, b, strict=True))
+    both, neither = pairs.count((True, True)), pairs.count((False, False))
+    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    z = critical(level)
+    rate_a, rate_b = (both + only_a) / n, (both + only_b) / n
+    low_a, high_a = _wilson(rate_a, n, z)
+    low_b, high_b = _wilson(rate_b, n, z)
+    phi = _phi(both, only_a, only_b, neither)
+    difference = (only_a - only_b) / n
+    below = _joined(rate_a - low_a, high_b - rate_b, phi)
+    above = _joined(high_a - rate_a, rate_b - low_b, phi)
+    low, high = max(-1.0, difference - below), min(1.0, difference + above)
+    p_value = mcnemar(only_a, only_b)
+    return PairedRates(Measured(difference, low, high, n, level), only_a, only_b, p_value)
+
+
+def _joined(one: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+
+def _phi(both: int, only_a: int, only_b: int, neither: int) -> float:
+    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    if margins == 0:
+        return 0.0
+    cross = float(both * neither - only_a * only_b)
+    if cross > 0:
+        cross = max(cross - (both + only_a + only_b + neither) / 2, 0.0)
+    return cross / math.sqrt(margins)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """The exact two-sided p-value of McNemar's test, from the counts of the samples that differ.
+
+    Source: McNemar (1947), Psychometrika 12:153, with the binomial in place of its normal approximation.
+    """
+    n, least = only_a + only_b, min(only_a, only_b)
+    return min(1.0, 2 * _binomial_cdf(least, n, 0.5))
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The chance that at least one of k answers is right, from `correct` of n answers. Unbiased.
+
+    1 − C(n−c, k)/C(n, k) = 1 − Π_{i=n−c+1}^{n} (1 − k/i); the product neither overflows nor cancels.
+    Source: Chen et al. (2021), arXiv 2107.03374. The mean over tasks is `mean`'s business.
+    """
+    if not 0 <= correct <= n:
+        raise ValueError("correct is between 0 and n")
+    if not 1 <= k <= n:
+        raise ValueError("pass@k needs at least k answers a task, and k of at least 1")
+    if n - correct < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - correct + 1, n + 1))
+
+
+def samples_to_decide(rate: float, bound: float, level: float = LEVEL) -> int | None:
+    """How many samples in all make Wilson's interval leave `bound`, if the rate stays. None: no number does.
+
+    n = z²·b(1−b) / (p−b)², the score test's own formula (Wilson's interval is that test turned round).
+    An estimate: the rate will not stay exactly as it is.
+    """
+    if rate == bound or not 0 < bound < 1:
+        return None
+    return math.floor(critical(level) ** 2 * bound * (1 - bound) / (rate - bound) ** 2) + 1
+
+
+# --- quantiles ---------------------------------------------------------------------------------------------
+
+
+def quantile(values: Sequence[float], q: float, level: float = LEVEL) -> Measured | None:
+    """The q-quantile, in the unit of the values, with an interval that assumes no distribution.
+
+    Value: linear interpolation between order statistics (type 7 of Hyndman and Fan 1996, numpy's default).
+    Interval: [x_(l), x_(u)] with l the largest and u the smallest rank for which P(B < l) ≤ α/2 and
+    P(B ≥ u) ≤ α/2, B ~ Bin(n, q); its coverage is at least `level`. Where there is no such rank the side is
+    infinite; where few values put the interpolated value outside, the interval is widened to hold it.
+    Source: David and Nagaraja (2003), Order Statistics, 7.1. None when there are no values.
+    """
+    if not 0 < q < 1:
+        raise ValueError("a quantile is between 0 and 1, such as 0.99")
+    if any(math.isnan(value) for value in values):
+        raise ValueError("a value is not a number")
+    if not values:
+        return None
+    ordered = sorted(values)
+    n = len(ordered)
+    lower, upper = quantile_ranks(n, q, level)
+    low = ordered[lower - 1] if lower >= 1 else -math.inf
+    high = ordered[upper - 1] if upper <= n else math.inf
+    value = _interpolated(ordered, q)
+    return Measured(value, min(low, value), max(high, value), n, level)
+
+
+def quantile_ranks(n: int, q: float, level: float = LEVEL) -> tuple[int, int]:
+    """The ranks (l, u), counted from 1, of `quantile`'s interval; 0 and n + 1 stand for an open side."""
+    tail = (1 - level) / 2
+    return _largest_rank(n, q, tail), n + 1 - _largest_rank(n, 1 - q, tail)
+
+
+def least_for_bound(q: float, level: float = LEVEL) -> int:
+    """How many values the q-quantile needs before its interval is bounded above: ⌈ln(α/2) / ln q⌉."""
+    return math.ceil(math.log((1 - level) / 2) / math.log(q))
+
+
+def _interpolated(ordered: Sequence[float], q: float) -> float:
+    place = (len(ordered) - 1) * q
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    first, second, share = ordered[below], ordered[above], place - below
+    return first if share == 0 or first == second else first + (second - first) * share
+
+
+def _largest_rank(n: int, q: float, tail: float) -> int:
+    """The largest l in 0..n with P(Bin(n, q) ≤ l − 1) ≤ tail."""
+    mean, spread = n * q, math.sqrt(n * q * (1 - q))
+    start = max(0, math.floor(mean - 12 * spread - 30))  # what lies before weighs less than 1e-30
+    below, rank = 0.0, start
+    while rank <= n:
+        below += _binomial_pmf(rank, n, q)
+        if below > tail:
+            return rank
+        rank += 1
+    return n
+
+
+def _binomial_pmf(k: int, n: int, q: float) -> float:
+    log_ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(log_ways + k * math.log(q) + (n - k) * math.log1p(-q))
+
+
+def _binomial_cdf(k: int, n: int, q: float) -> float:
+    return math.fsum(_binomial_pmf(i, n, q) for i in range(k + 1))
+
+
+# --- means -------------------------------------------------------------------------------------------------
+
+
+def mean(
+    values: Sequence[float],
+    rng: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Measured | None:
+    """The mean, in the unit of the values, with a bias-corrected and accelerated (BCa) bootstrap interval.
+
+    z₀ = Φ⁻¹(share of resampled means below the mean), a = Σ(x−x̄)³ / (6·(Σ(x−x̄)²)^1.5), and the interval
+    runs between the resampled means' Φ(z₀ + (z₀+z)/(1 − a(z₀+z))) quantiles. Source: Efron (1987), JASA
+    82:171. The same generator state gives the same interval. None when there are no values; one value says
+    nothing of its spread, and equal values say only that none differed: their interval is a point.
+    """
+    import numpy as np
+
+    if len(values) == 0:
+        return None
+    data = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(data).all():
+        raise ValueError("a value is not a finite number")
+    centre = float(np.mean(data))
+    if len(data) == 1:
+        return Measured(centre, -math.inf, math.inf, 1, level)
+    deviations = data - centre
+    if float(np.ptp(data)) == 0.0:
+        return Measured(centre, centre, centre, len(data), level)
+    means = _resampled_means(data, rng, resamples)
+    below = (np.sum(means < centre) + np.sum(means <= centre)) / (2 * resamples)  # ties count half
+    normal = NormalDist()
+    bias = normal.inv_cdf(min(max(float(below), 1 / (resamples + 1)), resamples / (resamples + 1)))
+    scaled = deviations / np.max(np.abs(deviations))  # the powers of tiny deviations would vanish
+    acceleration = float(np.sum(scaled**3)) / (6 * float(np.sum(scaled**2)) ** 1.5)
+    z = critical(level)
+    shares = [
+        normal.cdf(bias + (bias + side) / max(1 - acceleration * (bias + side), 1e-9)) for side in (-z, z)
+    ]
+    low, high = (float(bound) for bound in np.quantile(means, shares))
+    return Measured(centre, min(low, centre), max(high, centre), len(data), level)
+
+
+def _resampled_means(
+    data: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rng: np.random.Generator, resamples: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    import numpy as np
+
+    n = len(data)
+    rows = max(1, _CHUNK // n)
+    chunks = [
+        data[rng.integers(0, n, size=(min(rows, resamples - start), n))].mean(axis=1)
+        for start in range(0, resamples, rows)
+    ]
+    return np.concatenate(chunks)
+
+
+def paired_means(
+    a: Sequence[float],
+    b: Sequence[float],
+    rng: np.random.Generator,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Measured | None:
+    """The mean of a − b over the same samples, with `mean`'s interval: pairs are resampled, not sides.
+
+    What the two sides share (a hard sample is hard for both) cancels, so the interval is narrower than that
+    of two separate means.
+    """
+    if len(a) != len(b):
+        raise ValueError("a paired difference needs the same samples on both sides")
+    return mean([one - other for one, other in zip(a, b, strict=True)], rng, level, resamples)
