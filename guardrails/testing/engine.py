@@ -34,6 +34,12 @@ class StepModel:
     max_queue: int = 512
     prefill_chunk: int = 2048
 
+    def __post_init__(self) -> None:
+        if min(self.base_ms, self.per_sequence_ms, self.per_prefill_token_ms, self.max_queue) < 0:
+            raise ValueError("the engine's times and its queue cannot be negative")
+        if min(self.max_batch, self.prefill_chunk) < 1:
+            raise ValueError("the engine's max_batch and prefill_chunk must be 1 or more")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -84,9 +90,11 @@ class Engine:
 
     def submit(self, prompt: int, output: int, on_token: Callable[[], None]) -> Ticket | None:
         """Queue a sequence of so many tokens; None when the queue is full."""
-        if len(self.waiting) >= self.model.max_queue:
+        # Between two steps a newcomer waits even if the batch has room for it: that is no queue.
+        room = self.model.max_queue + self.model.max_batch - len(self.running)
+        if len(self.waiting) >= room:
             self.waiting = deque(t for t in self.waiting if not t.cancelled)
-            if len(self.waiting) >= self.model.max_queue:
+            if len(self.waiting) >= room:
                 return None
         ticket = Ticket(max(1, prompt), max(1, output), on_token)
         self.waiting.append(ticket)
@@ -94,7 +102,7 @@ class Engine:
 
     def step(self) -> tuple[float, list[Ticket]] | None:
         """Do one step: its seconds and those who get a token at its end; None when there is no work."""
-        self.running = [t for t in self.running if t.left > 0 and not t.cancelled]
+        self._sweep()
         while self.waiting and len(self.running) < self.model.max_batch:
             ticket = self.waiting.popleft()
             if not ticket.cancelled:
@@ -109,6 +117,9 @@ class Engine:
                 ticket.left -= 1
                 given.append(ticket)
         return planned.seconds, given
+
+    def _sweep(self) -> None:
+        self.running = [t for t in self.running if t.left > 0 and not t.cancelled]
 
 
 class Batcher:

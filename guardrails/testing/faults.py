@@ -86,12 +86,16 @@ class Fault:
         return int(self.value)
 
 
-def choose(faults: Iterable[Fault], number: int, rng: random.Random) -> Fault | None:
-    """The first fault that strikes the request with this number. Each probability is drawn in turn."""
+NONE = Fault("")
+"""No fault."""
+
+
+def choose(faults: Iterable[Fault], number: int, rng: random.Random) -> Fault:
+    """The first fault that strikes the request with this number, or `NONE`."""
     for fault in faults:
         if fault.numbers:
             if number in fault.numbers:
                 return fault
         elif fault.probability >= 1 or rng.random() < fault.probability:
             return fault
-    return None
+    return NONE

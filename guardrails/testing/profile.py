@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from guardrails.errors import ConfigError
 from guardrails.testing.engine import StepModel
@@ -74,10 +74,10 @@ class Profile:
             times.append(at)
         return times
 
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Self:
+    @staticmethod
+    def of(value: Mapping[str, Any]) -> Profile:
         """From plain data, as YAML and JSON give it. Raises `ConfigError` for what it cannot read."""
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(Profile)}
         if unknown := sorted(set(value) - known - {"base"}):
             raise ConfigError(
                 f"unknown profile fields: {', '.join(unknown)}",
@@ -85,14 +85,14 @@ class Profile:
                 hint=f"use some of: {', '.join(sorted(known))}",
             )
         made = dict(value)
-        base = named(made.pop("base")) if "base" in made else cls()
+        base = named(made.pop("base")) if "base" in made else Profile()
         models = made.get("models", ())
         made["models"] = (models,) if isinstance(models, str) else tuple(models or ())
         if "faults" in made:
             made["faults"] = tuple(Fault.parse(str(spec)) for spec in made["faults"] or ())
         if isinstance(engine := made.get("engine"), Mapping):
             made["engine"] = _step_model(engine)
-        return replace(base, **made)  # type: ignore[return-value]
+        return replace(base, **made)
 
     def to_json(self) -> str:
         """The JSON that `load` reads back. It holds the key."""
