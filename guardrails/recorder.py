@@ -12,37 +12,39 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guardrails.call import Call, Delta, Event, Finish
 from guardrails.errors import GuardrailsError, Rejected
 from guardrails.handler import Handler, Stream
 from guardrails.record import CallRecord, Meter, Outcome, fold
 
+if TYPE_CHECKING:
+    from guardrails.prices import PriceBook
+
 log = logging.getLogger("guardrails")
 Sink = Callable[[CallRecord], None]
 
 
 @cache
-def default_meter() -> Meter:
-    """Counts with `guardrails.tokens`, priced by the packaged snapshot."""
+def default_meter(today: date) -> Meter:
+    """Counts with `guardrails.tokens`, priced by the packaged snapshot; warns once if that is stale."""
     from guardrails.prices import PriceBook
 
-    return meter(PriceBook.default())
+    book = PriceBook.default()
+    book.warn_if_stale(today)
+    return meter(book)
 
 
-def meter(book: object) -> Meter:
-    """A meter over a `PriceBook`."""
+def meter(book: PriceBook) -> Meter:
+    """A meter over a price list."""
     from guardrails import tokens
-    from guardrails.prices import PriceBook
 
-    assert isinstance(book, PriceBook)
     return Meter(
-        count=tokens.count,
-        count_prompt=tokens.count_messages,
-        price=book.cost,
-        price_version=book.version,
+        count=tokens.count, count_prompt=tokens.count_messages, price=book.cost, price_version=book.version
     )
 
 
@@ -80,10 +82,11 @@ class Record:
 
     def _write(self, call: Call, watch: _Watch) -> None:
         outcome, error = _outcome(watch)
+        at = call.clock.wall()
         record = fold(
             call,
-            self.meter or default_meter(),
-            at=call.clock.wall(),
+            self.meter or default_meter(at.date()),
+            at=at,
             ended=call.clock.now(),
             outcome=outcome,
             error=error,

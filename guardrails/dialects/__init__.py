@@ -24,6 +24,8 @@ class Decoder(Protocol):
 
     model: str | None
     response_id: str | None
+    done: bool
+    """Nothing more is to be read: the terminal event came, or a failure that `close()` raises."""
 
     def feed(self, data: bytes) -> list[Event]:
         """Events completed by `data`. Raises `Transient`/`Refused`/`Interrupted` for an in-band error."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardrails.call import Attempt, Call, Event, Request
-from guardrails.clock import Clock
+from guardrails.clock import Clock, Expired, Watchdog
 from guardrails.dialects import Dialect, dialect
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
@@ -42,6 +42,7 @@ VENDOR_KEYS: Mapping[str, str] = {
     "generativelanguage.googleapis.com": "GEMINI_API_KEY",
 }
 MAX_ERROR_BODY = 64 * 1024
+DRAIN_SECONDS = 0.25
 MAX_WHOLE_BODY = 64 * 1024 * 1024
 
 
@@ -126,8 +127,11 @@ class HttpEndpoint:
                                     call.clock.now(), "reported", (decoder.model, decoder.response_id)
                                 )
                             yield events
-                if events := decoder.close():
-                    yield events
+                        if decoder.done:
+                            break
+                    if events := decoder.close():
+                        yield events
+                    await _drain(chunks, call.clock)
         except GuardrailsError:
             raise
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
@@ -281,6 +285,22 @@ async def _reading(response: httpx.Response) -> AsyncGenerator[AsyncIterator[byt
         close = getattr(chunks, "aclose", None)
         if close is not None:
             await close()
+
+
+async def _drain(chunks: AsyncIterator[bytes], clock: Clock) -> None:
+    """Read the end of a body whose answer is complete, so that its connection can be used again.
+
+    A server that keeps the connection open instead loses it: the answer does not wait for that.
+    """
+    watchdog = Watchdog(clock)
+    try:
+        with watchdog.limit("drain", DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
+    except Expired:
+        pass
+    finally:
+        watchdog.close()
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:
