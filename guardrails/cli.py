@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def simulate(
     from guardrails.testing.faults import Fault
     from guardrails.testing.profile import load
 
-    changes = {
+    changes: dict[str, Any] = {
         "models": tuple(model) if model else None,
         "ttft_ms": ttft_ms,
         "tpot_ms": tpot_ms,

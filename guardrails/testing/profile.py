@@ -15,6 +15,10 @@ from guardrails.testing.engine import StepModel
 from guardrails.testing.faults import Fault
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """How a simulated endpoint behaves. Times are milliseconds.
@@ -55,6 +59,9 @@ class Profile:
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value <= 1):
                 raise ConfigError(f"{name} must be from 0 to 1, not {value!r}", kind="profile")
+        for name in ("answers", "key"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ConfigError(f"{name} must be text: put it in quotes", kind="profile")
         if self.requests_per_minute is not None and not (
             _is_number(self.requests_per_minute) and self.requests_per_minute > 0
         ):
@@ -153,10 +160,6 @@ def load(name: str) -> Profile:
         return Profile.of(value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {error}", kind="profile") from None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _draw(median_ms: float, sigma: float, rng: random.Random) -> float:
