@@ -145,9 +145,10 @@ class Window:
         return None
 
     def _close(self, cut: int, findings: list[Finding]) -> list[Finding]:
+        earlier = self._cut(cut - self._context, findings)  # else a long stride makes a long context
+        self._cuts.extend([cut] if earlier is None else [earlier, cut])
         self.decided = cut
         self._due = max(self._due, cut + self._stride)
-        self._cuts.append(cut)
         while len(self._cuts) > 1 and self._cuts[1] <= cut - self._context:
             self._cuts.popleft()
         keep = max(self._cuts[0], self._base)
