@@ -52,14 +52,12 @@ class StreamReader(ABC):
             return self._fail_or([])
         events: list[Event] = []
         self._read_all(self._sse.feed(data), events)
-        if self._failure is None and not self.done:
+        if not self.done:
             if self._sse.oversized:
-                self._stop(
-                    Interrupted("the endpoint sent an event beyond all bounds", kind="oversized")
-                )
+                self._stop(Interrupted("the endpoint sent an event beyond all bounds", kind="oversized"))
             elif not self._frames and looks_like_html(self._sse.head):
                 self._stop(not_inference())
-        return self._fail_or(events)
+        return events or self._fail_or(events)
 
     def close(self) -> list[Event]:
         """The bytes have ended."""
@@ -88,12 +86,14 @@ class StreamReader(ABC):
         return True
 
     def _read_all(self, frames: list[Frame], events: list[Event]) -> None:
+        read = self.read
         try:
             for name, data in frames:
                 self._frames += 1
-                self.read(name, data, events)
-                if self.done:
-                    break
+                if data and not data.isspace():
+                    read(name, data, events)
+                    if self.done:
+                        break
         except Unreadable as reason:
             expected = str(reason)
             place = f"as event {self._frames}, within the first {self._sse.received} bytes of the stream"

@@ -24,13 +24,14 @@ _HEAD = 64
 class EventStream:
     """An incremental parser. It never raises: `oversized` says that it gave up on an event beyond `limit`."""
 
-    __slots__ = ("_after_cr", "_fresh", "_held", "_limit", "head", "oversized", "received")
+    __slots__ = ("_after_cr", "_between", "_fresh", "_held", "_limit", "head", "oversized", "received")
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._held = bytearray()
         self._after_cr = False
         self._fresh = True
+        self._between = False
         self.oversized = False
         self.received = 0
         """Bytes fed so far."""
@@ -39,7 +40,23 @@ class EventStream:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The events that `data` completes."""
-        self.received += len(data)
+        size = len(data)
+        self.received += size
+        # Nearly always a piece is one whole event on one line; then there is nothing to split or to join.
+        if (
+            self._between
+            and data.startswith(b"data: ")
+            and data.find(b"\n") == size - 2
+            and data.endswith(b"\n\n")
+            and b"\r" not in data
+            and size <= self._limit
+        ):
+            return [(b"", data[6:-2])]
+        frames = self._feed(data)
+        self._between = not (self._held or self._after_cr or self._fresh or len(self.head) < _HEAD)
+        return frames
+
+    def _feed(self, data: bytes) -> list[Frame]:
         if len(self.head) < _HEAD:
             self.head = (self.head + data[:_HEAD])[:_HEAD]
         if self._after_cr or b"\r" in data:

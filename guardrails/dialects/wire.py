@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from guardrails.errors import Interrupted
+from guardrails.errors import Interrupted, Refused
 
 
 class Unreadable(Exception):
@@ -52,7 +53,16 @@ def malformed(expected: str, where: str = "in the answer") -> Interrupted:
     )
 
 
-def known(body: dict[str, Any], *keys: str) -> dict[str, Any]:
+def untranslatable(what: str, into: str) -> Interrupted:
+    """The error for an answer that another dialect has no words for."""
+    return Interrupted(
+        f"{into} has no word for what the answer holds: {what}",
+        kind="untranslatable",
+        hint="serve this endpoint in its own dialect, or ask it for an answer without that",
+    )
+
+
+def without(body: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """What of `body` is not under these keys."""
     return {key: value for key, value in body.items() if key not in keys}
 
@@ -66,3 +76,15 @@ def count(body: Any, key: str) -> int:
     """A token count out of a usage object; 0 when it is missing or none."""
     value = body.get(key) if type(body) is dict else None
     return value if type(value) is int and value > 0 else 0
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a number (`true` is none)."""
+    return type(value) in (int, float)
+
+
+def not_a_request(expected: str) -> Refused:
+    """The error for a body that is no request."""
+    return Refused(
+        f"the request body is not of this dialect: expected {expected}", kind="bad_request", status=400
+    )
