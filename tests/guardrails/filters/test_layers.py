@@ -169,6 +169,28 @@ async def test_long_texts_and_the_first_one_leave_the_event_loop() -> None:
         assert (here in detector.threads) == inline
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("layer", [InputFilters, OutputFilters])
+async def test_a_call_can_be_cancelled_while_a_detector_is_busy(layer: Callable[..., Layer]) -> None:
+    started, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Busy(Addresses):
+        def detect(self, text: str) -> list[Finding]:
+            loop.call_soon_threadsafe(started.set)
+            assert go_on.wait(60)
+            return []
+
+    endpoint = answers("to jo@acme.com ", Finish("stop"))
+    task = asyncio.create_task(events(stack(endpoint, layer([Busy()]))))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    assert endpoint.active == 0
+
+
 # --- output ------------------------------------------------------------------------------------------------
 
 
