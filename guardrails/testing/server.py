@@ -159,19 +159,20 @@ class SimulatedServer:
             reply = Reply(200, (orjson.dumps(stats.shown()),))
             return Job(reply, reply.head({}), counted=False)
         stats.requests += 1
-        stats.active += 1
-        stats.peak = max(stats.peak, stats.active)
         number = stats.requests
         wire = _wire(asked)
         spoken = dialect(wire)
         headers = {_REQUEST_ID[wire]: f"req_sim{number:012d}"}
         try:
-            return self._decide(asked, spoken, number, headers)
+            job = self._decide(asked, spoken, number, headers)
         except _Refuse as refused:
             reply = error_reply(
                 spoken, refused.status, refused.kind, refused.message, retry_after=refused.retry_after
             )
-            return _job(reply, headers)
+            job = _job(reply, headers)
+        stats.active += 1
+        stats.peak = max(stats.peak, stats.active)
+        return job
 
     def full(self, asked: Asked) -> Job:
         """The job for a request that found the engine's queue full."""
@@ -206,8 +207,11 @@ class SimulatedServer:
         request = replace(request, model=model)
         if profile.models and model not in profile.models:
             raise _Refuse(404, "not_found", f"no such model here: use {', '.join(profile.models)}")
-        if (request.sampling.n or 1) > MAX_CHOICES:
-            raise _Refuse(400, "bad_request", f"n is at most {MAX_CHOICES}")
+        wanted = request.sampling
+        if wanted.n is not None and not 1 <= wanted.n <= MAX_CHOICES:
+            raise _Refuse(400, "bad_request", f"n must be from 1 to {MAX_CHOICES}")
+        if wanted.max_tokens is not None and wanted.max_tokens < 1:
+            raise _Refuse(400, "bad_request", "max_tokens must be 1 or more")
         rng = random.Random(f"{profile.seed}/{number}")  # noqa: S311 - reproducible, no secret
         fault = self._fault(suffix or asked.headers.get(FAULT_HEADER, ""), number, rng)
         composed = compose(request, profile, self._source)

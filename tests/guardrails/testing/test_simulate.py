@@ -186,6 +186,8 @@ async def test_models_and_stats() -> None:
         (post(model="unknown"), 404),
         (post(messages="none"), 400),
         (post(n=10**6), 400),
+        (post(n=-1), 400),
+        (post(max_tokens=0), 400),
         (b"POST /v1/messages HTTP/1.1\r\nconnection: close\r\ncontent-length: 1\r\n\r\n{", 400),
         (b"POST /v1/messages HTTP/1.1\r\nconnection: close\r\ncontent-length: 2\r\n\r\n[]", 400),
         (b"POST /v1/messages HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", 411),
