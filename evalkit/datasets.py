@@ -151,14 +151,14 @@ def write(root: Path | None = None) -> Path:
     return file
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], root: Path | None = None) -> int:
     """`python -m evalkit.datasets [--write]`: 0 when all agrees, 1 when not, 2 for another argument."""
     if arguments not in ([], ["--write"]):
         sys.stderr.write("usage: python -m evalkit.datasets [--write]\n")
         return 2
     if arguments:
-        sys.stdout.write(f"wrote {write()}\n")
-    problems = check()
+        sys.stdout.write(f"wrote {write(root)}\n")
+    problems = check(root)
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     return 1 if problems else 0

@@ -170,8 +170,6 @@ def _advice(gate: Gate, measured: Measured, more: int | None) -> str:
     if gate.metric.unit == "share":
         if more is not None:
             return f"about {more:,} more samples would decide if the rate stays"
-        if measured.value != gate.bound:
-            return f"no number of samples decides a bound of {_number(gate.metric, gate.bound)}"
         if 0 < gate.bound < 1:
             return "the value is on the bound, where no number of samples decides"
         edge = measured.high if gate.bound == 0 else measured.low

@@ -238,13 +238,11 @@ def _largest_rank(n: int, q: float, tail: float) -> int:
     """The largest l in 0..n with P(Bin(n, q) ≤ l − 1) ≤ tail."""
     mean, spread = n * q, math.sqrt(n * q * (1 - q))
     start = max(0, math.floor(mean - 12 * spread - 30))  # what lies before weighs less than 1e-30
-    below, rank = 0.0, start
-    while rank <= n:
-        below += _binomial_pmf(rank, n, q)
-        if below > tail:
-            return rank
+    rank, below = start, _binomial_pmf(start, n, q)
+    while below <= tail and rank < n:
         rank += 1
-    return n
+        below += _binomial_pmf(rank, n, q)
+    return rank
 
 
 def _binomial_pmf(k: int, n: int, q: float) -> float:

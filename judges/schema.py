@@ -8,6 +8,8 @@ checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,10 +22,13 @@ from judges.text import linear_pattern
 
 MAX_DEPTH = 64
 MAX_LISTED = 20
+MAX_REFERENCES = 50_000
+"""How often one answer may follow a `$ref`: a schema that branches into itself grows as 2 to the depth."""
 
 Errors = Iterator[Any]
 
 _FENCE = re2.compile(r"(?m)^[ \t]{0,3}(?:```|~~~)[^\n]*$")
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _DATA = frozenset({"enum", "const", "default", "examples"})
 
 
@@ -43,6 +48,10 @@ class JsonSchema:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_validator", _validator(self.schema))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The validator's class is made at run time and does not pickle; it is made again.
+        return type(self), (dict(self.schema), self.fence, self.name)
+
     def check(self, question: Question, /) -> str | None:
         """Never complains: the schema is the whole reference."""
         return None
@@ -61,9 +70,10 @@ class JsonSchema:
         if _deeper_than(value, MAX_DEPTH):
             return Score.verdict(False, f"nested deeper than {MAX_DEPTH} levels")
         try:
-            broken = list(islice(self._validator.iter_errors(value), MAX_LISTED))
-        except (RecursionError, ArithmeticError) as error:
-            return Score.unjudged("schema", f"the schema could not be applied: {type(error).__name__}")
+            with _bounded():
+                broken = list(islice(self._validator.iter_errors(value), MAX_LISTED))
+        except (RecursionError, ArithmeticError):
+            return Score.unjudged("schema", "the schema takes too many steps on this answer")
         if not broken:
             return Score.verdict(True, "fits the schema")
         first = "/".join(str(step) for step in broken[0].absolute_schema_path)
@@ -113,11 +123,13 @@ def _validator(schema: Mapping[str, Any]) -> Any:
     rules = list(_rules(schema))
     _check_patterns(rules)
     _check_references(rules, schema, dialect)
-    bounded = jsonschema.validators.extend(dialect, _LINEAR)  # type: ignore[no-untyped-call]
+    counted = {key: _counted(dialect.VALIDATORS[key]) for key in _REFERENCES if key in dialect.VALIDATORS}
+    bounded = jsonschema.validators.extend(dialect, _LINEAR | counted)  # type: ignore[no-untyped-call]
     # An explicit registry: the library's default one would fetch what it does not know.
     validator = bounded(schema, registry=EMPTY_REGISTRY)
     try:
-        validator.is_valid(None)
+        with _bounded():
+            validator.is_valid(None)
     except RecursionError:
         raise ConfigError("the JSON schema refers to itself without end") from None
     return validator
@@ -161,7 +173,7 @@ def _check_references(rules: list[tuple[str, Any]], schema: Any, dialect: Any) -
     registry: Registry[Any] = Registry().with_resource(base, resource)
     resolver = registry.resolver(base)
     for key, value in rules:
-        if key not in ("$ref", "$dynamicRef", "$recursiveRef") or not isinstance(value, str):
+        if key not in _REFERENCES or not isinstance(value, str):
             continue
         if not value.startswith("#"):
             raise ConfigError(
@@ -175,6 +187,30 @@ def _check_references(rules: list[tuple[str, Any]], schema: Any, dialect: Any) -
 
 
 # --- keywords whose stock versions take more than linear time on the model's text --------------------------
+
+
+_left: ContextVar[list[int]] = ContextVar("_left")
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Allow `MAX_REFERENCES` references until the end of the block."""
+    token = _left.set([MAX_REFERENCES])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _counted(stock: Callable[..., Errors | None]) -> Callable[..., Errors]:
+    def follow(validator: Any, reference: str, instance: Any, schema: Any) -> Errors:
+        left = _left.get()
+        left[0] -= 1
+        if left[0] < 0:
+            raise RecursionError
+        yield from stock(validator, reference, instance, schema) or ()
+
+    return follow
 
 
 def _error(message: str) -> Any:

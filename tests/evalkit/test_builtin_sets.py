@@ -69,6 +69,15 @@ def test_a_changed_set_is_seen(copy: Path) -> None:
     assert problem.startswith("short-facts: samples_sha256 is ")
 
 
+def test_a_maintainer_writes_the_manifest(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = copy / "short-facts" / "CARD.md"
+    card.write_text(card.read_text(encoding="utf-8").replace("1.0.0", "1.1.0"), encoding="utf-8")
+    assert datasets.main([], copy) == 1
+    assert "version is 1.1.0, manifest.json says 1.0.0" in capsys.readouterr().err
+    assert datasets.main(["--write"], copy) == 0
+    assert datasets.main([], copy) == 0
+
+
 def test_a_line_more_is_seen_thrice(copy: Path) -> None:
     samples = copy / "short-facts" / "samples.jsonl"
     samples.write_bytes(samples.read_bytes() + b'{"id": "new", "input": "x"}\n')

@@ -172,3 +172,13 @@ def test_a_percentile_without_an_upper_bound_says_how_many_it_needs() -> None:
     assert decide(gate, enough).status == "pass"
     crossing = decide(gate, Measured(790.0, 700.0, 900.0, 500))
     assert "more samples would narrow it" in crossing.sentence
+
+
+def test_a_sentence_speaks_in_the_metrics_unit() -> None:
+    def said(gate: str, value: float) -> str:
+        return decide(parse(gate), Measured(value, value, value, 10)).sentence
+
+    assert "$0.0021 [$0.0021, $0.0021]" in said("cost_per_call_usd <= 0.002", 0.0021)
+    assert "0.5 [0.5, 0.5]" in said("mean_score >= 0.5", 0.5)
+    assert "1,234 ms" in said("p50_e2e_ms <= 2s", 1234.0)
+    assert "12.3 ms" in said("p50_tpot_ms <= 20", 12.34)
