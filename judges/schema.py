@@ -22,7 +22,7 @@ from judges.text import linear_pattern
 
 MAX_DEPTH = 64
 MAX_LISTED = 20
-MAX_REFERENCES = 50_000
+MAX_REFERENCES = 10_000
 """How often one answer may follow a `$ref`: a schema that branches into itself grows as 2 to the depth."""
 
 Errors = Iterator[Any]
