@@ -137,7 +137,9 @@ def _read_choice(
         elif key != "role" and value:
             unread[key] = value
     if unread:
-        events.append(Opaque(unread, NAME, structural=False, origin=origin))
+        # Spelled as a chunk of its own, so that it can stand alone when its neighbours are changed.
+        alone = {"choices": [{"index": number, part: unread}]}
+        events.append(Opaque(alone, NAME, structural=False, origin=origin))
     reason = choice.get("finish_reason")
     if type(reason) is str and reason:
         events.append(Finish(reason, None, number, origin))

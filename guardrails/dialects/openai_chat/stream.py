@@ -146,9 +146,10 @@ class Encoder:
             if event.structural:
                 return b""
             raise untranslatable(f"an event of {event.dialect or 'no dialect'}", NAME)
-        if event.origin is not None and event.origin.raw is not event.raw:
-            return b""  # unread fields of a choice: they have lost their place, for their chunk is gone
-        return _frame(event.raw) if isinstance(event.raw, Mapping) else b""
+        if not isinstance(event.raw, Mapping):
+            return b""
+        alone = event.raw.keys() == {"choices"} and event.raw["choices"]
+        return _frame(self._chunk(event.raw["choices"]) if alone else event.raw)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         envelope = self._envelope or self._default
@@ -167,9 +168,7 @@ def _is_void(event: Event, choices: Any) -> bool:
     """Whether a filter left nothing of a chunk that was one piece of text."""
     if type(event) is not Delta or event.text or event.tool is not None:
         return False
-    return not any(
-        (choice.get("delta") or {}).get("role") or choice.get("finish_reason") for choice in choices
-    )
+    return not any((choice.get("delta") or {}).get("role") for choice in choices)
 
 
 def _frame(chunk: Json) -> bytes:
