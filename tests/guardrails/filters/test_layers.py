@@ -398,6 +398,22 @@ async def test_after_a_change_of_channel_the_rest_of_a_finding_is_removed() -> N
 
 
 @pytest.mark.asyncio
+async def test_an_empty_text_in_another_channel_is_no_change_of_channel() -> None:
+    told = [Delta("to jo@"), Delta("", channel="reasoning"), Delta("acme.com"), Finish("stop")]
+    got = fold_response(await events(stack(answers(*told), OutputFilters([Addresses()]))))
+    assert got.text == "to <MAIL>"
+
+
+@pytest.mark.asyncio
+async def test_a_blocked_answer_is_not_waited_for() -> None:
+    told = ["jo@acme.com ", *["and so on " * 5] * 4]
+    endpoint = ScriptedEndpoint(Script(told, stall_after=5))
+    with pytest.raises(Blocked):
+        await events(stack(endpoint, OutputFilters([Addresses()], action="block")))
+    assert endpoint.active == 0
+
+
+@pytest.mark.asyncio
 async def test_one_layer_serves_many_calls_at_once_without_mixing_them() -> None:
     filters = OutputFilters([Addresses()])
 

@@ -43,12 +43,20 @@ shapes = st.fixed_dictionaries(
 @settings(max_examples=300)
 @given(texts, st.lists(st.integers(0, 2000), max_size=30), shapes)
 def test_findings_do_not_depend_on_the_chunking(text: str, places: list[int], shape: dict[str, int]) -> None:
-    window = Window(detect, REACH, **shape)
+    looks: list[str] = []
+
+    def probe(text: str) -> list[Finding]:
+        looks.append(text)
+        return detect(text)
+
+    window = Window(probe, REACH, **shape)
     found = []
     for piece in cut(text, places):
         found += window.push(piece)
     found += window.finish()
-    assert found == whole(text, Window(detect, REACH, **shape))
+    looks, chunked = [], looks
+    assert found == whole(text, Window(probe, REACH, **shape))
+    assert chunked == looks  # the very same texts were looked at, so any detector finds the same
     assert window.decided == len(text)
 
 
@@ -166,6 +174,12 @@ def test_a_finding_beyond_its_promised_reach_is_removed_from_the_cut_on() -> Non
         return [Finding("CHAIN", m.start(), m.end(), 1.0, "t") for m in chain.finditer(text)]
 
     text = "so " + "1 " * 40 + "end"
-    found = whole(text, Window(liar, 4, stride=8))
+    window, found = Window(liar, 4, stride=8), []
+    for character in text:
+        decided = window.decided
+        new = window.push(character)
+        assert all(f.start >= decided for f in new)
+        found += new
+    found += window.finish()
     assert found
     assert redact(text, found).endswith("<CHAIN> end")
