@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
 from guardrails.call import Delta, Event, Finish, Request, Text, Tool, ToolHead, ToolResult, ToolUse, Usage
-from guardrails.testing.answers import Source, lorem
+from guardrails.testing.answers import lorem
 from guardrails.testing.profile import Profile
 
 _PIECE = re.compile(r"\s?\S{1,6}|\s")
@@ -37,9 +37,9 @@ class Composed:
         yield from self.end
 
 
-def compose(request: Request, profile: Profile, source: Source) -> Composed:
-    """What the simulated model answers, with `max_tokens`, `stop`, `n`, tools and reasoning observed."""
-    choices = [_choice(request, profile, source, number) for number in range(request.sampling.n or 1)]
+def compose(request: Request, profile: Profile, texts: Sequence[str]) -> Composed:
+    """What the simulated model answers, from one text a choice; `max_tokens`, `stop` and tools observed."""
+    choices = [_choice(request, profile, text, number) for number, text in enumerate(texts)]
     steps = zip_longest(*(deltas for deltas, _ in choices))
     prompt = prompt_tokens(request)
     usage = Usage(
@@ -74,7 +74,7 @@ def _length(part: object) -> int:
     return 0
 
 
-def _choice(request: Request, profile: Profile, source: Source, number: int) -> tuple[list[Delta], str]:
+def _choice(request: Request, profile: Profile, text: str, number: int) -> tuple[list[Delta], str]:
     """One choice's tokens and its finish reason."""
     tool = _tool_to_call(request) if profile.tool_calls else None
     deltas = [Delta(piece, "reasoning", number) for piece in pieces(lorem(profile.reasoning))]
@@ -84,8 +84,8 @@ def _choice(request: Request, profile: Profile, source: Source, number: int) -> 
         deltas += (Delta(piece, "tool:0", number) for piece in pieces(json.dumps(example(tool.parameters))))
         reason = "tool_calls"
     else:
-        text = _until_stop(source(request, number), request.sampling.stop or ())
-        deltas += (Delta(piece, choice=number) for piece in pieces(text))
+        kept = _until_stop(text, request.sampling.stop or ())
+        deltas += [Delta(piece, "text", number) for piece in pieces(kept)]
     limit = request.sampling.max_tokens
     if limit is not None and len(deltas) > limit:
         return deltas[:limit], "length"

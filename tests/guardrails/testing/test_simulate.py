@@ -156,6 +156,13 @@ async def test_a_connection_is_kept_alive_and_requests_may_be_pipelined() -> Non
 
 
 @pytest.mark.asyncio
+async def test_equal_requests_get_ids_of_their_own() -> None:
+    async with simulate() as server:
+        ids = [json.loads((await ask(server, post(stream=False))).body)["id"] for _ in range(3)]
+    assert ids == [f"chatcmpl-sim{number:012d}" for number in (1, 2, 3)]
+
+
+@pytest.mark.asyncio
 async def test_a_request_may_arrive_byte_by_byte() -> None:
     async with simulate() as server, connected(server) as (reader, writer):
         for byte in post():

@@ -11,7 +11,7 @@ from guardrails.call import Message, Request, Tool, ToolResult, fold_response
 from guardrails.errors import ConfigError
 from guardrails.testing import Profile
 from guardrails.testing.answers import Golden, Known, source
-from guardrails.testing.compose import compose, example, pieces
+from guardrails.testing.compose import Composed, compose, example, pieces
 
 CAPITALS = [
     Known("au", "What is the capital of Australia?", "Canberra.", "Sydney."),
@@ -20,13 +20,18 @@ CAPITALS = [
 ]
 
 
+def answer(request: Request, profile: Profile) -> Composed:
+    texts = [source(profile.answers)(request, choice) for choice in range(request.sampling.n or 1)]
+    return compose(request, profile, texts)
+
+
 def text_of(request: Request, profile: Profile | None = None) -> str:
     profile = profile or Profile()
-    return fold_response(list(compose(request, profile, source(profile.answers)).events())).text
+    return fold_response(list(answer(request, profile).events())).text
 
 
 @pytest.mark.parametrize(
-    ("prompt", "answer"),
+    ("prompt", "expected"),
     [
         ("What is the capital of Canada?", "Ottawa."),
         ("Answer in one word. What is the capital of Canada? Be brief.", "Ottawa."),
@@ -34,8 +39,8 @@ def text_of(request: Request, profile: Profile | None = None) -> str:
         ("Zzz", "I do not know."),
     ],
 )
-def test_golden_finds_the_nearest_sample(prompt: str, answer: str) -> None:
-    assert Golden(CAPITALS)(Request.of(prompt), 0) == answer
+def test_golden_finds_the_nearest_sample(prompt: str, expected: str) -> None:
+    assert Golden(CAPITALS)(Request.of(prompt), 0) == expected
 
 
 def test_golden_reads_the_last_user_turn() -> None:
@@ -122,7 +127,7 @@ def test_pieces_joined_are_the_text(text: str) -> None:
 
 @given(st.text(min_size=1), st.integers(1, 10), st.integers(1, 3))
 def test_max_tokens_cuts_every_choice(text: str, limit: int, n: int) -> None:
-    composed = compose(Request.of(text, max_tokens=limit, n=n), Profile(), source("echo"))
+    composed = answer(Request.of(text, max_tokens=limit, n=n), Profile())
     response = fold_response(list(composed.events()))
     assert len(response.choices) == n
     cut = len(pieces(text)) > limit
@@ -138,7 +143,7 @@ def test_stop_cuts_at_the_first_of_them() -> None:
 
 
 def test_reasoning_comes_first_and_is_counted() -> None:
-    composed = compose(Request.of("hi"), Profile(reasoning=3), source("echo"))
+    composed = answer(Request.of("hi"), Profile(reasoning=3))
     response = fold_response(list(composed.events()))
     assert response.choices[0].reasoning == "lorem ipsum dolor"
     assert response.text == "hi"
@@ -158,14 +163,14 @@ def test_an_offered_tool_is_called_until_it_has_answered() -> None:
     }
     tools = (Tool("weather", parameters=schema), Tool("time"))
     request = Request((Message.of("user", "hi"),), tools=tools)
-    response = fold_response(list(compose(request, Profile(), source("echo")).events()))
+    response = fold_response(list(answer(request, Profile()).events()))
     (call,) = response.choices[0].tool_calls
     assert call.name == "weather"
     assert json.loads(call.arguments) == {"city": "example", "days": 1, "unit": "C"}
     assert response.choices[0].finish_reason == "tool_calls"
 
     wanted = Request((Message.of("user", "hi"),), tools=tools, tool_choice="tool:time")
-    response = fold_response(list(compose(wanted, Profile(), source("echo")).events()))
+    response = fold_response(list(answer(wanted, Profile()).events()))
     assert response.choices[0].tool_calls[0].name == "time"
 
     answered = Request(
@@ -176,7 +181,7 @@ def test_an_offered_tool_is_called_until_it_has_answered() -> None:
 
 
 def test_usage_can_be_kept_secret() -> None:
-    composed = compose(Request.of("hi"), Profile(usage=False), source("echo"))
+    composed = answer(Request.of("hi"), Profile(usage=False))
     assert fold_response(list(composed.events())).usage is None
 
 
