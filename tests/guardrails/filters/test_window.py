@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardrails.filters import Finding, Window, redact, scan
+from guardrails.filters import Finding, Window, redact, resolve, scan
 from guardrails.filters.window import UNSCANNABLE
 
 REACH = 20
@@ -21,7 +21,9 @@ def detect(text: str) -> list[Finding]:
 
 
 def whole(text: str, window: Window) -> list[Finding]:
-    return window.push(text) + window.finish()
+    found = window.push(text) + window.finish()
+    assert found == resolve(found), "each finding comes out once, disjoint and in order"
+    return found
 
 
 def cut(text: str, places: list[int]) -> list[str]:
@@ -180,6 +182,8 @@ def test_a_finding_beyond_its_promised_reach_is_removed_from_the_cut_on() -> Non
         new = window.push(character)
         assert all(f.start >= decided for f in new)
         found += new
+    assert 0 < window.decided < len("so " + "1 " * 31)
+    decided = window.decided
     found += window.finish()
-    assert found
+    assert [f.start for f in found] == [decided]
     assert redact(text, found).endswith("<CHAIN> end")
