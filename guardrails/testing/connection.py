@@ -181,34 +181,40 @@ def _trouble(method: str, headers: Mapping[str, str]) -> str | None:
 class Playing:
     """One reply while it is written: at once, along a list of times, by the engine's steps, or dripping."""
 
-    __slots__ = ("_asked", "_at", "_connection", "_host", "_job", "_started", "_ticket", "_timer")
+    __slots__ = ("_asked", "_at", "_connection", "_head", "_host", "_job", "_started", "_ticket", "_timer")
 
     def __init__(self, connection: Connection, host: Host, asked: Asked, job: Job) -> None:
         self._asked = asked
         self._connection = connection
         self._host = host
         self._job = job
+        self._head = b""
         self._at = 0
         self._started = 0.0
         self._timer: Timer | None = None
         self._ticket: Ticket | None = None
 
     def start(self) -> None:
-        """Write what can be written now, and set a timer for the rest."""
+        """Write what can be written now, and set a timer for the rest.
+
+        The headers of a stream go out at once, as servers do; those of a whole answer come with its body.
+        """
         job = self._job
         reply = job.reply
+        self._head = job.head
         if job.engine_tokens is not None:
             self._later(job.delay, self._submit)
         elif reply.drip_ms > 0:
-            self._write(job.head)
+            self._flush()
             data = reply.body()
             self._later(0.0, lambda: self._drip(data))
         elif job.pace:
             self._started = self._host.clock.now()
-            self._write(job.head)
+            if reply.stream:
+                self._flush()
             self._later(job.pace[0], self._tick)
         else:
-            self._write(job.head + reply.body())
+            self._write(reply.body())
             self._finish()
 
     def cancel(self, how: str) -> None:
@@ -227,8 +233,8 @@ class Playing:
         if self._ticket is None:
             self._job = self._host.full(self._asked)
             self.start()
-        else:
-            self._write(job.head)
+        elif job.reply.stream:
+            self._flush()
 
     def _token(self) -> None:
         """The engine's next token is there."""
@@ -268,6 +274,7 @@ class Playing:
         self._finish()
 
     def _finish(self) -> None:
+        self._flush()
         ending = self._job.reply.ending
         if ending == "stall":
             return  # until the client leaves: `cancel` ends it
@@ -281,6 +288,13 @@ class Playing:
         return chunk(data) if self._job.reply.stream else data
 
     def _write(self, data: bytes) -> None:
+        """Write data, and the head before it if it has not gone out yet."""
+        if data:
+            self._head += data
+            self._flush()
+
+    def _flush(self) -> None:
+        data, self._head = self._head, b""
         transport = self._connection.transport
         if data and transport is not None and not transport.is_closing():
             transport.write(data)
