@@ -34,7 +34,6 @@ def test_words_joined_are_the_text_again(text: str) -> None:
 
 
 @given(st.text())
-@pytest.mark.filterwarnings("error")
 def test_a_string_comes_as_words_and_a_stop(text: str) -> None:
     endpoint = ScriptedEndpoint(text)
     response = asyncio.run(collect(endpoint, make_call()))
