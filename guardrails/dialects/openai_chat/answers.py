@@ -175,7 +175,7 @@ def call_of(call: Any) -> tuple[str, ToolHead | None] | None:
 
 def repeats(key: str, delta: dict[str, Any]) -> bool:
     """Whether this key says once more what another says: some servers send the thinking under two names."""
-    return key == "reasoning" and delta.get("reasoning_content") == delta[key]
+    return key == "reasoning" and type(delta[key]) is str and delta.get("reasoning_content") == delta[key]
 
 
 def _add_usage(usage: Usage, origin: Origin, events: list[Event]) -> None:
