@@ -1,0 +1,313 @@
+"""A linear model over hashed n-grams: the text classifier that needs nothing but numpy and 150 KB of weights.
+
+Why this and not a transformer? It takes microseconds where those take tens of milliseconds, so it can judge
+every message on the path. It knows words and spellings, not meaning: what that misses is in each model's
+card (`weights/*.md`).
+
+The features, the same for every model, so that several models share one extraction:
+
+- The text is folded: lower case, no accents, white space to one space, runs of a character to two, invisible
+  characters away. Only Unicode 3.2's tables are used: every Python version folds alike.
+- Character n-grams (2 to 5, across words) and word n-grams (1 and 2) are hashed to 2^18 buckets by rolling
+  polynomials over the array of code points; there is no loop over n-grams.
+- A long text is judged in overlapping windows of about `WINDOW` characters that begin and end at spaces; an
+  n-gram counts where all of it lies in the window. The sums of all windows come from one running total.
+- A window's score is logistic(Σ weights / √n-grams · scale + bias); a text's is the highest of its windows.
+
+Time and the number of n-grams are linear in the length (six per character at most), for any text.
+Memory is that of one block: `BLOCK` characters.
+
+    model = LinearModel.load("toxicity")
+    model.score("have a nice day")              # 0.01
+    for block in Features.of(text):             # one extraction, two models
+        toxic, jailbreak = first.judge(block), second.judge(block)
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+
+from guardrails.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints: TypeAlias = npt.NDArray[np.intp]
+    Words: TypeAlias = npt.NDArray[np.uint32]
+
+BITS = 18
+WINDOW = 400
+STRIDE = WINDOW // 2  # a window is two strides
+SLACK = 64  # how far back from its place a window's edge looks for a space
+BLOCK = 1 << 16
+
+_ORDERS = (2, 3, 4, 5)
+_ROWS = len(_ORDERS) + 2  # and words, and pairs of words
+_FORMAT = "hashed-ngrams/1"
+
+_TABLE = 0x2070  # the code points that are folded: up to general punctuation
+_SPREAD = 0x9E3779B1  # odd constants: multiplying by one is a bijection of 32 bits
+_ROLL = 0x85EBCA6B
+_WORD = 0x01000193
+_PAIR = 0xC2B2AE35
+_FINISH = 0x2C1B3C6D
+_MASK = 0xFFFFFFFF
+_SPACE = (0x20 * _SPREAD) & _MASK
+
+
+class Window(NamedTuple):
+    """`text[start:end]` has this score (0 to 1)."""
+
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The n-grams of one block of a text, and the windows they fall into. Make them by `Features.of`.
+
+    `buckets` (1-d) holds all n-grams, kind after kind. Window `w` has those at `low[k, w] <= i < high[k, w]`
+    for each of the six kinds, `counts[w]` in all, and covers `text[starts[w]:ends[w]]`.
+    """
+
+    buckets: Ints = field(repr=False)
+    low: Ints = field(repr=False)
+    high: Ints = field(repr=False)
+    counts: Ints
+    starts: Ints
+    ends: Ints
+
+    @classmethod
+    def of(cls, text: str) -> Iterator[Features]:
+        """Block by block; none for a text without a visible character."""
+        for at in range(0, max(1, len(text) - WINDOW), BLOCK - WINDOW):  # a window's worth is in both blocks
+            block = _extract(text[at : at + BLOCK], at)
+            if block is not None:
+                yield block
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """Weights for `Features`. `weights` is int8, `scale` and `bias` turn their sums into log odds.
+
+    `threshold` is the score that the training script chose; `name` is the file's.
+    """
+
+    name: str
+    weights: npt.NDArray[np.int8] = field(repr=False)
+    scale: float
+    bias: float
+    threshold: float
+
+    @classmethod
+    def load(cls, name: str) -> LinearModel:
+        """The embedded model of that name, read once per process."""
+        return _load(name)
+
+    @classmethod
+    def decode(cls, name: str, data: bytes) -> Self:
+        """A model from the bytes that `encode` made. Raises `ConfigError` if they are not whole."""
+        import numpy as np
+
+        try:
+            header, _, packed = data.partition(b"\n")
+            meta = json.loads(header)
+            if meta["format"] != _FORMAT:
+                raise ConfigError(
+                    f"{name}: the model has format {meta['format']!r}, this version reads {_FORMAT}"
+                )
+            unpack = zlib.decompressobj()
+            raw = unpack.decompress(packed, (1 << BITS) + 1)
+            if len(raw) != 1 << BITS or not unpack.eof:
+                raise ValueError("the weights are cut off")
+            numbers = [float(meta[key]) for key in ("scale", "bias", "threshold")]
+        except (ValueError, KeyError, TypeError, zlib.error) as error:
+            raise ConfigError(
+                f"{name}: the model file is damaged ({error}); install the package again"
+            ) from None
+        return cls(name, np.frombuffer(raw, np.int8), *numbers)
+
+    def encode(self) -> bytes:
+        """One line of JSON, then the weights, deflated."""
+        meta = {
+            "format": _FORMAT,
+            "scale": self.scale,
+            "bias": self.bias,
+            "threshold": self.threshold,
+        }
+        return json.dumps(meta).encode() + b"\n" + zlib.compress(self.weights.tobytes(), 9)
+
+    def judge(self, block: Features) -> npt.NDArray[np.float64]:
+        """The score of each window of the block, rounded to six places: there all platforms agree."""
+        import numpy as np
+
+        totals = np.zeros(block.buckets.size + 1, np.int32)
+        np.cumsum(self.weights[block.buckets], dtype=np.int32, out=totals[1:])
+        sums = (totals[block.high] - totals[block.low]).sum(0)
+        odds = sums / np.sqrt(block.counts) * self.scale + self.bias
+        scores: npt.NDArray[np.float64] = np.round(1 / (1 + np.exp(-odds.clip(-60, 60))), 6)
+        return scores
+
+    def windows(self, text: str) -> list[Window]:
+        """The score of every window, in order of the text."""
+        return [window for block in Features.of(text) for window in self.spans(block)]
+
+    def spans(self, block: Features) -> list[Window]:
+        """The block's windows with their scores."""
+        scores = self.judge(block).tolist()
+        return list(map(Window, block.starts.tolist(), block.ends.tolist(), scores))
+
+    def score(self, text: str) -> float:
+        """The highest score of a window; 0 for a text without a visible character."""
+        return max((float(self.judge(block).max()) for block in Features.of(text)), default=0.0)
+
+
+@functools.cache
+def _load(name: str) -> LinearModel:
+    file = resources.files("guardrails.filters") / "weights" / f"{name}.linear"
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no embedded model {name!r}", hint="see guardrails/filters/weights"
+        ) from None
+    return LinearModel.decode(name, data)
+
+
+# --- extraction --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """By code point: what it counts as (spread over 32 bits; 0: nothing), and whether it is part of a word.
+
+    By position in a block: the powers of `_WORD` and their inverses, modulo 2^32.
+    """
+
+    folded: Words
+    letters: npt.NDArray[np.bool_]
+    powers: Words
+    inverses: Words
+
+
+@functools.cache
+def _tables() -> _Tables:
+    from unicodedata import ucd_3_2_0 as unicode
+
+    import numpy as np
+
+    folded = [_fold(code) for code in range(_TABLE)]
+    letters = [unicode.category(chr(code))[0] in "LN" for code in folded]
+    size = BLOCK + 2
+    return _Tables(
+        np.array(folded, np.uint32) * np.uint32(_SPREAD),
+        # What the table does not hold (emoji, Chinese) is no word: its character n-grams speak for it.
+        np.array([*letters, False], np.bool_),
+        np.cumprod(np.array([1] + [_WORD] * (size - 1), np.uint32), dtype=np.uint32),
+        np.cumprod(np.array([1] + [pow(_WORD, -1, 1 << 32)] * (size - 1), np.uint32), dtype=np.uint32),
+    )
+
+
+def _fold(code: int) -> int:
+    """The code point that stands for this one; 0 if it is invisible."""
+    from unicodedata import ucd_3_2_0 as unicode  # the same in every Python
+
+    character = chr(code)
+    category = unicode.category(character)
+    if character.isspace() or category == "Zs":
+        return 0x20
+    if category in ("Cc", "Cf", "Mn"):
+        return 0
+    if category == "Cn":  # younger than the table
+        return code
+    if character in "‘’‚‛":  # a keyboard's and an editor's apostrophe are one
+        return ord("'")
+    first = unicode.normalize("NFKD", character)[0].lower()
+    return ord(first[0]) if first != " " else code
+
+
+def _extract(text: str, offset: int) -> Features | None:
+    import numpy as np
+
+    tables = _tables()
+    codes = np.frombuffer(f" {text} ".encode("utf-32-le", "surrogatepass"), "<u4")
+    chars = tables.folded.take(codes, mode="clip")
+    if codes.max() >= _TABLE:
+        chars = np.where(codes < _TABLE, chars, codes * np.uint32(_SPREAD))
+    letters = tables.letters.take(codes, mode="clip")
+    place = np.arange(-1, codes.size - 1)
+    if not chars.all():
+        visible = np.flatnonzero(chars)
+        chars, letters, place = chars[visible], letters[visible], place[visible]
+    space = chars == _SPACE
+    again = chars[1:] == chars[:-1]
+    again[1:] &= again[:-1].copy() | space[2:]
+    again[0] &= space[1]
+    if again.any():
+        kept = np.flatnonzero(np.concatenate(([True], ~again)))
+        chars, letters, place, space = chars[kept], letters[kept], place[kept], space[kept]
+    size = chars.size
+    if size < 3:  # one space, or two around nothing
+        return None
+    first, last = _cut(np, np.flatnonzero(space), size)
+    word_at, word_end = _runs(np, letters)
+    words = word_at.size
+
+    hashes = np.empty(len(_ORDERS) * size + 2 * words, np.uint32)
+    rolled = chars
+    tail = np.concatenate((chars, np.zeros(len(_ORDERS), np.uint32)))
+    for row in range(len(_ORDERS)):
+        rolled = rolled * np.uint32(_ROLL) + tail[row + 1 : row + 1 + size]
+        hashes[row * size : (row + 1) * size] = rolled
+    running = np.zeros(size + 1, np.uint32)
+    np.cumsum(chars * tables.powers[:size], dtype=np.uint32, out=running[1:])
+    single = (running[word_end] - running[word_at]) * tables.inverses[word_at]
+    hashes[len(_ORDERS) * size : len(_ORDERS) * size + words] = single
+    hashes[len(_ORDERS) * size + words :] = single * np.uint32(_PAIR) + np.roll(single, -1)
+    hashes ^= hashes >> np.uint32(15)
+    hashes *= np.uint32(_FINISH)
+    hashes >>= np.uint32(32 - BITS)
+
+    low = np.empty((_ROWS, first.size), np.intp)
+    high = np.empty_like(low)
+    for row, order in enumerate(_ORDERS):
+        low[row] = first + row * size
+        high[row] = np.maximum(last - (order - 1), first) + row * size
+    low[-2] = word_at.searchsorted(first)
+    high[-2] = np.maximum(word_end.searchsorted(last, "right"), low[-2])
+    low[-1] = low[-2]
+    high[-1] = np.maximum(high[-2] - 1, low[-1])
+    low[-2:] += np.array([[len(_ORDERS) * size], [len(_ORDERS) * size + words]])
+    high[-2:] += np.array([[len(_ORDERS) * size], [len(_ORDERS) * size + words]])
+    return Features(
+        hashes.astype(np.intp),
+        low,
+        high,
+        (high - low).sum(0),
+        place[first + space[first]] + offset,
+        np.where(space[last - 1], place[last - 1], place[np.minimum(last, size - 1)]) + offset,
+    )
+
+
+def _cut(np: Any, spaces: Ints, size: int) -> tuple[Ints, Ints]:
+    """First and last (exclusive) character of every window of the folded text, which begins with a space."""
+    goals = np.arange(0, size - 1, STRIDE)
+    near = spaces[spaces.searchsorted(goals, "right") - 1]
+    cuts = np.where(goals - near <= SLACK, near, goals)
+    first = cuts[: max(1, cuts.size - 1)]
+    last = np.append(cuts[2:] + 1, size)  # the space between two windows belongs to both
+    return first, last
+
+
+def _runs(np: Any, letters: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """First and last (exclusive) position of every word. A space begins and ends the text."""
+    edges = np.flatnonzero(letters[1:] != letters[:-1]) + 1
+    return edges[::2], edges[1::2]
