@@ -68,7 +68,7 @@ def words(text: str) -> list[str]:
 
 
 def held_out(row: Row, parts: int = 5) -> bool:
-    """Whether the row is in its set's dev part: sha256 of "source/group", as a number, modulo `parts`, is 0."""
+    """Whether the row is in its set's dev part: sha256 of "source/group" modulo `parts` is 0."""
     digest = hashlib.sha256(f"{row.source}/{row.group}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % parts == 0
 
@@ -95,11 +95,8 @@ def without_copies(train: Iterable[Row], dev: Iterable[Row], size: int = 5) -> l
 
 def _shingles(text: str, size: int) -> set[int]:
     parts = words(text)
-    runs = (" ".join(parts[i : i + size]) for i in range(max(1, len(parts) - size + 1)))
-    return {
-        int.from_bytes(hashlib.blake2b(r.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-        for r in runs
-    }
+    runs = (" ".join(parts[i : i + size]).encode() for i in range(max(1, len(parts) - size + 1)))
+    return {int.from_bytes(hashlib.blake2b(run, digest_size=8).digest(), "big") for run in runs}
 
 
 # --- the fit -----------------------------------------------------------------------------------------------
