@@ -1,0 +1,131 @@
+"""Small pictures as inline SVG: intervals, cumulative distributions. Pure strings, nothing loaded.
+
+Colours are classes (`s0`, `s1`, …) that the page's style sheet defines for light and dark. Text that comes
+from outside is escaped here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+from evalkit.stats import Measured
+
+WIDTH = 640
+LABEL = 150
+RIGHT = 20
+ROW = 26
+
+
+def intervals(
+    rows: Sequence[tuple[str, Sequence[Measured | None]]],
+    shown: Callable[[float], str],
+    *,
+    top: float | None = None,
+    title: str,
+) -> str:
+    """A line per row, a dot with its interval per series. `top`: the axis' end; None takes the data's."""
+    ends = [m.high if math.isfinite(m.high) else m.value for _, ms in rows for m in ms if m is not None]
+    if not ends:
+        return ""
+    limit = top if top is not None else nice(max(ends))
+    series = max(len(ms) for _, ms in rows)
+    step = max(ROW, 14 * series)
+    height = step * len(rows) + 34
+    x = _scale(limit)
+    parts = [_axis(limit, shown, height, x)]
+    for number, (label, measures) in enumerate(rows):
+        middle = step * number + step / 2 + 6
+        name = label if len(label) <= 22 else label[:21] + "…"
+        parts.append(f'<text x="{LABEL - 10}" y="{middle + 4:.1f}" class="name">{escape(name)}</text>')
+        for index, m in enumerate(measures):
+            if m is not None:
+                y = middle + (index - (len(measures) - 1) / 2) * 12
+                parts.append(
+                    _dot(m, index if series > 1 else number, y, x, limit, f"{label}: {shown(m.value)}")
+                )
+    return _svg(height, title, parts)
+
+
+def _dot(m: Measured, index: int, y: float, x: Callable[[float], float], limit: float, said: str) -> str:
+    low, high = x(max(0.0, min(m.low, limit))), x(min(m.high, limit))
+    return (
+        f'<g class="s{index % 6}"><title>{escape(said)} (n = {m.n})</title>'
+        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}" class="bar"/>'
+        f'<circle cx="{x(min(m.value, limit)):.1f}" cy="{y:.1f}" r="5"/></g>'
+    )
+
+
+def ecdf(series: Mapping[str, Sequence[float]], *, unit: str, title: str) -> str:
+    """For each series the share of values at or below x. The slowest hundredth is cut when it is far out."""
+    found = {name: sorted(values) for name, values in series.items() if values}
+    if not found:
+        return ""
+    limit = nice(max(values[max(0, math.ceil(0.99 * len(values)) - 1)] for values in found.values()))
+    height, top, bottom = 210, 10, 180
+    x = _scale(limit)
+    parts = [_axis(limit, lambda value: f"{value:,.4g}{unit}", height, x)]
+    for share in (0.5, 0.9, 1.0):
+        y = bottom - share * (bottom - top)
+        parts.append(
+            f'<line x1="{LABEL}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+            f'<text x="{LABEL - 10}" y="{y + 4:.1f}" class="name">{100 * share:.0f}% of answers</text>'
+        )
+    for index, (name, values) in enumerate((name, found.get(name, [])) for name in series):
+        points = _steps(values, limit, x, top, bottom)
+        label = f"{escape(name)} (n = {len(values)})"
+        parts.append(f'<path d="{points}" class="s{index % 6} curve"><title>{label}</title></path>')
+    return _svg(height, title, parts)
+
+
+def _steps(
+    values: Sequence[float], limit: float, x: Callable[[float], float], top: float, bottom: float
+) -> str:
+    if not values:
+        return ""
+    n = len(values)
+    drawn = range(n) if n <= 400 else [round(i * (n - 1) / 399) for i in range(400)]
+    path = [f"M{x(min(values[0], limit)):.1f},{bottom:.1f}"]
+    for number in drawn:
+        if values[number] > limit:
+            break
+        path.append(f"H{x(values[number]):.1f}V{bottom - (number + 1) / n * (bottom - top):.1f}")
+    return "".join(path) + f"H{x(limit):.1f}"
+
+
+# --- parts -------------------------------------------------------------------------------------------------
+
+
+def nice(value: float) -> float:
+    """The smallest of 1, 1.5, 2, 3, 4, 5, 6, 8 × a power of ten that is at least `value`."""
+    if value <= 0 or not math.isfinite(value):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    steps = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
+    return next(step * power for step in steps if step * power >= value * (1 - 1e-12))
+
+
+def _scale(limit: float) -> Callable[[float], float]:
+    return lambda value: LABEL + (WIDTH - RIGHT - LABEL) * value / limit
+
+
+def _axis(limit: float, shown: Callable[[float], str], height: float, x: Callable[[float], float]) -> str:
+    parts = []
+    for part in range(5):
+        value = limit * part / 4
+        at = x(value)
+        anchor = "end" if part == 4 else "middle"
+        parts.append(
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="6" y2="{height - 26}" class="grid"/>'
+            f'<text x="{at + (RIGHT if part == 4 else 0):.1f}" y="{height - 8}" class="tick" '
+            f'text-anchor="{anchor}">{escape(shown(value))}</text>'
+        )
+    return "".join(parts)
+
+
+def _svg(height: float, title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+    )
