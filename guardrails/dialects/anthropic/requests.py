@@ -127,7 +127,8 @@ def _decode_message(turn: dict[str, Any]) -> Message:
         return Message("", (OpaquePart(turn),), form="opaque")
     parts, spelled = _decode_content(turn.get("content"))
     rest = without(turn, "role", "content") if spelled else without(turn, "role")
-    form = [spelled or "absent", *_result_notes(parts, turn.get("content"))]
+    notes = _result_notes(parts, turn["content"]) if spelled == "list" else []
+    form = [spelled or "absent", *notes]
     return Message(role, tuple(parts), rest, " ".join(form))
 
 
@@ -187,12 +188,10 @@ def _decode_result(block: dict[str, Any]) -> ToolResult | OpaquePart:
     return ToolResult(block["tool_use_id"], inner if "content" in block else (), failed, extra)
 
 
-def _result_notes(parts: Sequence[Part], content: Any) -> list[str]:
+def _result_notes(parts: Sequence[Part], content: list[Any]) -> list[str]:
     """How the tool results among `parts` were spelled, where that is not the usual way."""
     notes: list[str] = []
-    blocks = [
-        block for part, block in zip(parts, content or (), strict=False) if isinstance(part, ToolResult)
-    ]
+    blocks = [block for part, block in zip(parts, content, strict=True) if isinstance(part, ToolResult)]
     for place, block in enumerate(blocks):
         if "content" not in block:
             notes.append(f"{place}=absent")
