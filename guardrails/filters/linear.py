@@ -150,7 +150,7 @@ class LinearModel:
         import numpy as np
 
         totals = np.zeros(block.buckets.size + 1, np.int32)
-        np.cumsum(self.weights[block.buckets], dtype=np.int32, out=totals[1:])
+        np.cumsum(self.weights.take(block.buckets), dtype=np.int32, out=totals[1:])
         sums = (totals[block.high] - totals[block.low]).sum(0)
         odds = sums / np.sqrt(block.counts) * self.scale + self.bias
         scores: npt.NDArray[np.float64] = np.round(1 / (1 + np.exp(-odds.clip(-60, 60))), 6)
@@ -237,6 +237,39 @@ def _fold(code: int) -> int:
 def _extract(text: str, offset: int) -> Features | None:
     import numpy as np
 
+    chars, letters, place = _folded(np, text)
+    size = chars.size
+    if size < 3:  # one space, or two around nothing
+        return None
+    space = chars == _SPACE
+    first, last = _cut(np, space, size)
+    edges = (letters[1:] != letters[:-1]).nonzero()[0] + 1  # a space begins and ends the text
+    word_at, word_end = edges[::2], edges[1::2]
+    hashes = _hashes(np, chars, word_at, word_end)
+    # Where each kind begins among the hashes, and how much further its n-grams reach than one of their parts.
+    words = len(_ORDERS) * size
+    low = np.empty((_ROWS, first.size), np.intp)
+    high = np.empty((_ROWS, first.size), np.intp)
+    kinds = np.arange(len(_ORDERS))[:, None] * size
+    low[:-2] = first + kinds
+    high[:-2] = last - (np.array(_ORDERS)[:, None] - 1) + kinds
+    low[-2] = word_at.searchsorted(first) + words
+    high[-2] = word_end.searchsorted(last, "right") + words
+    low[-1] = low[-2] + word_at.size
+    high[-1] = high[-2] + (word_at.size - 1)
+    np.maximum(high, low, out=high)
+    return Features(
+        hashes,
+        low,
+        high,
+        (high - low).sum(0),
+        place[first + space[first]] + offset,
+        place[np.minimum(last - space[last - 1], size - 1)] + offset,
+    )
+
+
+def _folded(np: Any, text: str) -> tuple[Words, npt.NDArray[np.bool_], Ints]:
+    """The characters (spread over 32 bits) between two spaces, which are letters, and where they stood."""
     tables = _tables()
     codes = np.frombuffer(f" {text} ".encode("utf-32-le", "surrogatepass"), "<u4")
     chars = tables.folded.take(codes, mode="clip")
@@ -245,69 +278,54 @@ def _extract(text: str, offset: int) -> Features | None:
     letters = tables.letters.take(codes, mode="clip")
     place = np.arange(-1, codes.size - 1)
     if not chars.all():
-        visible = np.flatnonzero(chars)
+        visible = chars.nonzero()[0]
         chars, letters, place = chars[visible], letters[visible], place[visible]
-    space = chars == _SPACE
-    again = chars[1:] == chars[:-1]
-    again[1:] &= again[:-1].copy() | space[2:]
-    again[0] &= space[1]
+    again = np.zeros(chars.size, np.bool_)
+    np.equal(chars[1:], chars[:-1], out=again[1:])
+    again[2:] &= again[1:-1] | (chars[2:] == _SPACE)  # a second space is one too many, of others the third
+    again[1] &= chars[1] == _SPACE
     if again.any():
-        kept = np.flatnonzero(np.concatenate(([True], ~again)))
-        chars, letters, place, space = chars[kept], letters[kept], place[kept], space[kept]
-    size = chars.size
-    if size < 3:  # one space, or two around nothing
-        return None
-    first, last = _cut(np, np.flatnonzero(space), size)
-    word_at, word_end = _runs(np, letters)
-    words = word_at.size
+        kept = (~again).nonzero()[0]
+        chars, letters, place = chars[kept], letters[kept], place[kept]
+    return chars, letters, place
 
-    hashes = np.empty(len(_ORDERS) * size + 2 * words, np.uint32)
-    rolled = chars
-    tail = np.concatenate((chars, np.zeros(len(_ORDERS), np.uint32)))
+
+def _hashes(np: Any, chars: Words, word_at: Ints, word_end: Ints) -> Ints:
+    """The buckets of all n-grams, kind after kind: those of an order begin at every character.
+
+    The last few of an order hang over the end, and the last pair of words has no second: no window has them.
+    """
+    tables = _tables()
+    size, words = chars.size, word_at.size
+    out = np.empty(len(_ORDERS) * size + 2 * words, np.uint32)
+    grams = out[: len(_ORDERS) * size].reshape(len(_ORDERS), size)
+    longest = np.zeros(size + len(_ORDERS), np.uint32)
+    longest[:size] = rolled = chars
     for row in range(len(_ORDERS)):
-        rolled = rolled * np.uint32(_ROLL) + tail[row + 1 : row + 1 + size]
-        hashes[row * size : (row + 1) * size] = rolled
+        np.multiply(rolled, np.uint32(_ROLL), out=grams[row])
+        grams[row] += longest[row + 1 : row + 1 + size]
+        rolled = grams[row]
+    # A word's polynomial is a difference of two running sums, moved back to position 0.
     running = np.zeros(size + 1, np.uint32)
-    np.cumsum(chars * tables.powers[:size], dtype=np.uint32, out=running[1:])
-    single = (running[word_end] - running[word_at]) * tables.inverses[word_at]
-    hashes[len(_ORDERS) * size : len(_ORDERS) * size + words] = single
-    hashes[len(_ORDERS) * size + words :] = single * np.uint32(_PAIR) + np.roll(single, -1)
-    hashes ^= hashes >> np.uint32(15)
-    hashes *= np.uint32(_FINISH)
-    hashes >>= np.uint32(32 - BITS)
-
-    low = np.empty((_ROWS, first.size), np.intp)
-    high = np.empty_like(low)
-    for row, order in enumerate(_ORDERS):
-        low[row] = first + row * size
-        high[row] = np.maximum(last - (order - 1), first) + row * size
-    low[-2] = word_at.searchsorted(first)
-    high[-2] = np.maximum(word_end.searchsorted(last, "right"), low[-2])
-    low[-1] = low[-2]
-    high[-1] = np.maximum(high[-2] - 1, low[-1])
-    low[-2:] += np.array([[len(_ORDERS) * size], [len(_ORDERS) * size + words]])
-    high[-2:] += np.array([[len(_ORDERS) * size], [len(_ORDERS) * size + words]])
-    return Features(
-        hashes.astype(np.intp),
-        low,
-        high,
-        (high - low).sum(0),
-        place[first + space[first]] + offset,
-        np.where(space[last - 1], place[last - 1], place[np.minimum(last, size - 1)]) + offset,
-    )
+    np.multiply(chars, tables.powers[:size], out=running[1:])
+    running.cumsum(dtype=np.uint32, out=running)
+    single, pairs = out[grams.size : grams.size + words], out[grams.size + words :]
+    np.multiply(running[word_end] - running[word_at], tables.inverses[word_at], out=single)
+    np.multiply(single, np.uint32(_PAIR), out=pairs)
+    pairs[:-1] += single[1:]
+    out ^= out >> np.uint32(15)
+    out *= np.uint32(_FINISH)
+    out >>= np.uint32(32 - BITS)
+    buckets: Ints = out.astype(np.intp)
+    return buckets
 
 
-def _cut(np: Any, spaces: Ints, size: int) -> tuple[Ints, Ints]:
-    """First and last (exclusive) character of every window of the folded text, which begins with a space."""
+def _cut(np: Any, space: npt.NDArray[np.bool_], size: int) -> tuple[Ints, Ints]:
+    """First and last (exclusive) character of every window of the folded text."""
+    if size <= WINDOW + 1:
+        return np.array([0]), np.array([size])
+    spaces = space.nonzero()[0]
     goals = np.arange(0, size - 1, STRIDE)
     near = spaces[spaces.searchsorted(goals, "right") - 1]
     cuts = np.where(goals - near <= SLACK, near, goals)
-    first = cuts[: max(1, cuts.size - 1)]
-    last = np.append(cuts[2:] + 1, size)  # the space between two windows belongs to both
-    return first, last
-
-
-def _runs(np: Any, letters: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """First and last (exclusive) position of every word. A space begins and ends the text."""
-    edges = np.flatnonzero(letters[1:] != letters[:-1]) + 1
-    return edges[::2], edges[1::2]
+    return cuts[:-1], np.append(cuts[2:] + 1, size)  # the space between two windows belongs to both
