@@ -128,6 +128,10 @@ class EventStream:
 
 def _parse(block: bytes) -> Frame | None:
     """The event that a block of lines says; None when it has no data."""
+    if block.startswith(b"event: ") and block.count(b"\n") == 1:
+        head, both, value = block.partition(b"\ndata: ")
+        if both:
+            return head[7:], value
     name = b""
     data: list[bytes] = []
     for line in block.split(b"\n"):

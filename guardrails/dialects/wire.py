@@ -15,6 +15,12 @@ class Unreadable(Exception):
     """Data that is not what the dialect expects. The message says what was expected, never what was there."""
 
 
+_DEEP = 250
+"""The parser reads 1,024 levels, the writer writes 254: what we read, we can always write again."""
+_FLAT = 2 * _DEEP
+"""Bytes below which nothing can be that deep."""
+
+
 def read_object(data: bytes) -> dict[str, Any]:
     """A JSON object out of bytes. Raises `Unreadable`."""
     try:
@@ -22,21 +28,31 @@ def read_object(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         place: int | None = getattr(error, "pos", None)
     else:
-        if type(value) is dict:
-            return value
-        raise Unreadable("a JSON object")
+        if type(value) is not dict:
+            raise Unreadable("a JSON object")
+        if len(data) > _FLAT and data.count(b"{") + data.count(b"[") > _DEEP and not _can_be_written(value):
+            raise Unreadable("JSON that is nested less deeply")
+        return value
     # Raised out here, so that the parser's error, which holds the document, is not chained to ours.
     raise Unreadable(
         "valid JSON in UTF-8" + (f" (wrong at character {place} of it)" if place is not None else "")
     )
 
 
+def _can_be_written(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
 def write(value: Any) -> bytes:
-    """JSON bytes of anything that came out of JSON. Raises `Interrupted` when it is nested too deeply."""
+    """JSON bytes of what we read, or made of it. Raises `Interrupted` when it is nested too deeply."""
     try:
         return orjson.dumps(value)
     except TypeError:
-        pass  # beyond 64 bits, nested beyond its limit, or half a surrogate pair: the slow writer knows them
+        pass  # an integer beyond 64 bits, or half a surrogate pair: the slow writer knows them
     try:
         return json.dumps(value, separators=(",", ":")).encode()
     except (RecursionError, ValueError, TypeError):

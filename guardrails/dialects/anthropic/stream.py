@@ -59,7 +59,7 @@ class Decoder(StreamReader):
         else:
             if kind == "message_start":
                 self._read_envelope(raw.get("message"))
-            events.append(Opaque(raw, NAME, kind in _STRUCTURE, origin))
+            events.append(Opaque(raw, NAME, _word(raw) in _STRUCTURE, origin))
 
     def _read_envelope(self, message: Any) -> None:
         if type(message) is not dict:
