@@ -9,7 +9,7 @@ does not count):
 
 =================  ========================================================================================
 `queue_ms`         arrived → the answering attempt was sent (queues, filters, earlier attempts)
-`connect_ms`       sent → connection ready (None: not told; 0 when an open one was reused)
+`connect_ms`       sent → connection ready, next to nothing when an open one is used again (None: not told)
 `headers_ms`       sent → response headers
 `ttft_ms`          arrived → first output on any channel, reasoning included (as vLLM's benchmark counts)
 `ttfot_ms`         arrived → first output on channel `text` (guidellm's TTFOT: first visible token)
@@ -196,7 +196,7 @@ def fold(
         finish_reason=seen.reason,
         error=error,
         queue_ms=_ms(arrived, seen.sent),
-        connect_ms=0.0 if seen.reused else _ms(seen.sent, seen.connected),
+        connect_ms=_ms(seen.sent, seen.connected),
         headers_ms=_ms(seen.sent, seen.headers),
         ttft_ms=_ms(arrived, seen.first),
         ttfot_ms=_ms(arrived, seen.first_text),
@@ -236,7 +236,6 @@ class _Attempt:
     model: str
     sent: float | None = None
     connected: float | None = None
-    reused: bool = False
     headers: float | None = None
     status: int | None = None
     request_id: str | None = None
@@ -298,8 +297,8 @@ class _Attempt:
         match note.what, note.detail:
             case "sent", _:
                 self.sent = at
-            case "connected", how:
-                self.connected, self.reused = at, how == "reused"
+            case "connected", _:
+                self.connected = at
             case "headers", (status, request_id):
                 self.headers, self.status, self.request_id = at, status, request_id
             case "reported", (model, response_id):
