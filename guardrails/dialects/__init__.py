@@ -35,10 +35,17 @@ class Decoder(Protocol):
 
 
 class Encoder(Protocol):
-    """Writes one answer as the vendor's byte stream."""
+    """Writes one answer as the vendor's byte stream.
+
+    Events that are still the whole of the chunk they were read from (`Origin`) are written as that chunk with
+    the texts they hold now; a chunk whose text was replaced loses all that may tell the old text elsewhere.
+    """
 
     def feed(self, event: Event) -> bytes:
-        """What this event adds to the stream (possibly nothing yet)."""
+        """What this event adds to the stream (possibly nothing yet).
+
+        Raises `Interrupted` (kind `untranslatable`) for what this dialect has no word for.
+        """
 
     def close(self) -> bytes:
         """The terminal bytes. Call it only when the answer is complete: it says that all is well."""

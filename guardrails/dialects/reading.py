@@ -90,10 +90,9 @@ class StreamReader(ABC):
         try:
             for name, data in frames:
                 self._frames += 1
-                if data and not data.isspace():
-                    read(name, data, events)
-                    if self.done:
-                        break
+                read(name, data, events)
+                if self.done:
+                    break
         except Unreadable as reason:
             expected = str(reason)
             place = f"as event {self._frames}, within the first {self._sse.received} bytes of the stream"

@@ -43,15 +43,10 @@ class EventStream:
         size = len(data)
         self.received += size
         # Nearly always a piece is one whole event on one line; then there is nothing to split or to join.
-        if (
-            self._between
-            and data.startswith(b"data: ")
-            and data.find(b"\n") == size - 2
-            and data.endswith(b"\n\n")
-            and b"\r" not in data
-            and size <= self._limit
-        ):
-            return [(b"", data[6:-2])]
+        if self._between and data[:6] == b"data: " and data[-2:] == b"\n\n" and size <= self._limit:
+            line = data[6:-2]
+            if b"\n" not in line and b"\r" not in line:
+                return [(b"", line)]
         frames = self._feed(data)
         self._between = not (self._held or self._after_cr or self._fresh or len(self.head) < _HEAD)
         return frames
@@ -110,7 +105,7 @@ class EventStream:
             if len(block) > self._limit:
                 self.oversized = True
                 break
-            if block.startswith(b"data: ") and b"\n" not in block:
+            if block[:6] == b"data: " and b"\n" not in block:
                 frames.append((b"", block[6:]))
             elif block and (frame := _parse(block)) is not None:
                 frames.append(frame)

@@ -42,6 +42,8 @@ class Decoder(StreamReader):
 
     def read(self, name: bytes, data: bytes, events: list[Event]) -> None:
         """Append the events of one frame."""
+        if not data.strip():
+            return
         raw = read_object(data)
         kind = raw.get("type")
         if kind == "error" or name == b"error":

@@ -27,9 +27,12 @@ class Decoder(StreamReader):
 
     def read(self, name: bytes, data: bytes, events: list[Event]) -> None:
         """Append the events of one frame."""
-        if data[:1] == b"[" and data.strip() == b"[DONE]":
-            self.done = True
-            return
+        if data[:1] != b"{":
+            plain = data.strip()
+            if plain == b"[DONE]":
+                self.done = True
+            if plain in (b"", b"[DONE]"):
+                return
         chunk = read_object(data)
         delta = None if name or self.model is None else plain_delta(chunk)
         if delta is not None:
