@@ -12,8 +12,8 @@ from html import escape
 
 from evalkit.stats import Measured
 
-WIDTH = 640
-LABEL = 150
+WIDTH = 460
+LABEL = 116
 RIGHT = 20
 ROW = 26
 
@@ -37,7 +37,7 @@ def intervals(
     parts = [_axis(limit, shown, height, x)]
     for number, (label, measures) in enumerate(rows):
         middle = step * number + step / 2 + 6
-        name = label if len(label) <= 22 else label[:21] + "…"
+        name = label if len(label) <= 16 else label[:15] + "…"
         parts.append(f'<text x="{LABEL - 10}" y="{middle + 4:.1f}" class="name">{escape(name)}</text>')
         for index, m in enumerate(measures):
             if m is not None:
@@ -70,7 +70,7 @@ def ecdf(series: Mapping[str, Sequence[float]], *, unit: str, title: str) -> str
         y = bottom - share * (bottom - top)
         parts.append(
             f'<line x1="{LABEL}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-            f'<text x="{LABEL - 10}" y="{y + 4:.1f}" class="name">{100 * share:.0f}% of answers</text>'
+            f'<text x="{LABEL - 10}" y="{y + 4:.1f}" class="name">{100 * share:.0f}%</text>'
         )
     for index, (name, values) in enumerate((name, found.get(name, [])) for name in series):
         points = _steps(values, limit, x, top, bottom)

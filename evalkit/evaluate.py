@@ -23,6 +23,7 @@ from evalkit.runner import Control, run
 from evalkit.store import Run
 from evalkit.summary import Endpoint, measure, summarise
 from evalkit.trial import Trial
+from evalkit.warm import warm
 from guardrails.clock import SYSTEM, Clock
 
 Status = Literal["complete", "interrupted", "stopped"]
@@ -103,6 +104,7 @@ async def evaluate(
         info = {**plan.lineage(), "run": store.id, "started_at": _first_start(store, clock), "ended_at": None}
         store.write_info({**info, "status": "running"})
         status: Status = "stopped"
+        await asyncio.to_thread(warm, plan.suite.endpoints)
         try:
             await run(plan, store, seen=seen, control=control, clock=clock, done=done)
             status = "interrupted" if control.stopping else "complete"

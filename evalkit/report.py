@@ -120,7 +120,7 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
     made = [
         (
             "Pass rate",
-            "Further right is better. Intervals that overlap a lot show no difference.",
+            "Further right is better; the bars are 95% intervals. Endpoints are compared sample by sample above.",
             charts.intervals([(e.name, [e.pass_rate]) for e in endpoints], share, top=1.0, title="Pass rate"),
         ),
         (
@@ -130,7 +130,7 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
         ),
         *(
             (
-                f"{label}: how many answers were at least this fast",
+                f"{label}: share of answers that were faster",
                 "A curve further left is faster; a long tail to the right is felt by users.",
                 charts.ecdf({e.name: e.latency[phase].values for e in endpoints}, unit=" ms", title=label),
             )

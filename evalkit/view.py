@@ -104,7 +104,7 @@ def _bar(console: Console) -> Progress:
         TextColumn("[green]{task.fields[rate]}[/]"),
         TextColumn("[red]{task.fields[errors]}[/]"),
     ]
-    if console.width >= 100:
+    if console.width >= 78:
         columns += [TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[cost]}")]
     return Progress(*columns, TimeRemainingColumn(compact=True), console=console, expand=True)
 

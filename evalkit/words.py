@@ -26,12 +26,12 @@ def _ms(value: float) -> str:
 
 
 def usd(value: float) -> str:
-    """Money with as many digits as it needs: `$12.30`, `$0.0042`."""
+    """Money with three digits, or to the cent: `$12.30`, `$0.00420`."""
     if value == 0:
         return "$0"
-    if value >= 0.1:
+    if value >= 1:
         return f"${value:,.2f}"
-    digits = 1 - math.floor(math.log10(value))
+    digits = 2 - math.floor(math.log10(value))
     return f"${value:.{min(digits, 10)}f}"
 
 
@@ -68,12 +68,12 @@ def tokens(e: Endpoint) -> str:
 
 
 def counts(found: Mapping[str, int]) -> str:
-    """`3 timeout, 1 reset`, or a dash."""
-    return ", ".join(f"{n:,} {kind}" for kind, n in found.items()) or "–"
+    """`3×timeout, 1×reset`, or a dash."""
+    return ", ".join(f"{n:,}×{kind}" for kind, n in found.items()) or "–"
 
 
 def findings(e: Endpoint, direction: str) -> str:
-    """`41 EMAIL_ADDRESS, 12 PHONE_NUMBER`, with the action when it is not redaction."""
+    """`41×EMAIL_ADDRESS, 12×PHONE_NUMBER`, with the action when it is not redaction."""
     found = {
         kind if action == "redact" else f"{kind} ({action})": n
         for (where, kind, action), n in e.findings.items()
