@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse, stats
 
-from guardrails.filters.linear import BITS, Features, LinearModel
+from guardrails.filters.linear import BITS, WORTH, Features, LinearModel
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,13 +104,22 @@ def _shingles(text: str, size: int) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """One matrix row per window: n-gram counts / √(their number). `text[i]` is the text it belongs to."""
+    """One matrix row per window: n-gram counts · worth / √(their number). `text[i]` is the text it is from."""
 
     matrix: sparse.csr_matrix
     text: npt.NDArray[np.intp]
 
+    def __getitem__(self, rows_: Any) -> Examples:
+        """Some of the windows."""
+        return Examples(self.matrix[rows_], self.text[rows_])
+
+    def z(self, point: Floats) -> Floats:
+        """The log odds of each window by `fit`'s result."""
+        odds: Floats = self.matrix @ point[:-1].astype(np.float32) + point[-1]
+        return odds
+
     def of_texts(self, values: Floats) -> Floats:
-        """The highest value of each text's windows."""
+        """The highest value of each text's windows; -inf for a text without any."""
         out = np.full(self.text.max() + 1, -np.inf)
         np.maximum.at(out, self.text, values)
         return out
@@ -118,23 +127,22 @@ class Examples:
 
 def examples(texts: Sequence[str]) -> Examples:
     """The windows of the texts. A text without a visible character has none."""
-    columns, counts, sizes, owners = [], [], [], []
+    columns, values, sizes, owners = [], [], [], []
+    worth = np.array(WORTH, np.float32)
     for number, text in enumerate(texts):
         for block in Features.of(text):
             for window in range(block.counts.size):
-                parts = [
-                    block.buckets[a:b]
-                    for a, b in zip(block.low[:, window], block.high[:, window], strict=True)
-                ]
-                column, count = np.unique(np.concatenate(parts), return_counts=True)
+                low, high = block.low[:, window], block.high[:, window]
+                column = np.concatenate([block.buckets[a:b] for a, b in zip(low, high, strict=True)])
                 columns.append(column.astype(np.int32))
-                counts.append((count / np.sqrt(max(1, count.sum()))).astype(np.float32))
+                values.append(np.repeat(worth, high - low) / np.float32(np.sqrt(block.counts[window])))
                 sizes.append(column.size)
                 owners.append(number)
     matrix = sparse.csr_matrix(
-        (np.concatenate(counts), np.concatenate(columns), np.cumsum([0, *sizes])),
+        (np.concatenate(values), np.concatenate(columns), np.cumsum([0, *sizes])),
         shape=(len(sizes), 1 << BITS),
     )
+    matrix.sum_duplicates()
     return Examples(matrix, np.array(owners))
 
 

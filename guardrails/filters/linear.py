@@ -12,7 +12,8 @@ The features, the same for every model, so that several models share one extract
   polynomials over the array of code points; there is no loop over n-grams.
 - A long text is judged in overlapping windows of about `WINDOW` characters that begin and end at spaces; an
   n-gram counts where all of it lies in the window. The sums of all windows come from one running total.
-- A window's score is logistic(Σ weights / √n-grams · scale + bias); a text's is the highest of its windows.
+- A window's score is logistic(Σ worth · weight / √n-grams · scale + bias), where a word is worth three
+  character n-grams; a text's is the highest of its windows.
 
 Time and the number of n-grams are linear in the length (six per character at most), for any text.
 Memory is that of one block: `BLOCK` characters.
@@ -49,6 +50,7 @@ SLACK = 64  # how far back from its place a window's edge looks for a space
 BLOCK = 1 << 16
 
 _ORDERS = (2, 3, 4, 5)
+WORTH = (1, 1, 1, 1, 3, 3)  # of each kind: a text has four times as many character n-grams as characters
 _ROWS = len(_ORDERS) + 2  # and words, and pairs of words
 _FORMAT = "hashed-ngrams/1"
 
@@ -151,7 +153,7 @@ class LinearModel:
 
         totals = np.zeros(block.buckets.size + 1, np.int32)
         np.cumsum(self.weights.take(block.buckets), dtype=np.int32, out=totals[1:])
-        sums = (totals[block.high] - totals[block.low]).sum(0)
+        sums = np.array(WORTH) @ (totals[block.high] - totals[block.low])
         odds = sums / np.sqrt(block.counts) * self.scale + self.bias
         scores: npt.NDArray[np.float64] = np.round(1 / (1 + np.exp(-odds.clip(-60, 60))), 6)
         return scores
