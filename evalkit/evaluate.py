@@ -104,7 +104,8 @@ async def evaluate(
         info = {**plan.lineage(), "run": store.id, "started_at": _first_start(store, clock), "ended_at": None}
         store.write_info({**info, "status": "running"})
         status: Status = "stopped"
-        await asyncio.to_thread(warm, plan.suite.endpoints)
+        if named := [target.about for target in plan.targets if target.about.keys() & {"filters", "model"}]:
+            await asyncio.to_thread(warm, named)
         try:
             await run(plan, store, seen=seen, control=control, clock=clock, done=done)
             status = "interrupted" if control.stopping else "complete"

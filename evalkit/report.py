@@ -120,7 +120,7 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
     made = [
         (
             "Pass rate",
-            "Further right is better; the bars are 95% intervals. Endpoints are compared sample by sample above.",
+            "Further right is better; bars are 95% intervals. The sentence above compares sample by sample.",
             charts.intervals([(e.name, [e.pass_rate]) for e in endpoints], share, top=1.0, title="Pass rate"),
         ),
         (

@@ -1,0 +1,211 @@
+"""The report shows what models said, and models are not trusted."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evalkit import charts, gate, report
+from evalkit.compare import compare
+from evalkit.stats import Measured, wilson
+from evalkit.summary import summarise
+from evalkit.trial import Failure, Trial
+from guardrails.errors import ConfigError
+from judges.judge import Score
+
+RECORD = {
+    "model": "m",
+    "model_reported": None,
+    "ttft_ms": 100.0,
+    "tpot_ms": 10.0,
+    "e2e_ms": 500.0,
+    "input_tokens": 10,
+    "output_tokens": 5,
+    "token_source": "usage",
+    "cost_usd": "0.001",
+    "wasted_usd": "0",
+    "price_version": "p1",
+    "findings": [{"direction": "input", "kind": "EMAIL_ADDRESS", "action": "redact", "count": 2}],
+    "scanned": ["input"],
+    "not_scanned": [],
+}
+INFO = {
+    "run": "run-1",
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "status": "complete",
+    "evalkit": "0",
+    "python": "3",
+    "git_commit": None,
+    "golden": {"name": "set", "samples": 2, "sha256": "0" * 64},
+    "suite_sha256": "1" * 64,
+}
+SCRIPT = "<script>alert(1)</script>"
+NASTY = (
+    f"{SCRIPT}<img src=x onerror=alert(1)>\"'><svg/onload=alert(1)></p></main><!-- {{{{ 7*7 }}}} \x00 \u202e"
+)
+
+
+def row(sample: str, passed: bool, endpoint: str = "a", **fields: Any) -> Trial:
+    made: dict[str, Any] = {
+        "answer": "text",
+        "scores": {"contains": Score.verdict(passed, "a reason")},
+        "record": RECORD,
+    }
+    return Trial("run-1", sample, endpoint, endpoint + sample, "now", **{**made, **fields})
+
+
+def page(rows: list[Trial], **fields: Any) -> str:
+    rng = np.random.default_rng(0)
+    made = {"info": INFO, "gates": (), "references": {}}
+    compared = compare(rows, rng)
+    return report.render(
+        report.Content(rows=rows, endpoints=summarise(rows, rng), comparisons=compared, **{**made, **fields})
+    )
+
+
+class Tags(HTMLParser):
+    """All tags of a page, with their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_nothing_that_anybody_wrote_becomes_markup() -> None:
+    rows = [
+        row("s1", False, NASTY, answer=NASTY, tags=(NASTY,), scores={NASTY: Score.verdict(False, NASTY)}),
+        row(NASTY, False, NASTY, answer=None, scores={}, error=Failure(NASTY, NASTY)),
+        row("s1", True, "b", record={**RECORD, "model_reported": NASTY, "not_scanned": [NASTY]}),
+    ]
+    info = {**INFO, "golden": {"name": NASTY, "samples": 1, "sha256": NASTY}, "run": NASTY}
+    clean = Tags(page([row("s1", False)])).found
+
+    html = page(rows, info=info, references={"s1": (NASTY,)}, banner=NASTY)
+
+    tags = Tags(html).found
+    assert {tag for tag, _ in tags} <= {tag for tag, _ in clean} | {"b", "p", "code"}
+    assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
+    assert "<script" not in html.lower()
+    assert "&lt;script&gt;" in html
+    assert "49" not in re.findall(r"<!-- (.*?) ", html)
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    html = page([row("s1", False), row("s1", True, "b")])
+    tags = Tags(html).found
+
+    assert not {tag for tag, _ in tags} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "base",
+    }
+    assert not re.search(r"""(src|href|action)\s*=|url\(|@import""", html)
+    policy = next(a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def test_samples_that_tell_the_endpoints_apart_come_first() -> None:
+    rows = [
+        *(row("both-wrong", False, name) for name in "ab"),
+        row("one-wrong", False, "a"),
+        row("one-wrong", True, "b"),
+        *(row("both-right", True, name) for name in "ab"),
+    ]
+    html = page(rows, references={"one-wrong": ("forty-two",)})
+
+    assert html.index("one-wrong") < html.index("both-wrong")
+    assert "both-right" not in html
+    assert "forty-two" in html
+
+
+def test_long_runs_and_long_answers_are_cut_and_said_so() -> None:
+    html = page([row(f"s{n}", False, answer="x" * 50_000) for n in range(report.MAX_FAILING + 7)])
+
+    assert "(cut here)" in html
+    assert "7 more samples failed" in html
+    assert len(html) < 1_000_000
+
+
+def test_gates_verdicts_and_findings_are_shown() -> None:
+    gates = [("a", gate.decide(gate.parse("pass_rate >= 99%"), wilson(2, 2)), False)]
+    html = page([row("s1", False), row("s1", True, "b")], gates=gates, banner="Simulated")
+
+    for part in ("Simulated", "could be shown", "pass_rate is 100%", "EMAIL_ADDRESS", "counts as failed"):
+        assert part in html, part
+
+
+def test_an_answer_of_half_characters_can_be_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [row("s1", False, answer="\ud800")]
+    path = tmp_path / "deep" / "report.html"
+
+    report.write(path, report.Content(INFO, rows, summarise(rows, rng), (), (), {}))
+
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    rng = np.random.default_rng(0)
+    rows = [row("s1", True)]
+
+    with pytest.raises(ConfigError, match="cannot be written"):
+        report.write(
+            tmp_path / "file" / "r.html", report.Content(INFO, rows, summarise(rows, rng), (), (), {})
+        )
+
+
+# --- charts
+
+
+def numbers(svg: str) -> list[float]:
+    return [float(n) for n in re.findall(r'[xy12c]+="(-?[\d.]+)"', svg)]
+
+
+def test_pictures_stay_inside_their_frame() -> None:
+    wild = [Measured(5.0, -3.0, float("inf"), 9), Measured(0.0, 0.0, 0.0, 1), None]
+    svg = charts.intervals([("row", wild)], str, title="t")
+
+    assert all(0 <= n <= charts.WIDTH for n in numbers(svg))
+    assert svg.count("<circle") == 2
+
+
+def test_no_data_give_no_picture() -> None:
+    assert charts.intervals([("row", [None])], str, title="t") == ""
+    assert charts.ecdf({"a": []}, unit=" ms", title="t") == ""
+
+
+def test_a_curve_rises_to_the_share_of_values_that_are_shown() -> None:
+    svg = charts.ecdf({"a": [1.0, 2.0, 3.0, 4.0], "b": []}, unit=" ms", title="t")
+    heights = [float(v) for v in re.findall(r"V([\d.]+)", svg)]
+
+    assert heights == sorted(heights, reverse=True)
+    assert heights[-1] == 10.0
+    assert len(heights) == 4
+
+
+def test_labels_are_escaped() -> None:
+    svg = charts.intervals([(SCRIPT, [Measured(0.5, 0.4, 0.6, 3)])], str, title='"><script>')
+
+    assert "<script" not in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"), [(0, 1), (0.93, 1), (1, 1), (1.01, 1.5), (7, 8), (852, 1000), (0.012, 0.015)]
+)
+def test_axes_end_on_round_numbers(value: float, limit: float) -> None:
+    assert charts.nice(value) == pytest.approx(limit)

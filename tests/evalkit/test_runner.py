@@ -1,0 +1,403 @@
+"""A run keeps every row, goes on where it stopped, and stops when it makes no sense to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit.config import Suite
+from evalkit.evaluate import Outcome, evaluate
+from evalkit.plan import Plan, Target
+from evalkit.runner import Control, Hopeless, judged
+from evalkit.store import Run
+from evalkit.trial import Trial
+from guardrails.call import Call, Request
+from guardrails.client import Llm
+from guardrails.endpoints.function import FunctionEndpoint
+from guardrails.errors import ConfigError, Refused, Transient
+from guardrails.handler import Handler
+from guardrails.testing import FakeClock, Script, ScriptedEndpoint
+from judges.judge import Question, Score
+
+
+def golden(folder: Path, n: int = 6) -> Path:
+    lines = [
+        {
+            "id": f"s{i}",
+            "input": f"question {i}",
+            "reference": "yes",
+            "tags": ["even" if i % 2 == 0 else "odd"],
+        }
+        for i in range(n)
+    ]
+    path = folder / "golden.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def plan(folder: Path, *handlers: Handler, n: int = 6, **fields: Any) -> Plan:
+    endpoints = tuple({"name": f"e{i}", "url": "http://x/v1"} for i in range(len(handlers)))
+    suite = Suite(golden=str(golden(folder, n)), endpoints=endpoints, out=folder, **fields)
+    named = [Target(Llm(handler, name=f"e{i}"), f"e{i}", {"i": i}) for i, handler in enumerate(handlers)]
+    return Plan.of(suite, named)
+
+
+def by_question(*wrong: int) -> Callable[[Call], str]:
+    """`yes`, except to the questions of these numbers."""
+    return lambda call: "no" if int(call.request.messages[-1].text.split()[-1]) in wrong else "oh yes"
+
+
+def failing(*bad: int, error: Exception) -> Callable[[Call], str | BaseException]:
+    def answer(call: Call) -> str | BaseException:
+        return error if int(call.request.messages[-1].text.split()[-1]) in bad else "yes"
+
+    return answer
+
+
+@pytest.mark.asyncio
+async def test_every_sample_meets_every_endpoint_once(tmp_path: Path) -> None:
+    made = plan(tmp_path, ScriptedEndpoint(by_question()), ScriptedEndpoint(by_question(1, 4)))
+
+    outcome = await evaluate(made)
+
+    assert [(row.sample, row.endpoint) for row in outcome.rows] == [
+        (f"s{i}", f"e{e}") for i in range(6) for e in range(2)
+    ]
+    assert [e.passed for e in outcome.endpoints] == [6, 4]
+    assert outcome.status == "complete"
+    assert outcome.passed
+    assert outcome.store.info()["status"] == "complete"
+
+
+@pytest.mark.asyncio
+async def test_rows_read_back_as_they_were_written(tmp_path: Path) -> None:
+    rows: list[Trial] = []
+    made = plan(tmp_path, ScriptedEndpoint(failing(2, error=Transient("gone", kind="reset"))), n=4)
+
+    outcome = await evaluate(made, seen=rows.append)
+
+    kept = outcome.store.trials()
+    assert [replace(row, record=None) for row in kept] == [replace(row, record=None) for row in rows]
+    assert [json.loads(json.dumps(row.record, default=str)) for row in rows] == [row.record for row in kept]
+    assert {row.record["labels"]["sample"] for row in kept if row.record} == {"s0", "s1", "s2", "s3"}
+
+
+@pytest.mark.asyncio
+async def test_the_prompt_is_not_kept(tmp_path: Path) -> None:
+    outcome = await evaluate(plan(tmp_path, ScriptedEndpoint(by_question())))
+
+    kept = "".join(path.read_text(encoding="utf-8") for path in outcome.store.folder.iterdir())
+    assert "oh yes" in kept
+    assert "question 1" not in kept
+
+
+@pytest.mark.asyncio
+async def test_a_failed_call_is_a_row_and_the_run_goes_on(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint(failing(3, error=Transient("it broke", kind="reset", hint="wait")))
+
+    outcome = await evaluate(plan(tmp_path, handler))
+
+    row = next(row for row in outcome.rows if row.sample == "s3")
+    assert row.error is not None
+    assert (row.error.kind, row.error.message, row.error.hint) == ("reset", "it broke", "wait")
+    assert (row.answer, row.scores, row.passed) == (None, {}, False)
+    assert outcome.endpoints[0].errors == {"reset": 1}
+    assert outcome.endpoints[0].passed == 5
+
+
+@pytest.mark.asyncio
+async def test_a_foreign_error_leaves_only_its_type(tmp_path: Path) -> None:
+    class Broken:
+        def __call__(self, call: Call) -> Any:
+            raise KeyError("my secret prompt")
+
+    outcome = await evaluate(plan(tmp_path, Broken(), n=2))
+
+    assert [row.error.message for row in outcome.rows if row.error] == ["unexpected KeyError"] * 2
+    assert "secret" not in outcome.store.trials_path.read_text(encoding="utf-8")
+
+
+@pytest.mark.asyncio
+async def test_half_a_surrogate_pair_in_an_answer_can_be_kept(tmp_path: Path) -> None:
+    async def answer(request: Request) -> str:
+        return "yes \ud800"
+
+    outcome = await evaluate(plan(tmp_path, FunctionEndpoint(answer), n=1))
+
+    assert [row.answer for row in outcome.store.trials()] == ["yes ?"]
+
+
+# --- concurrency and time
+
+
+@pytest.mark.asyncio
+async def test_no_more_calls_are_open_than_allowed(tmp_path: Path) -> None:
+    opened = peak = 0
+    full = asyncio.Event()
+
+    async def answer(request: Request) -> AsyncIterator[str]:
+        nonlocal opened, peak
+        opened += 1
+        peak = max(peak, opened)
+        if opened == 3:
+            full.set()
+        await full.wait()  # nobody answers before three calls are open at once
+        yield "yes"
+        opened -= 1
+
+    outcome = await evaluate(plan(tmp_path, FunctionEndpoint(answer), n=9, concurrency=3))
+
+    assert peak == 3
+    assert outcome.endpoints[0].passed == 9
+
+
+@pytest.mark.asyncio
+async def test_a_sample_gets_its_time_and_no_more(tmp_path: Path) -> None:
+    clock = FakeClock()
+    stuck = Script("yes", stall_after=0)
+    handler = ScriptedEndpoint(lambda call: stuck if call.request.messages[-1].text.endswith("1") else "yes")
+    made = plan(tmp_path, handler, n=3, timeout=5)
+
+    outcome = await clock.run(evaluate(made, clock=clock))
+
+    assert outcome.endpoints[0].errors == {"deadline": 1}
+    assert outcome.endpoints[0].passed == 2
+    assert handler.active == 0
+    assert clock.now() == pytest.approx(5.0)
+
+
+# --- ending early
+
+
+@pytest.mark.asyncio
+async def test_an_endpoint_whose_first_calls_all_fail_for_good_ends_the_run(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint(Refused("the key is wrong", kind="auth", hint="set the key"))
+
+    with pytest.raises(Hopeless, match="first 5 calls failed \\(auth\\): the key is wrong – set the key"):
+        await evaluate(plan(tmp_path, handler, n=50, concurrency=2))
+
+    assert len(handler.calls) <= 6
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert len(Run(folder).trials()) >= 5
+    assert Run(folder).info()["status"] == "stopped"
+
+
+@pytest.mark.asyncio
+async def test_fewer_samples_than_that_are_enough_when_they_are_all(tmp_path: Path) -> None:
+    with pytest.raises(Hopeless, match="first 2 calls failed"):
+        await evaluate(plan(tmp_path, ScriptedEndpoint(Transient("no", kind="connect")), n=2))
+
+
+@pytest.mark.asyncio
+async def test_one_answer_clears_an_endpoint(tmp_path: Path) -> None:
+    refused = Refused("no such model", kind="not_found")
+    handler = ScriptedEndpoint("yes", *[refused] * 9)
+
+    outcome = await evaluate(plan(tmp_path, handler, n=10, concurrency=1))
+
+    assert outcome.endpoints[0].errors == {"not_found": 9}
+
+
+@pytest.mark.asyncio
+async def test_stopping_finishes_what_is_in_flight_and_resume_does_the_rest(tmp_path: Path) -> None:
+    control = Control()
+    first = ScriptedEndpoint(by_question())
+    begun = plan(tmp_path, first, n=8, concurrency=2)
+
+    outcome = await evaluate(begun, control=control, seen=lambda row: control.stop())
+
+    assert outcome.status == "interrupted"
+    assert not outcome.passed
+    assert 1 <= len(outcome.rows) <= 2
+    assert first.active == 0
+    assert outcome.store.info()["status"] == "interrupted"
+
+    second = ScriptedEndpoint(by_question())
+    again = await evaluate(plan(tmp_path, second, n=8), store=outcome.store)
+
+    assert again.status == "complete"
+    assert len(second.calls) == 8 - len(outcome.rows)
+    assert [row.sample for row in again.rows] == [f"s{i}" for i in range(8)]
+
+
+@pytest.mark.asyncio
+async def test_a_second_interrupt_drops_what_is_in_flight_and_keeps_the_rest(tmp_path: Path) -> None:
+    control = Control()
+    handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
+    task: asyncio.Task[Outcome] = asyncio.current_task()  # type: ignore[assignment]
+
+    def twice(row: Trial) -> None:
+        control.stop()
+        task.cancel()
+
+    outcome = await evaluate(plan(tmp_path, handler, n=5, concurrency=2), control=control, seen=twice)
+
+    assert outcome.status == "interrupted"
+    assert [row.sample for row in outcome.rows] == ["s0"]
+    assert handler.active == 0
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_from_elsewhere_is_passed_on(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
+    row_came = asyncio.Event()
+    made = plan(tmp_path, handler, n=5, concurrency=1)
+    task = asyncio.create_task(evaluate(made, seen=lambda row: row_came.set()))
+    await row_came.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert handler.active == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert [row.sample for row in Run(folder).trials()] == ["s0"]
+
+
+# --- going on
+
+
+@pytest.mark.asyncio
+async def test_resume_repeats_what_failed_and_nothing_else(tmp_path: Path) -> None:
+    broken = ScriptedEndpoint(failing(2, 5, error=Transient("reset", kind="reset")))
+    outcome = await evaluate(plan(tmp_path, broken))
+
+    mended = ScriptedEndpoint("yes")
+    again = await evaluate(plan(tmp_path, mended), store=outcome.store)
+
+    assert sorted(call.request.messages[-1].text for call in mended.calls) == ["question 2", "question 5"]
+    assert again.endpoints[0].passed == 6
+    assert len(outcome.store.trials()) == 8  # the failures stay in the file
+
+
+@pytest.mark.asyncio
+async def test_another_configuration_is_asked_again(tmp_path: Path) -> None:
+    outcome = await evaluate(plan(tmp_path, ScriptedEndpoint("yes")))
+    handler = ScriptedEndpoint("yes")
+
+    await evaluate(plan(tmp_path, handler, sampling={"temperature": 0.5}), store=outcome.store)
+
+    assert len(handler.calls) == 6
+    assert handler.calls[0].request.sampling.temperature == 0.5
+
+
+@pytest.mark.asyncio
+async def test_a_torn_last_line_is_dropped_and_its_sample_asked_again(tmp_path: Path) -> None:
+    outcome = await evaluate(plan(tmp_path, ScriptedEndpoint("yes")))
+    path = outcome.store.trials_path
+    path.write_bytes(path.read_bytes()[:-20])
+
+    handler = ScriptedEndpoint("yes")
+    again = await evaluate(plan(tmp_path, handler), store=outcome.store)
+
+    assert len(handler.calls) == 1
+    assert again.endpoints[0].passed == 6
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_is_none_is_named(tmp_path: Path) -> None:
+    outcome = await evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=1))
+    path = outcome.store.trials_path
+    path.write_bytes(b"not a row\n" + path.read_bytes())
+
+    with pytest.raises(ConfigError, match=r"trials\.jsonl:1: is not a row"):
+        outcome.store.trials()
+
+
+def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Run.create(tmp_path, "set", clock.wall())
+
+    with store.writing(), pytest.raises(ConfigError, match="another process"), Run(store.folder).writing():
+        pass
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    at = FakeClock().wall()
+    ids = [Run.create(tmp_path, "my set/..", at).id for _ in range(3)]
+
+    assert len(set(ids)) == 3
+    assert all("/" not in name and " " not in name for name in ids)
+
+
+def test_an_unknown_run_names_those_that_there_are(tmp_path: Path) -> None:
+    store = Run.create(tmp_path, "set", FakeClock().wall())
+    store.write_info({})
+
+    with pytest.raises(ConfigError, match=store.id):
+        Run.find(tmp_path, "nope")
+    assert Run.find(tmp_path, store.id).folder == store.folder
+
+
+# --- judges and plans
+
+
+@dataclass(frozen=True)
+class Raises:
+    name: str = "raises"
+
+    def check(self, question: Question) -> str | None:
+        return None
+
+    async def __call__(self, question: Question, answer: str) -> Score:
+        raise RuntimeError(f"cannot judge {answer}")
+
+
+@pytest.mark.asyncio
+async def test_a_judge_that_raises_is_an_error_and_never_a_zero() -> None:
+    score = (await judged([Raises()], Question(), "my answer"))["raises"]
+
+    assert (score.value, score.passed, score.error) == (None, None, "exception")
+    assert "my answer" not in score.reason
+
+
+@pytest.mark.asyncio
+async def test_a_sample_may_name_its_own_scorer_and_the_suite_overrules_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    lines = [
+        {"id": "a", "input": "2 + 2?", "reference": "4", "metadata": {"scorer": "numeric"}},
+        {"id": "b", "input": "capital?", "reference": "Paris"},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    suite = Suite(golden=str(path), endpoints=({"name": "e", "url": "http://x/v1"},), out=tmp_path)
+
+    def names(chosen: Suite) -> list[list[str]]:
+        return [[judge.name for judge in judges] for judges in Plan.of(chosen, []).judges.values()]
+
+    assert names(suite) == [["numeric"], ["contains"]]
+    assert names(suite.model_copy(update={"scorers": ("contains", "exact")})) == [["contains", "exact"]] * 2
+
+
+def test_what_a_judge_cannot_judge_is_said_before_the_first_call(tmp_path: Path) -> None:
+    path = tmp_path / "bare.jsonl"
+    path.write_text('{"id": "a", "input": "hello"}\n', encoding="utf-8")
+    suite = Suite(golden=str(path), endpoints=({"name": "e", "url": "http://x/v1"},), out=tmp_path)
+
+    with pytest.raises(ConfigError, match=r"a: contains: .*no reference"):
+        Plan.of(suite, [])
+
+
+@pytest.mark.asyncio
+async def test_gates_decide_and_an_undecided_one_does_not_pass_unless_asked(tmp_path: Path) -> None:
+    async def outcome(**fields: Any) -> Outcome:
+        return await evaluate(plan(tmp_path, ScriptedEndpoint(by_question(1)), **fields))
+
+    assert (await outcome(gates=("pass_rate >= 10%",))).passed
+    assert not (await outcome(gates=("pass_rate >= 99.9%",))).passed
+    assert not (await outcome(gates=("pass_rate >= 80%",))).passed
+    assert (await outcome(gates=("pass_rate >= 80%",), undecided="value")).passed
+    assert not (await outcome(gates=("pass_rate >= 90%",), undecided="value")).passed
+
+
+def test_no_header_value_is_written_down() -> None:
+    from evalkit.plan import about
+
+    said = about({"name": "e", "url": "http://x", "headers": {"Authorization": "Bearer secret"}})
+
+    assert said == {"url": "http://x", "headers": ["Authorization"]}

@@ -1,0 +1,110 @@
+"""A suite file is right as a whole, or every mistake in it is named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evalkit import config
+from evalkit.config import Suite
+from guardrails.errors import ConfigError
+
+GOOD = """\
+golden: short-facts
+endpoints:
+  - {name: a, url: http://localhost:1/v1, model: m}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "suite.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_least_suite_has_defaults(tmp_path: Path) -> None:
+    suite = config.load(write(tmp_path, GOOD))
+
+    assert (suite.golden, suite.concurrency, suite.undecided, suite.scorers) == (
+        "short-facts",
+        16,
+        "fail",
+        (),
+    )
+
+
+def test_every_mistake_is_named_with_its_line(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """\
+golden: short-facts
+endpoints:
+  - name: a
+    url: not a url
+    model: m
+  - {name: b, url: "http://h/v1", model: m, dialect: klingon}
+scorers: [contains, sixth-sense]
+concurrency: 0
+gates:
+  - pass_rate >= 90%
+  - quality >= 1
+temprature: 1
+""",
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+
+    said = str(caught.value)
+    for part in (
+        "suite.yaml:3",
+        "suite.yaml:6",
+        "suite.yaml:7",
+        "suite.yaml:8",
+        "suite.yaml:11",
+        "suite.yaml:12",
+    ):
+        assert part in said, said
+    for word in ("http://host:port/v1", "klingon", "sixth-sense", "quality", "temprature"):
+        assert word in said, said
+
+
+def test_a_golden_set_is_found_beside_the_file(tmp_path: Path) -> None:
+    suite = config.load(write(tmp_path, GOOD.replace("short-facts", "mine.jsonl")))
+
+    assert Path(suite.golden) == tmp_path / "mine.jsonl"
+
+
+def test_options_of_the_command_line_go_before_the_file(tmp_path: Path) -> None:
+    suite = config.load(write(tmp_path, GOOD), concurrency=3, gates=["pass_rate >= 50%"])
+
+    assert (suite.concurrency, suite.gates) == (3, ("pass_rate >= 50%",))
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="expected fields"):
+        config.load(write(tmp_path, text))
+
+
+def test_two_endpoints_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two endpoints are called 'm'"):
+        Suite(
+            golden="short-facts",
+            endpoints=({"url": "http://a/v1", "model": "m"}, {"url": "http://b", "name": "m"}),
+        )
+
+
+def test_a_single_gate_and_scorer_need_no_list() -> None:
+    suite = Suite.model_validate(
+        {
+            "golden": "short-facts",
+            "endpoints": [{"url": "http://a/v1", "model": "m"}],
+            "gates": "pass_rate >= 1%",
+            "scorers": {"numeric": {"tolerance": 0.1}},
+        }
+    )
+
+    assert suite.gates == ("pass_rate >= 1%",)
+    assert suite.scorers == ({"numeric": {"tolerance": 0.1}},)

@@ -1,0 +1,306 @@
+"""What the rows of a run come to, and what is said of two endpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from evalkit import gate, view, words
+from evalkit.compare import compare, compare_two
+from evalkit.summary import measure, summarise
+from evalkit.trial import Failure, Trial
+from guardrails.testing import FakeClock
+from judges.judge import Score
+
+YES, NO = Score.verdict(True, "right"), Score.verdict(False, "wrong")
+LOST = Score.unjudged("timeout", "the judge did not answer")
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "model": "m",
+        "model_reported": None,
+        "ttft_ms": 100.0,
+        "tpot_ms": 10.0,
+        "e2e_ms": 500.0,
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "token_source": "usage",
+        "cost_usd": "0.001",
+        "wasted_usd": "0",
+        "price_version": "p1",
+        "findings": [],
+        "scanned": [],
+        "not_scanned": [],
+    }
+    return {**plain, **fields}
+
+
+def row(sample: int | str, score: Score | None = YES, endpoint: str = "a", **fields: Any) -> Trial:
+    scores = {} if score is None else {"contains": score}
+    made = {"record": record(), "answer": "text", "error": None} | fields
+    return Trial("run", str(sample), endpoint, f"{endpoint}{sample}", "now", scores=scores, **made)
+
+
+def failed(sample: int, kind: str = "reset", endpoint: str = "a") -> Trial:
+    return row(sample, None, endpoint, error=Failure(kind, "it broke"), answer=None)
+
+
+# --- rows
+
+
+@pytest.mark.parametrize(
+    ("scores", "passed"),
+    [
+        ({}, None),
+        ({"x": YES}, True),
+        ({"x": YES, "y": NO}, False),
+        ({"x": LOST}, None),
+        ({"x": YES, "y": LOST}, None),
+        ({"x": NO, "y": LOST}, False),
+        ({"x": YES, "y": Score(0.4, None, "a value without a verdict")}, True),
+    ],
+)
+def test_a_row_passes_when_every_scorer_says_yes(scores: dict[str, Score], passed: bool | None) -> None:
+    assert Trial("r", "s", "e", "k", "now", scores=scores).passed is passed
+
+
+def test_a_failed_call_counts_as_not_passed() -> None:
+    (summary,) = summarise([row(1), row(2), row(3), failed(4)], rng())
+
+    assert summary.pass_rate is not None
+    assert (summary.pass_rate.value, summary.pass_rate.n) == (0.75, 4)
+    assert (summary.passed, summary.failed, summary.failures) == (3, 0, 1)
+
+
+def test_rows_that_a_judge_failed_on_are_left_out_and_bounded() -> None:
+    (summary,) = summarise([row(1), row(2, NO), row(3, LOST), row(4, LOST)], rng())
+
+    assert summary.pass_rate is not None
+    assert (summary.pass_rate.value, summary.pass_rate.n) == (0.5, 2)
+    assert (summary.pass_rate_worst, summary.pass_rate_best) == (0.25, 0.75)
+    assert summary.judge_errors == {"timeout": 2}
+
+
+@given(st.lists(st.sampled_from(["yes", "no", "lost", "failed"]), min_size=1, max_size=40))
+def test_every_row_is_counted_once_and_the_rate_lies_within_its_bounds(kinds: list[str]) -> None:
+    made = {
+        "yes": row,
+        "no": lambda n: row(n, NO),
+        "lost": lambda n: row(n, LOST),
+        "failed": failed,
+    }
+    (summary,) = summarise([made[kind](number) for number, kind in enumerate(kinds)], rng())
+
+    assert (
+        summary.passed + summary.failed + summary.failures + summary.unjudged == summary.calls == len(kinds)
+    )
+    assert summary.pass_rate_worst is not None
+    assert summary.pass_rate_best is not None
+    if summary.pass_rate is not None:
+        assert summary.pass_rate_worst <= summary.pass_rate.value + 1e-12
+        assert summary.pass_rate.value <= summary.pass_rate_best + 1e-12
+        assert summary.pass_rate.low <= summary.pass_rate.value <= summary.pass_rate.high
+
+
+def test_latencies_are_those_of_whole_answers() -> None:
+    rows = [row(1, record=record(ttft_ms=10.0)), row(2, record=record(ttft_ms=30.0)), failed(3)]
+    (summary,) = summarise(rows, rng())
+
+    assert summary.latency["ttft"].values == (10.0, 30.0)
+    assert summary.latency["ttft"].p50 is not None
+    assert summary.latency["ttft"].p50.value == 20.0
+    assert summary.latency["ttft"].p99 is not None
+    assert summary.latency["ttft"].p99.high == math.inf
+
+
+def test_an_unknown_price_is_never_zero() -> None:
+    unknown = record(cost_usd=None, price_version=None)
+    (none,) = summarise([row(1, record=unknown)], rng())
+    (some,) = summarise([row(1, record=unknown), row(2, record=record(wasted_usd="0.002"))], rng())
+
+    assert words.cost_total(none.cost) == "unknown"
+    assert none.cost.per_call is None
+    assert (some.cost.total, some.cost.known, some.cost.unknown) == (Decimal("0.003"), 1, 1)
+    assert "1 calls unknown" in words.cost_total(some.cost)
+
+
+def test_estimated_tokens_are_called_so() -> None:
+    (summary,) = summarise([row(1, record=record(token_source="estimate"))], rng())
+
+    assert "100% estimated" in words.tokens(summary)
+    assert "estimated" in words.cost_total(summary.cost)
+
+
+def test_tags_and_findings_are_counted() -> None:
+    found = [{"direction": "output", "kind": "EMAIL_ADDRESS", "action": "redact", "count": 2}]
+    rows = [row(1, tags=("x", "y"), record=record(findings=found)), row(2, NO, tags=("x",))]
+    (summary,) = summarise(rows, rng())
+
+    assert {tag: (rate.value, rate.n) for tag, rate in summary.tags.items()} == {"x": (0.5, 2), "y": (1.0, 1)}
+    assert summary.findings == {("output", "EMAIL_ADDRESS", "redact"): 2}
+    assert words.findings(summary, "output") == "2×EMAIL_ADDRESS"
+    assert words.findings(summary, "input") == "–"
+
+
+def test_weights_are_those_of_the_golden_set() -> None:
+    (summary,) = summarise([row(1, weight=3.0), row(2, NO)], rng())
+
+    assert summary.pass_rate is not None
+    assert summary.pass_rate.value == 0.75
+    assert summary.weighted
+
+
+@pytest.mark.parametrize("name", sorted(gate.METRICS))
+def test_every_metric_that_a_gate_knows_can_be_measured(name: str) -> None:
+    queued = record(ttfot_ms=1.0, queue_ms=1.0, scanned=["output"])
+    rows = [row(number, record=queued) for number in range(30)]
+
+    assert measure(gate.METRICS[name], rows, rng()) is not None
+
+
+@pytest.mark.parametrize("name", sorted(gate.METRICS))
+def test_no_rows_measure_nothing(name: str) -> None:
+    assert measure(gate.METRICS[name], [], rng()) is None
+
+
+def test_the_error_rate_counts_calls_and_judges() -> None:
+    measured = measure(gate.METRICS["error_rate"], [row(1), failed(2), row(3, LOST), row(4, NO)], rng())
+
+    assert measured is not None
+    assert measured.value == 0.5
+
+
+# --- two endpoints
+
+
+def pairs(a: Sequence[Score], b: Sequence[Score], **b_record: Any) -> list[Trial]:
+    return [row(n, score) for n, score in enumerate(a)] + [
+        row(n, score, "b", record=record(**b_record)) for n, score in enumerate(b)
+    ]
+
+
+def test_a_clear_difference_is_a_sentence_with_its_uncertainty() -> None:
+    rows = pairs([YES] * 95 + [NO] * 5, [YES] * 70 + [NO] * 30, ttft_ms=40.0, cost_usd="0.0005")
+    (comparison,) = compare(rows, rng())
+
+    assert comparison.verdict == (
+        "a answers better by 25.0 points [16.4, 34.1] (n = 100, paired). "
+        "a costs 2× as much [2, 2] and gives its first token 60 ms later [60, 60]."
+    )
+
+
+def test_the_better_one_is_named_first_whatever_the_order() -> None:
+    rows = pairs([YES] * 70 + [NO] * 30, [YES] * 95 + [NO] * 5, ttft_ms=40.0, cost_usd="0.0005")
+
+    said = compare_two(rows, "a", "b", rng()).verdict
+
+    assert said.startswith("b answers better by 25.0 points [16.4, 34.1]")
+    assert "b costs 0.5× as much [0.5, 0.5] and gives its first token 60 ms earlier [60, 60]" in said
+
+
+def test_no_difference_is_not_called_equality() -> None:
+    (comparison,) = compare(pairs([YES] * 9 + [NO], [YES] * 8 + [NO] * 2), rng())
+
+    assert comparison.verdict.startswith(
+        "no difference in pass rate between a and b could be shown: +10.0 points [-"
+    )
+
+
+def test_only_samples_that_both_have_are_compared() -> None:
+    (comparison,) = compare([row(1), row(2), row(3, LOST), row(2, NO, "b"), row(3, YES, "b")], rng())
+
+    assert comparison.rates is not None
+    assert (comparison.rates.difference.n, comparison.rates.only_a) == (1, 1)
+
+
+def test_nothing_in_common_is_said() -> None:
+    (comparison,) = compare([row(1), row(2, YES, "b")], rng())
+
+    assert "no judged sample in common" in comparison.verdict
+    assert comparison.cost_ratio is None
+    assert comparison.ttft_ms is None
+
+
+# --- on a terminal
+
+
+def shown(rows: Sequence[Trial], width: int) -> str:
+    console = Console(width=width, file=StringIO(), highlight=False)
+    view.table(console, summarise(rows, rng()))
+    view.comparisons(console, compare(rows, rng()))
+    view.hints(console, rows)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits(width: int) -> None:
+    found = [{"direction": "input", "kind": "EMAIL_ADDRESS", "action": "redact", "count": 123}]
+    rows = [
+        row(n, YES, name, record=record(findings=found, model_reported="a-long-model-name-2026-11-01"))
+        for n in range(50)
+        for name in ("vendor", "self-hosted", "third")
+    ]
+    said = shown(rows, width)
+
+    assert max(map(len, said.splitlines())) <= width
+    for part in ("vendor", "self-hosted", "third", "100.0% [92.9, 100.0]", "n = 50", "TPOT p99", "150×EMAIL"):
+        assert part in said or part == "150×EMAIL", part
+    assert "6,150×EMAIL_ADDRESS" in said
+
+
+def test_what_others_wrote_cannot_steer_the_terminal() -> None:
+    nasty = "m\x1b[2J[bold red]x[/]"
+    rows = [row(1, record=record(model_reported=nasty)), failed(2, kind="re\x1b[31mset")]
+    said = shown(rows, 100)
+
+    assert "\x1b" not in said
+    assert "[bold red]x[/]" in said.replace("\n", "")
+
+
+def test_failures_come_with_what_to_do() -> None:
+    assert "3 × rate_limited: it broke → lower --concurrency" in shown(
+        [failed(n, "rate_limited") for n in range(3)], 120
+    )
+
+
+def test_without_a_terminal_there_is_a_line_every_few_seconds() -> None:
+    clock = FakeClock()
+    console = Console(width=100, file=StringIO())
+    with view.progress(console, {"a": 4}, clock=clock) as seen:
+        for number in range(4):
+            clock.advance(3)
+            seen(row(number))
+    assert isinstance(console.file, StringIO)
+    lines = console.file.getvalue().splitlines()
+
+    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
+    assert "100% [34,100]" in lines[0]
+    assert "2 tok/s" in lines[0]
+    assert "$0.00200" in lines[0]
+
+
+def test_on_a_terminal_there_is_a_bar() -> None:
+    console = Console(width=100, file=StringIO(), force_terminal=True)
+    with view.progress(console, {"a": 2}, clock=FakeClock()) as seen:
+        seen(row(1))
+        seen(failed(2))
+    assert isinstance(console.file, StringIO)
+    said = console.file.getvalue()
+
+    assert "2/2" in said
+    assert "1 err" in said
