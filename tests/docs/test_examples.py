@@ -1,0 +1,94 @@
+"""The code in the README and in docs/ runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evalkit.config import Suite
+from guardrails.config import Policy, build
+from guardrails.prices import PriceBook
+from guardrails.testing import Profile, simulate_process
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[object]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            if match[1] == language:
+                line = text.count("\n", 0, match.start()) + 2
+                found.append(pytest.param(match[2], id=f"{page.name}:{line}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with simulate_process(Profile(answers="fixed:Sent to jane@example.com, as you asked.")) as running:
+        yield running.url.removesuffix("/v1")
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(code: str, server: str, tmp_path: Path) -> None:
+    code = code.replace("http://localhost:8000", server)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert "jane@example.com" not in done.stdout, "the examples that filter do filter"
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_yaml_examples_are_valid(text: str, tmp_path: Path) -> None:
+    data = yaml.safe_load(text)
+    if "golden" in data:
+        Suite.model_validate(data)
+    else:
+        Policy.model_validate(data)
+        file = tmp_path / "policy.yaml"
+        file.write_text(text)
+        build(file)
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_toml_examples_are_price_lists(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(text)
+    assert PriceBook.load(file).find("my-model") is not None
+
+
+@pytest.mark.parametrize("text", blocks("console"))
+def test_commands_and_their_options_exist(text: str) -> None:
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.partition("#")[0].removeprefix("$ ").split()
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        elif words[0] in ("evalkit", "guardrails"):
+            helped = subprocess.run(
+                [sys.executable, "-m", f"{words[0]}.cli", words[1], "--help"],
+                capture_output=True, text=True, timeout=60, env={"COLUMNS": "200", "NO_COLOR": "1"},
+            )  # fmt: skip
+            assert helped.returncode == 0, helped.stderr
+            for option in (word for word in words if word.startswith("--")):
+                assert option in helped.stdout, f"{words[0]} {words[1]} knows no {option}"
+
+
+def test_the_suite_of_the_readme_runs(server: str, tmp_path: Path) -> None:
+    (suite,) = (match[2] for match in FENCE.finditer(PAGES[0].read_text()) if match[1] == "yaml")
+    file = tmp_path / "suite.yaml"
+    file.write_text(suite.replace("http://localhost:8000", server))
+    command = [sys.executable, "-m", "evalkit", "run", str(file), "--html", str(tmp_path / "report.html")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "pass_rate" in done.stdout
+    assert (tmp_path / "report.html").stat().st_size > 1000
