@@ -181,6 +181,8 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes) -> Endpoi
         parsed = orjson.loads(body) if body else None
     except (ValueError, RecursionError):
         parsed = None
+    if isinstance(parsed, list) and parsed:
+        parsed = parsed[0]  # Google's OpenAI-like endpoint wraps the error in a list
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
     failed = failure(said(error), status=status, retry_after=retry_after(headers))
     if status < 500 and looks_like_html(body):

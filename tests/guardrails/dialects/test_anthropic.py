@@ -579,3 +579,11 @@ def test_a_whole_answer_that_is_an_error_or_none() -> None:
         with pytest.raises(Interrupted) as caught:
             CLAUDE.decode_response(body)
         assert caught.value.kind == "malformed"
+
+
+def test_a_block_whose_first_text_was_split_starts_once() -> None:
+    events = read(to_bytes([HEAD, start(0, type="text", text="ab"), stop(0), TAIL, HAND[-1]]))
+    split = [replace(events[1], text="a"), replace(events[1], text="b")]  # type: ignore[call-arg]
+    written = raws_of(write([events[0], *split, *events[2:]]))
+    assert [raw["type"] for raw in written].count("content_block_start") == 1
+    assert_well_formed(written)

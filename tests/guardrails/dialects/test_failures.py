@@ -62,6 +62,8 @@ CASES: list[tuple[int, bytes, type[GuardrailsError], str]] = [
     (429, error(type="requests", code="rate_limit_exceeded"), Transient, "rate_limited"),
     (429, error(type="insufficient_quota", code="insufficient_quota"), Refused, "quota"),
     (429, b"slow down", Transient, "rate_limited"),
+    (429, b'[{"error": {"code": "insufficient_quota"}}]', Refused, "quota"),
+    (429, b"[]", Transient, "rate_limited"),
     (500, error(type="api_error"), Transient, "server_error"),
     (500, error(type="invalid_request_error"), Transient, "server_error"),
     (502, b"<html>bad gateway</html>", Transient, "bad_gateway"),

@@ -672,3 +672,19 @@ def test_a_whole_answer_that_is_an_error_or_none() -> None:
         with pytest.raises(Interrupted) as caught:
             CHAT.decode_response(body)
         assert caught.value.kind == "malformed"
+
+
+def test_a_chunk_whose_text_was_split_is_written_once() -> None:
+    (event,) = read(to_bytes([chunk({"content": "ab"}, usage={"prompt_tokens": 1})]))
+    assert isinstance(event, Delta)
+    written = chunks_of(write([replace(event, text="a"), replace(event, text="b")]))
+    assert ["usage" in raw for raw in written[:-1]] == [True, False]
+
+
+def test_thinking_under_two_names_is_read_once_if_it_is_the_same() -> None:
+    (same,) = read(to_bytes([chunk({"reasoning": "a", "reasoning_content": "a"})]))
+    assert same == Delta("a", "reasoning")
+    (raw, _) = chunks_of(write([replace(same, text="b")]))  # type: ignore[arg-type]
+    assert raw["choices"][0]["delta"] == {"reasoning": "b", "reasoning_content": "b"}
+    two = read(to_bytes([chunk({"reasoning": "a", "reasoning_content": "b"})]))
+    assert two == [Delta("a", "reasoning"), Delta("b", "reasoning")]
