@@ -53,13 +53,17 @@ def shared() -> Path:
 
 def rows(path: str, group: str = "") -> list[Row]:
     """The rows of `data/<path>.jsonl.gz`; `group` names the column that keeps rows together."""
-    with gzip.open(shared() / "data" / f"{path}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        read = [json.loads(line) for line in lines]
     source = path.rsplit("/", 1)[-1]
     return [
         Row(source, r["text"], int(r["label"]), str(r[group]) if group else " ".join(words(r["text"])), r)
-        for r in read
+        for r in facts(path)
     ]
+
+
+def facts(path: str) -> list[dict[str, Any]]:
+    """The lines of `data/<path>.jsonl.gz` as they are."""
+    with gzip.open(shared() / "data" / f"{path}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def words(text: str) -> list[str]:
@@ -104,7 +108,7 @@ def _shingles(text: str, size: int) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """One matrix row per window: n-gram counts · worth / √(their number). `text[i]` is the text it is from."""
+    """One matrix row per window: n-gram counts · worth / √(their number). `text[i]`: the text it is from."""
 
     matrix: sparse.csr_matrix
     text: npt.NDArray[np.intp]
