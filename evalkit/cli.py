@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,7 +111,7 @@ def run(
 
     chosen, folder = _suite(suite, given, filters)
     session = Session.of(chosen, folder, resume=resume, consoles=consoles())
-    raise typer.Exit(session.run(html=html, json=json, command=_again(sys.argv[1:])))
+    raise typer.Exit(session.run(html=html, json=json, command=again(sys.argv[1:])))
 
 
 def _endpoints(urls: list[str], models: list[str], dialect: str | None, key_env: str | None) -> list[Any]:
@@ -155,7 +156,7 @@ def _filtered(endpoint: dict[str, Any], on: bool) -> dict[str, Any]:
     return {"filters": {"input": ["pii"], "output": ["pii"]}, **endpoint}
 
 
-def _again(arguments: list[str]) -> list[str]:
+def again(arguments: list[str]) -> list[str]:
     """The command without its `--resume`, to which the run to go on with is added."""
     kept: list[str] = []
     skip = False
@@ -255,10 +256,10 @@ def consoles() -> tuple[Console, Console]:
     return made
 
 
-def main() -> None:
-    """Run the command line. No traceback, unless EVALKIT_DEBUG asks for it."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. No traceback, unless EVALKIT_DEBUG asks for it."""
     try:
-        app()
+        app(args=None if arguments is None else list(arguments))
     except GuardrailsError as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise

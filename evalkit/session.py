@@ -47,7 +47,7 @@ class Session:
         return cls(plan, store, *consoles)
 
     def run(self, *, html: Path | None, json: Path | None, command: Sequence[str], banner: str = "") -> int:
-        """Do it and show it; the exit code."""
+        """Do it and show it; the exit code. `command` is the one that `--resume` can be added to, if any."""
         outcome = asyncio.run(self._run())
         self.show(outcome)
         if html is not None:
@@ -58,9 +58,10 @@ class Session:
         self._say(f"rows: {self.store.trials_path}")
         if outcome.status == "interrupted":
             left = self.plan.size - len(outcome.rows)
-            again = shlex.join([*command, "--resume", self.store.id])
-            self.err.print(f"interrupted with {left:,} of {self.plan.size:,} calls left. Go on with:")
-            self.err.print(f"  {again}", markup=False, highlight=False, soft_wrap=True)
+            self.err.print(f"interrupted with {left:,} of {self.plan.size:,} calls left.", highlight=False)
+            if command:
+                again = shlex.join([*command, "--resume", self.store.id])
+                self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return INTERRUPTED
         return 0 if outcome.passed else GATE_FAILED
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from guardrails.errors import GuardrailsError
@@ -85,7 +85,7 @@ class Trial:
         """The row as a line of JSON, with its newline."""
         import orjson
 
-        return orjson.dumps(asdict(self), default=str) + b"\n"
+        return orjson.dumps(self, default=str) + b"\n"
 
     @classmethod
     def read(cls, line: bytes) -> Trial:
