@@ -74,21 +74,21 @@ def run(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Open calls per endpoint [default: 16].")
+        int | None, typer.Option(min=1, help="Open calls per endpoint (default: 16).")
     ] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option(help="What must hold: 'pass_rate >= 90%'. Repeatable.")
     ] = None,
     undecided: Annotated[
-        Undecided | None, typer.Option(help="A gate whose interval crosses its bound [default: fail].")
+        Undecided | None, typer.Option(help="A gate whose interval crosses its bound (default: fail).")
     ] = None,
     filters: Annotated[
         bool | None,
         typer.Option("--filters/--no-filters", help="Redact personal data both ways, or filter nothing."),
     ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an earlier run.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where runs are kept [default: .evalkit].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where runs are kept (default: .evalkit).")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
 ) -> None:

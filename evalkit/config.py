@@ -6,7 +6,7 @@ endpoints:
     url: https://api.openai.com/v1
     model: gpt-4o-mini
     filters: {input: [pii], output: [pii]}
-scorers: [contains]                  # left out: each sample's own, else the set's, else `contains`
+scorers: [contains]                  # left out: the sample's own, the set's, or `contains`; `none` judges nothing
 system: You are a support desk.      # optional
 sampling: {max_tokens: 300, temperature: 0, seed: 1}
 concurrency: 16                      # open calls per endpoint
@@ -32,9 +32,14 @@ from judges.registry import judge
 ScorerSpec = str | dict[str, Any]
 
 
+NO_SCORER = "none"
+"""For samples whose answers are not judged: what counts is that the call brings one."""
+
+
 def _judge(spec: Any) -> Any:
     try:
-        judge(spec)
+        if spec != NO_SCORER:
+            judge(spec)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return spec

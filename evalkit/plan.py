@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import datasets, gate, sample
-from evalkit.config import Suite, endpoint_name
+from evalkit.config import NO_SCORER, Suite, endpoint_name
 from evalkit.sample import GoldenSet, Sample
 from evalkit.trial import Trial, key
 from guardrails.client import Llm
@@ -179,7 +179,7 @@ def _judges(suite: Suite, golden: GoldenSet, samples: Sequence[Sample]) -> dict[
     for one in samples:
         specs: Sequence[ScorerSpec] = suite.scorers or (one.metadata.get("scorer") or fallback,)
         try:
-            made[one.id] = tuple(_cached(spec, cache) for spec in specs)
+            made[one.id] = tuple(_cached(spec, cache) for spec in specs if spec != NO_SCORER)
         except ConfigError as error:
             raise ConfigError(f"{golden.name}, sample {one.id}: {error.message}", hint=error.hint) from None
         question = one.question()

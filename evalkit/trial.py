@@ -57,10 +57,11 @@ class Trial:
     def passed(self) -> bool | None:
         """Whether every scorer said yes; a failed call did not pass. None: a judge failed and none said no.
 
-        A judge that gives a value without a verdict takes no part.
+        Without scorers an answer is all that was asked for. A judge that gives a value without a verdict
+        takes no part.
         """
-        if self.error is not None:
-            return False
+        if self.error is not None or not self.scores:
+            return self.error is None
         verdicts = [score.passed for score in self.scores.values() if score.passed is not None]
         if not all(verdicts):
             return False

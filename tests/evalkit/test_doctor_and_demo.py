@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from evalkit import doctor
 from evalkit.demo import Gpu
 from evalkit.trial import key
-from evalkit.warm import warm
 from guardrails.prices import PriceBook
 
 

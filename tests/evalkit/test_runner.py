@@ -374,6 +374,16 @@ async def test_a_sample_may_name_its_own_scorer_and_the_suite_overrules_it(tmp_p
     assert names(suite.model_copy(update={"scorers": ("contains", "exact")})) == [["contains", "exact"]] * 2
 
 
+@pytest.mark.asyncio
+async def test_without_a_scorer_every_answer_passes(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint(failing(1, error=Refused("no", kind="blocked")))
+
+    outcome = await evaluate(plan(tmp_path, handler, n=4, scorers=("none",)))
+
+    assert (outcome.endpoints[0].passed, outcome.endpoints[0].errors) == (3, {"blocked": 1})
+    assert all(row.scores == {} for row in outcome.rows)
+
+
 def test_what_a_judge_cannot_judge_is_said_before_the_first_call(tmp_path: Path) -> None:
     path = tmp_path / "bare.jsonl"
     path.write_text('{"id": "a", "input": "hello"}\n', encoding="utf-8")

@@ -8,6 +8,7 @@ import pytest
 
 from evalkit import config
 from evalkit.config import Suite
+from evalkit.plan import Plan
 from guardrails.errors import ConfigError
 
 GOOD = """\
@@ -74,6 +75,15 @@ def test_a_golden_set_is_found_beside_the_file(tmp_path: Path) -> None:
     suite = config.load(write(tmp_path, GOOD.replace("short-facts", "mine.jsonl")))
 
     assert Path(suite.golden) == tmp_path / "mine.jsonl"
+
+
+def test_an_endpoint_s_own_files_are_found_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('[models."m"]\ninput = 1\noutput = 2\n', encoding="utf-8")
+    suite = config.load(write(tmp_path, GOOD.replace("model: m", "model: m, prices: p.toml")))
+
+    assert Plan.of(suite, folder=tmp_path).targets[0].name == "a"
+    with pytest.raises(ConfigError, match=r"p\.toml"):
+        Plan.of(suite, folder=tmp_path / "elsewhere")
 
 
 def test_options_of_the_command_line_go_before_the_file(tmp_path: Path) -> None:

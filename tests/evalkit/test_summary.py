@@ -65,7 +65,8 @@ def failed(sample: int, kind: str = "reset", endpoint: str = "a") -> Trial:
 @pytest.mark.parametrize(
     ("scores", "passed"),
     [
-        ({}, None),
+        ({}, True),
+        ({"y": Score(0.4, None, "no verdict")}, None),
         ({"x": YES}, True),
         ({"x": YES, "y": NO}, False),
         ({"x": LOST}, None),
