@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from evalkit.config import Suite
 
-GATE_FAILED = 1
 COULD_NOT_RUN = 2
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="evalkit",

@@ -6,7 +6,7 @@ endpoints:
     url: https://api.openai.com/v1
     model: gpt-4o-mini
     filters: {input: [pii], output: [pii]}
-scorers: [contains]                  # left out: the sample's own, the set's, or `contains`; `none` judges nothing
+scorers: [contains]                  # left out: the sample's own, the set's, `contains`; or `none`
 system: You are a support desk.      # optional
 sampling: {max_tokens: 300, temperature: 0, seed: 1}
 concurrency: 16                      # open calls per endpoint

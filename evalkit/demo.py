@@ -79,7 +79,6 @@ def run_demo(out: Path, consoles: tuple[Console, Console]) -> tuple[Path | None,
         code = session.run(html=report, json=out / "summary.json", command=(), banner=BANNER)
     result.print(f"\nself-hosted: {gpu.sentence}", style="dim", highlight=False)
     result.print(f"records: {records}", style="dim", highlight=False, soft_wrap=True)
-    result.print(f"[bold]report: {report}[/]", highlight=False, soft_wrap=True)
     return report, code
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit import report, view
-from evalkit.cli import GATE_FAILED, INTERRUPTED
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, evaluate
 from evalkit.plan import Plan
@@ -23,6 +22,10 @@ from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+GATE_FAILED = 1
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
