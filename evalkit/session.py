@@ -18,7 +18,7 @@ from evalkit.plan import Plan
 from evalkit.runner import Control
 from evalkit.store import Run
 from guardrails.clock import SYSTEM
-from guardrails.errors import ConfigError
+from guardrails.errors import ConfigError, GuardrailsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +66,10 @@ class Session:
                 again = shlex.join([*command, "--resume", self.store.id])
                 self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return INTERRUPTED
+        if all(row.error is not None for row in outcome.rows):
+            raise GuardrailsError(
+                "no call brought an answer", hint="see the failures above; nothing was measured"
+            )
         return 0 if outcome.passed else GATE_FAILED
 
     async def _run(self) -> Outcome:

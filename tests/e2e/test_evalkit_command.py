@@ -29,6 +29,7 @@ class Behaviour:
     """What the little server does. The request with the number `hold` waits until it is released."""
 
     html: bool = False
+    broken: bool = False
     key: str | None = None
     hold: int = 0
     held: threading.Event = field(default_factory=threading.Event)
@@ -45,7 +46,9 @@ def serving(behaviour: Behaviour) -> Iterator[str]:
             if behaviour.seen == behaviour.hold:
                 behaviour.held.set()
                 behaviour.release.wait(60)
-            if behaviour.html:
+            if behaviour.broken:
+                self.answer(500, "application/json", b'{"error": {"message": "oops"}}')
+            elif behaviour.html:
                 self.answer(200, "text/html", b"<!doctype html><title>It works!</title>")
             elif behaviour.key and self.headers["authorization"] != f"Bearer {behaviour.key}":
                 error = {"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}
@@ -212,6 +215,14 @@ def test_a_wrong_key(tmp_path: Path) -> None:
 def test_a_key_that_is_not_set(tmp_path: Path) -> None:
     with serving(Behaviour(key=KEY)) as url:
         refused(run_against(url, tmp_path, "--key-env", "NOT_SET_AT_ALL"), "NOT_SET_AT_ALL")
+
+
+def test_a_run_without_a_single_answer_is_not_a_success(tmp_path: Path) -> None:
+    with serving(Behaviour(broken=True)) as url:
+        done = run_against(url, tmp_path)
+
+    refused(done, "6 × server_error", "no call brought an answer")
+    assert len(rows(tmp_path)) == 6
 
 
 def test_a_server_that_speaks_html(tmp_path: Path) -> None:
