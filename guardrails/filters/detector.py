@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,13 @@ class Detector(Protocol):
 
     `detect` keeps nothing between calls and may run in any thread, several at once. `reach` is a promise: a
     finding that goes on past a break in the text (see `guardrails.filters.window`) ends at most that many
-    characters after it. A detector of single words has a reach of 0.
+    characters after it. A detector of single words has a reach of 0. What has begun and not ended (a private
+    key's block) is found up to the end of the text: a stream holds it back until its end is seen.
+
+    Four more attributes are optional. `scope`: "span" (what is assumed) finds places; "text" judges a text as
+    a whole, on growing windows in a stream, `stride` characters apart. `whole`: it makes no sense of anything
+    but the whole text, which a stream then holds to its end. `channels`: the channels of an answer that it
+    looks at (`text`, `reasoning`, `refusal`); all when left out.
     """
 
     @property
@@ -41,7 +47,23 @@ class Detector(Protocol):
         """All findings, in any order; they may overlap."""
 
 
+class AsyncDetector(Protocol):
+    """A `Detector` that waits for somebody else: a moderation endpoint, a judging model. Scope: text."""
+
+    @property
+    def name(self) -> str:
+        """A short word for records."""
+
+    @property
+    def reach(self) -> int:
+        """As a `Detector`'s."""
+
+    async def detect(self, text: str) -> list[Finding]:
+        """All findings. It is cancelled when its answer is not needed any more."""
+
+
 Mark = Callable[[Finding], str]
+Rank = Callable[[Finding], tuple[Any, ...]]
 
 
 def named(finding: Finding) -> str:
@@ -49,11 +71,16 @@ def named(finding: Finding) -> str:
     return f"<{finding.kind}>"
 
 
-def resolve(findings: Iterable[Finding]) -> list[Finding]:
+def by_score(finding: Finding) -> tuple[Any, ...]:
+    """The order of overlapping findings: the highest score, then the longer, the earlier one, the name."""
+    return -finding.score, finding.start - finding.end, finding.start, finding.kind, finding.detector
+
+
+def resolve(findings: Iterable[Finding], rank: Rank = by_score) -> list[Finding]:
     """Disjoint findings in order of the text: the union of each overlapping group.
 
-    The group's kind, score and detector are those of its highest score; ties go to the longer, then to the
-    earlier one, then by name, so that the order in which detectors ran does not matter.
+    The group's kind, score and detector are those of the one that `rank` puts first; ranks without ties see
+    to it that the order in which detectors ran does not matter.
     """
     groups: list[tuple[int, Finding]] = []  # the end of the group, its best finding
     starts: list[int] = []
@@ -62,7 +89,7 @@ def resolve(findings: Iterable[Finding]) -> list[Finding]:
             continue
         if groups and finding.start < groups[-1][0]:
             end, best = groups[-1]
-            groups[-1] = max(end, finding.end), min(best, finding, key=_rank)
+            groups[-1] = max(end, finding.end), min(best, finding, key=rank)
         else:
             starts.append(finding.start)
             groups.append((finding.end, finding))
@@ -70,10 +97,6 @@ def resolve(findings: Iterable[Finding]) -> list[Finding]:
         Finding(best.kind, start, end, best.score, best.detector)
         for start, (end, best) in zip(starts, groups, strict=True)
     ]
-
-
-def _rank(finding: Finding) -> tuple[float, int, int, str, str]:
-    return -finding.score, finding.start - finding.end, finding.start, finding.kind, finding.detector
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ The rules, with the numbers that are parameters:
   While nothing is found, at most `reach + stride` characters and two words are held.
 - More than `longest` characters without a place to cut cannot be scanned with bounded effort. They fail
   closed: one finding of kind `UNSCANNABLE` from the last cut to the next break.
+- A finding that goes up to the end of what was looked at is *open* (a private key that has begun): it is held
+  up to `OPEN` characters, with looks ever farther apart. What is open for longer takes the rest of the text
+  along: nobody can tell any more where it ends.
 
 Cost: every run covers `context + reach + stride` characters and a few words, so a character is scanned about
 (context + reach + stride) / stride times (6 with the defaults and a reach of 64). Time is linear in the
@@ -28,14 +31,20 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 
 from guardrails.filters.detector import Finding, resolve
 
 UNSCANNABLE = "UNSCANNABLE"
+OPEN = 65_536
 
 Detect = Callable[[str], list[Finding]]
+Resolve = Callable[[Iterable[Finding]], list[Finding]]
+Steps = Generator[str, list[Finding], list[Finding]]
+"""Yields a text to look at, wants to be sent what was found in it, and returns what is decided now."""
 
+# Nothing in it may depend on what comes after the match: that may not have arrived yet.
+SENTENCE = re.compile(r"[.!?\u2026][)\]\"'\u2019\u201d\u00bb*_]*\s|\n|[\u3002\uff01\uff1f]")
 _BREAK = re.compile(r"[\s\u0e00-\u109f\u1780-\u17ff\u2e80-\uabff\uf900-\U0010ffff]")
 _SLICE = 1024  # every run shortens the buffer at its front: in slices that stays linear for long texts
 
@@ -44,7 +53,9 @@ class Window:
     """Text goes in by `push`; `decided` says how many of its characters may leave, findings what may not.
 
     Positions count characters from the first push on. Findings come out once, disjoint and in order, from
-    the push (or the `finish`) that decided them.
+    the push (or the `finish`) that decided them. `pushing` and `finishing` do the same in `Steps`, for those
+    who look elsewhere. `pause`: where a run may end, when a plain break is not enough (`SENTENCE`, which is
+    waited for up to half of `longest`).
     """
 
     __slots__ = (
@@ -54,7 +65,11 @@ class Window:
         "_detect",
         "_due",
         "_longest",
+        "_most",
+        "_open",
+        "_pause",
         "_reach",
+        "_resolve",
         "_stride",
         "_swallowing",
         "_text",
@@ -62,73 +77,111 @@ class Window:
     )
 
     def __init__(
-        self, detect: Detect, reach: int, *, stride: int = 32, context: int = 96, longest: int = 4096
+        self,
+        detect: Detect,
+        reach: int,
+        *,
+        stride: int = 32,
+        context: int = 96,
+        longest: int = 4096,
+        pause: re.Pattern[str] = _BREAK,
+        resolve: Resolve = resolve,
     ) -> None:
         self._detect = detect
         self._reach = reach
         self._stride = stride
         self._context = context
         self._longest = longest
+        self._pause = pause
+        self._resolve = resolve
         self.decided = 0
         self._text = ""  # from the context on
         self._base = 0  # the position of its first character
         self._cuts = deque([0])  # where decisions ended; the context starts at one of them
         self._due = stride
-        self._swallowing = False
+        self._most = longest  # how far one may read without a decision
+        self._open = False  # something has begun that has no end yet
+        self._swallowing = ""  # "" | "word": to the next break | "rest": for good
 
     def push(self, text: str) -> list[Finding]:
         """More text; returns what was decided by it."""
+        return walk(self.pushing(text), self._detect)
+
+    def finish(self) -> list[Finding]:
+        """No more text: decides the rest. More may be pushed afterwards, as after a cut."""
+        return walk(self.finishing(), self._detect)
+
+    def pushing(self, text: str) -> Steps:
+        """`push`, in steps."""
         out: list[Finding] = []
         for start in range(0, len(text), _SLICE):
             self._text += text[start : start + _SLICE]
             while (end := self._next()) is not None:
-                out += self._run(end)
+                out += yield from self._run(end)
         return out
 
-    def finish(self) -> list[Finding]:
-        """No more text: decides the rest. More may be pushed afterwards, as after a cut."""
+    def finishing(self) -> Steps:
+        """`finish`, in steps."""
         end = self._base + len(self._text)
         if end == self.decided:
             return []
-        if self._swallowing or end - self.decided > self._longest:
+        if self._swallowing or end > self._most:
             return self._give_up(end)
-        return self._close(end, self._look(end))
+        found = self._place((yield self._text), end)
+        self._open = False
+        return self._close(end, found)
 
     def _next(self) -> int | None:
         """Where the next run ends, if that much text is here."""
-        limit = self.decided + self._longest + 1
-        due = min(self._due, limit)
-        found = _BREAK.search(self._text, max(0, due - self._base - 1))
-        if found is not None:
-            return self._base + found.end()
         end = self._base + len(self._text)
+        limit = self._most + 1
+        if self._swallowing != "rest" and (found := self._pause_after(min(self._due, limit))) is not None:
+            return found
         if end >= limit:  # what is swallowed need not be kept
-            self._swallowing = True
+            self._swallowing = self._swallowing or ("rest" if self._open else "word")
             self._text, self._base = "", end
         return None
 
-    def _run(self, end: int) -> list[Finding]:
-        if end - self.decided > self._longest:
+    def _pause_after(self, due: int) -> int | None:
+        found = self._pause.search(self._text, max(0, due - self._base - 1))
+        if self._pause is not _BREAK:
+            late = max(due, self.decided + self._longest // 2)  # a sentence that never ends is not waited for
+            if found is None or self._base + found.end() > late:
+                found = _BREAK.search(self._text, max(0, late - self._base - 1))
+        return None if found is None else self._base + found.end()
+
+    def _run(self, end: int) -> Steps:
+        if end > self._most:
+            if self._open:
+                self._swallowing = "rest"
+                return []
             # A space stays; a character of an unspaced script is text that nobody has looked at.
             return self._give_up(end - self._text[end - 1 - self._base].isspace())
-        findings = self._look(end)
+        findings = self._place((yield self._text[: end - self._base]), end)
         self._due = end + self._stride
         cut = self._cut(end - self._reach, findings)
-        return [] if cut is None else self._close(cut, findings)
+        decided = [] if cut is None else self._close(cut, findings)
+        last = findings[-1] if findings else None
+        self._open = last is not None and last.end == end > self.decided
+        if last is not None and last.end > self.decided:
+            self._most = self.decided + max(self._longest, OPEN) if self._open else end + self._longest
+            if self._open:  # so that looking stays linear
+                self._due = end + max(self._stride, (end - last.start) // 2)
+        return decided
 
     def _give_up(self, end: int) -> list[Finding]:
-        self._swallowing = False
+        if self._swallowing != "rest":
+            self._swallowing = ""
         self._cuts.clear()  # what was not looked at lends no context
         return self._close(end, [Finding(UNSCANNABLE, self.decided, end, 1.0, "window")])
 
-    def _look(self, end: int) -> list[Finding]:
+    def _place(self, found: list[Finding], end: int) -> list[Finding]:
         base, size = self._base, end - self._base
-        found = self._detect(self._text[:size])
         shifted = (
             Finding(f.kind, max(f.start + base, self.decided), min(f.end, size) + base, f.score, f.detector)
             for f in found
         )
-        return resolve(shifted)
+        return self._resolve(shifted)
 
     def _cut(self, latest: int, findings: list[Finding]) -> int | None:
         """The last break at or before `latest` that lies in no finding."""
@@ -148,12 +201,63 @@ class Window:
         earlier = self._cut(cut - self._context, findings)  # else a long stride makes a long context
         self._cuts.extend([cut] if earlier is None else [earlier, cut])
         self.decided = cut
+        self._most = cut + self._longest
         self._due = max(self._due, cut + self._stride)
         while len(self._cuts) > 1 and self._cuts[1] <= cut - self._context:
             self._cuts.popleft()
         keep = max(self._cuts[0], self._base)
         self._text, self._base = self._text[keep - self._base :], keep
         return [f for f in findings if f.start < cut]
+
+
+class Whole:
+    """A `Window` that decides nothing before the end, for judges of whole answers."""
+
+    __slots__ = ("_detect", "_held", "_longest", "_resolve", "_size", "decided")
+
+    def __init__(self, detect: Detect, *, longest: int = 2**20, resolve: Resolve = resolve) -> None:
+        self._detect = detect
+        self._longest = longest
+        self._resolve = resolve
+        self._held: list[str] = []
+        self._size = 0
+        self.decided = 0
+
+    def pushing(self, text: str) -> Steps:
+        """More text."""
+        self._size += len(text)
+        if self._size - self.decided <= self._longest:
+            self._held.append(text)
+        else:
+            self._held.clear()
+        return []
+        yield ""  # type: ignore[unreachable] # what makes these steps, though there is none to take
+
+    def finishing(self) -> Steps:
+        """No more text: the judgement. More may be pushed afterwards, and is judged by itself."""
+        start, text = self.decided, "".join(self._held)
+        if start == self._size:
+            return []
+        if len(text) < self._size - start:
+            found = [Finding(UNSCANNABLE, 0, self._size - start, 1.0, "window")]
+        else:
+            found = yield text
+        self._held.clear()
+        self.decided = self._size
+        return self._resolve(
+            Finding(f.kind, f.start + start, f.end + start, f.score, f.detector) for f in found
+        )
+
+
+def walk(steps: Steps, detect: Detect) -> list[Finding]:
+    """Take all steps, looking with `detect`."""
+    try:
+        text = next(steps)
+        while True:
+            text = steps.send(detect(text))
+    except StopIteration as done:
+        findings: list[Finding] = done.value
+        return findings
 
 
 def scan(text: str, detect: Detect, reach: int) -> list[Finding]:

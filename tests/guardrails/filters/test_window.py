@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrails.filters import Finding, Window, redact, resolve, scan
-from guardrails.filters.window import UNSCANNABLE
+from guardrails.filters.window import OPEN, SENTENCE, UNSCANNABLE, Whole, walk
 
 REACH = 20
 _NUMBERS = re.compile(r"(?<!\S)\d{1,4}(?: \d{1,4}){1,3}(?!\S)")  # up to 19 characters, over spaces
@@ -187,3 +187,103 @@ def test_a_finding_beyond_its_promised_reach_is_removed_from_the_cut_on() -> Non
     found += window.finish()
     assert [f.start for f in found] == [decided]
     assert redact(text, found).endswith("<CHAIN> end")
+
+
+# --- what has begun and not ended --------------------------------------------------------------------------
+
+_BLOCK = re.compile(r"BEGIN\n(?:.|\n)*?(?:END|\Z)")
+
+
+def blocks(text: str) -> list[Finding]:
+    return [Finding("BLOCK", m.start(), m.end(), 1.0, "t") for m in _BLOCK.finditer(text)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 400),
+    st.sampled_from(["END", ""]),
+    st.integers(0, 3),
+    st.lists(st.integers(0, 20_000), max_size=20),
+)
+def test_an_open_finding_is_held_from_its_start_to_its_end(
+    lines: int, end: str, tail: int, places: list[int]
+) -> None:
+    text = "some words before BEGIN\n" + "line of it\n" * lines + end + "\nand words after it" * tail
+    expected = redact(text, blocks(text))
+    window, found, sent = Window(blocks, 8, longest=100), [], ""
+    for piece in cut(text, places):
+        sent += piece
+        found += window.push(piece)
+        assert expected.startswith(redact(sent[: window.decided], found))
+    found += window.finish()
+    assert redact(text, found) == expected
+    assert len(found) == 1
+
+
+def test_what_is_open_for_too_long_takes_the_rest_along_at_a_linear_cost() -> None:
+    looked = 0
+
+    def count(text: str) -> list[Finding]:
+        nonlocal looked
+        looked += len(text)
+        return blocks(text)
+
+    text = "words before BEGIN\n" + "line of it\n" * 20_000 + "END and more"
+    for size in (7_919, len(text)):
+        window, found, looked = Window(count, 8), [], 0
+        for start in range(0, len(text), size):
+            found += window.push(text[start : start + size])
+        found += window.finish()
+        assert redact(text, found) == f"words before <{UNSCANNABLE}>"
+        assert looked < 4 * OPEN
+
+
+# --- whole sentences, whole answers ------------------------------------------------------------------------
+
+sentences = st.lists(
+    st.sampled_from(["One. ", "Two!) ", "three ", "four.five ", "x" * 60 + " ", "\n", "五。", 'Six." ', "."])
+).map("".join)
+
+
+@settings(max_examples=200)
+@given(sentences, st.lists(st.integers(0, 2000), max_size=30))
+def test_sentences_are_looked_at_when_they_are_whole_however_they_come(text: str, places: list[int]) -> None:
+    def run(pieces: list[str]) -> tuple[list[str], list[int]]:
+        looks: list[str] = []
+        decided = []
+
+        def probe(text: str) -> list[Finding]:
+            looks.append(text)
+            return []
+
+        window = Window(probe, 0, stride=1, context=0, longest=200, pause=SENTENCE)
+        for piece in pieces:
+            window.push(piece)
+            decided.append(window.decided)
+        window.finish()
+        return looks, decided
+
+    looks, decided = run(cut(text, places))
+    assert looks == run([text])[0]
+    for place in decided:
+        assert place == 0 or text[place - 1] in " \n。"
+
+
+def test_a_whole_answer_is_looked_at_once_and_one_that_is_too_long_not_at_all() -> None:
+    looks: list[str] = []
+
+    def probe(text: str) -> list[Finding]:
+        looks.append(text)
+        return [Finding("BAD", 0, 3, 1.0, "t")]
+
+    pane = Whole(probe, longest=10)
+    for text, kind, start, end in [
+        ("abc", "BAD", 0, 3),
+        ("defgh" * 3, UNSCANNABLE, 3, 18),
+        ("i", "BAD", 18, 21),
+    ]:
+        for character in text:
+            assert walk(pane.pushing(character), probe) == []
+        assert [(f.kind, f.start, f.end) for f in walk(pane.finishing(), probe)] == [(kind, start, end)]
+    assert walk(pane.finishing(), probe) == []
+    assert looks == ["abc", "i"]
