@@ -5,7 +5,7 @@ try:
 except ImportError as error:
     # Another `guardrails` lies where ours was: whatever it raised makes no sense to the reader.
     raise ImportError(
-        "the package `guardrails` that Python finds is not ours: another distribution (such as guardrails-ai) "
+        "the package `guardrails` that Python finds is not ours: a distribution such as guardrails-ai "
         "has overwritten it. Install evalkit-guardrails in a virtual environment of its own."
     ) from error
 

@@ -128,10 +128,12 @@ class SimulatedServer:
             self._listening.close()
         if self.batcher is not None:
             self.batcher.close()
-        for connection in list(self._connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-        await asyncio.sleep(0)  # the turn in which the transports tell their connections
+        # A connection that was just accepted takes some turns until it is made, and one until it is lost.
+        for _ in range(8):
+            for connection in list(self._connections):
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(0)
 
     # --- what a connection asks for
 
