@@ -24,14 +24,16 @@ class Allowed:
     `topics` are RE2 patterns, in any case; a text in which none is found is off topic, all of it. `scripts`
     are Unicode's names (`Latin`, `Cyrillic`, `Han`, `Hiragana`): where less than `share` of the letters are
     in them, each stretch of other letters is a finding. That tells Russian from English and not French from
-    English: languages in one script need a model.
+    English: languages in one script need a model. `stride` 0 judges a stream at its end, before which nobody
+    knows its topic; scripts alone can be judged earlier.
     """
 
-    whole: ClassVar[bool] = True
+    scope: ClassVar[str] = "text"
 
     topics: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     share: float = 0.9
+    stride: int = 0
     name: str = "allowed"
     reach: int = field(default=0, init=False)
     _topics: tuple[Any, ...] = field(init=False, repr=False, compare=False)
@@ -48,7 +50,7 @@ class Allowed:
             _script(script)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.topics, self.scripts, self.share, self.name)
+        return type(self), (self.topics, self.scripts, self.share, self.stride, self.name)
 
     def detect(self, text: str) -> list[Finding]:
         """One finding over the whole text that is off topic, and those of other scripts."""

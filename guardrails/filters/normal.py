@@ -23,7 +23,8 @@ it. So the result has nothing left to decode, and normalizing it again changes n
 result is at most four times as long as the text, and decoding only ever shortens it.
 
 What is not covered: base64 over several lines or with other letters glued to it, UTF-16, rot13, leetspeak,
-other scripts' look-alikes, words, and (with `spelled`) addresses that come to light in the third round.
+other scripts' look-alikes, words, and (with `spelled`) addresses that come to light in the third round. In a
+stream, what is stretched by invisible characters that count as breaks to more than the reach.
 """
 
 from __future__ import annotations
@@ -105,6 +106,21 @@ class Normalized:
     def reach(self) -> int:
         """The inner detector's, and at least 64."""
         return max(self.detector.reach, 64)
+
+    @property
+    def scope(self) -> str:
+        """The inner detector's: "span" or "text"."""
+        return getattr(self.detector, "scope", "span")
+
+    @property
+    def stride(self) -> int:
+        """The inner detector's."""
+        return getattr(self.detector, "stride", 0)
+
+    @property
+    def channels(self) -> tuple[str, ...] | None:
+        """The inner detector's; None for all."""
+        return getattr(self.detector, "channels", None)
 
     def detect(self, text: str) -> list[Finding]:
         """What the inner detector finds in the text as it is, and in the text as it reads."""

@@ -1,7 +1,7 @@
 """Small rules that need no model: what may not be in a text, how long it may be, which shape it must have.
 
-Each is a `Detector`. Those that say `whole = True` judge a text as a whole: of a part of it they say nothing
-useful, so a filter shows them the text as far as it has come, from its beginning.
+Each is a `Detector`. Those with `scope = "text"` judge a text as a whole: of a part of it they say nothing
+useful, so a filter shows them the text from its beginning, every `stride` characters or (0) at its end only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from guardrails import tokens
 from guardrails.errors import ConfigError
@@ -153,10 +153,11 @@ class MaxLength:
     too late.
     """
 
-    whole: ClassVar[bool] = True
+    scope: ClassVar[str] = "text"
 
     characters: int | None = None
     tokens: int | None = None
+    stride: int = 512
     name: str = "max_length"
     reach: int = field(default=0, init=False)
 
@@ -194,7 +195,8 @@ class JsonSchema:
     is never JSON: a stream is judged at its end, and the policy has to hold it until then.
     """
 
-    whole: ClassVar[bool] = True
+    scope: ClassVar[str] = "text"
+    stride: ClassVar[int] = 0
 
     schema: Mapping[str, Any]
     name: str = "json_schema"
@@ -224,16 +226,18 @@ class Function:
     """Any function of a text: True, or a score of at least `threshold`, finds all of it; findings are kept.
 
     The function is called in any thread, several times at once, and is not async: a detector that has to wait
-    for others belongs behind a `Handler`. With `whole=False` it is shown parts of a stream (`reach` says how
-    far its findings go on past a break); otherwise always the text from its beginning.
+    for others is an `AsyncDetector`. With the scope "text" it is shown a stream from its beginning, every
+    `stride` characters or (0) at its end; with "span" in parts, and `reach` says how far past a break its
+    findings go on.
     """
 
     function: Callable[[str], Verdict]
     name: str
     kind: str = "FUNCTION"
     threshold: float = 0.5
+    scope: Literal["span", "text"] = "text"
+    stride: int = 0
     reach: int = 0
-    whole: bool = True
 
     def __post_init__(self) -> None:
         if iscoroutinefunction(self.function):
