@@ -17,7 +17,8 @@ class Rule:
 
     `entropy`: the least Shannon entropy of a value, in bits a character, which tells keys from `xxxxxxxx`.
     `digits`: the least number of digits in it. `plain`: the value may also be somebody's own choice, so what
-    is plainly a placeholder or code is left out. `anycase`: the words count in any case.
+    is plainly a placeholder or code is left out. `mixed`: it has a digit or one of `!@#$%^&*+~`. `anycase`:
+    the words count in any case.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Rule:
     digits: int = 0
     score: float = 0.95
     plain: bool = False
+    mixed: bool = False
     anycase: bool = False
 
 
@@ -285,7 +287,7 @@ _TELLING = (
         rf"(?:{_OPERATOR}|{_SPOKEN})(?P<s>[^\s\"'`<>,;]{{6,64}})",
         ("pass", "pwd"),
         entropy=2.0,
-        digits=1,
+        mixed=True,
         score=0.6,
         plain=True,
         anycase=True,

@@ -146,11 +146,13 @@ def _matches(rule: Rule, pattern: Any, data: bytes) -> Iterator[tuple[int, int]]
             continue
         if rule.plain:
             name = match.group(group["name"]) if "name" in group else b""
-            value = value.rstrip(b".,;:)\\")
-            end = start + len(value)
-            if _is_no_secret(name.lower(), value):
+            quoted = data[max(0, start - 1) : start] in (b'"', b"'", b"`")
+            if not quoted:
+                value = value.rstrip(b".,;:)\\")
+                end = start + len(value)
+            if _is_no_secret(name.lower(), value) or (not quoted and _is_code(value)):
                 continue
-        if sum(48 <= byte <= 57 for byte in value) >= rule.digits and entropy(value) >= rule.entropy:
+        if _is_random_enough(rule, value):
             yield start, end
 
 
@@ -177,6 +179,12 @@ def _characters(data: bytes, places: Iterable[int]) -> dict[int, int]:
 
 
 # --- what is a secret, and what only looks like one ---------------------------------------------------------
+
+
+def _is_random_enough(rule: Rule, value: bytes) -> bool:
+    digits = sum(48 <= byte <= 57 for byte in value)
+    mixed = digits > 0 or any(byte in b"!@#$%^&*+~" for byte in value)
+    return digits >= rule.digits and (mixed or not rule.mixed) and entropy(value) >= rule.entropy
 
 
 def entropy(value: bytes) -> float:
@@ -222,17 +230,23 @@ _TEMPLATES = (b"$", b"{{", b"%(", b"%{", b"<", b"[", b"http://", b"https://", b"
 
 
 def _is_no_secret(name: bytes, value: bytes) -> bool:
-    """Placeholders, templates, pieces of code, and names of what is public."""
+    """Placeholders, templates, paths, and what its name says is public."""
     lower = value.lower()
     return (
         any(word in name for word in _PUBLIC)
         or lower in _WORDS_FOR_IT
         or lower.startswith(_TEMPLATES)
         or any(word in lower for word in _PLACEHOLDERS)
-        or any(mark in value for mark in (b"(", b"[", b"${", b"://"))
+        or b"${" in value
+        or b"://" in value
         or not any(byte > 64 for byte in value)
         or _is_path(value)
     )
+
+
+def _is_code(value: bytes) -> bool:
+    """Whether it calls something or looks something up; a password with brackets has quotes around it."""
+    return b"(" in value or b"[" in value
 
 
 def _is_path(value: bytes) -> bool:

@@ -186,6 +186,8 @@ def test_keys_are_found_in_prose_code_and_json(shape: tuple[str, *tuple[Part, ..
 def test_only_the_secret_is_in_the_span() -> None:
     assert values("postgres://me:s3cr3tpw@db/x") == ["s3cr3tpw"]
     assert values('{"password": "hunter2!x"}') == ["hunter2!x"]
+    assert values("db.password = 'Hy^ed(ScLk.'") == ["Hy^ed(ScLk."]
+    assert values("PASSWORD=Passw@rd, then") == ["Passw@rd"]
     assert values("my password is hunter2zz, ok?") == ["hunter2zz"]
     assert values("export API_KEY=9f8a7b6c5d4e3f2a1b0c") == ["9f8a7b6c5d4e3f2a1b0c"]
     assert values("Authorization: Bearer 9f8a7b6c5d4e3f2a1b0c") == ["9f8a7b6c5d4e3f2a1b0c"]
