@@ -24,7 +24,8 @@ CONCURRENCY = 8
 VENDOR_MODEL = "gpt-4.1-mini"
 OWN_MODEL = "larkfell-8b"
 BANNER = (
-    "Simulated: both endpoints are programs on this machine, their quality and pace are chosen, not measured."
+    "Simulated: both endpoints are programs on this machine; their quality, their pace and so the difference "
+    "between them are chosen."
 )
 
 

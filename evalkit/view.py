@@ -217,7 +217,9 @@ def notes(endpoints: Sequence[Endpoint]) -> list[str]:
     """What the numbers mean, as far as it is not obvious."""
     said = ["[…]: 95% interval. Pass rates: Wilson's, failed calls counted as not passed."]
     if any(e.weighted for e in endpoints):
-        said.append("Pass rates count each sample by its weight in the golden set.")
+        said.append(
+            "Pass rates count each sample by its weight in the golden set, the comparison counts each once."
+        )
     if any(0 < len(e.latency["ttft"].values) < least_for_bound(0.99) for e in endpoints):
         said.append(f"∞: fewer than {least_for_bound(0.99)} answers say nothing of how high the p99 may be.")
     if any(e.cost.unknown for e in endpoints):

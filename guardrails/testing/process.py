@@ -42,6 +42,7 @@ def simulate_process(profile: Profile | str = "instant", *, port: int = 0) -> Ge
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # a Ctrl-C is for us: the calls in flight end in good order
         )
         with process:
             try:
