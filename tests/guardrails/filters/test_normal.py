@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import random
 import re
+import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -258,6 +260,31 @@ def test_hostile_texts_grow_no_more_than_four_times(unit: str) -> None:
     normal = normalize(text)
     assert len(normal.text) <= 4 * len(text)
     assert normalize(normal.text).text == normal.text
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_hostile_texts_take_linear_steps(unit: str) -> None:
+    text = unit * (20_000 // len(unit))
+    normalize(text)
+    whole, half = steps(normalize, text), steps(normalize, text[: len(text) // 2])
+    assert whole <= 2.1 * half + 1000
+    assert whole <= 30 * len(text)
+
+
+def steps(work: Callable[[str], object], text: str) -> int:
+    """How many functions are called, Python's and C's."""
+    count, before = 0, sys.getprofile()
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work(text)
+    finally:
+        sys.setprofile(before)
+    return count
 
 
 def test_nested_base64_and_random_bytes_end() -> None:
