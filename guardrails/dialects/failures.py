@@ -50,6 +50,7 @@ _REFUSED_STATUS = {
     403: "forbidden",
     404: "not_found",
     405: "not_found",
+    501: "not_inference",  # what a plain web server says to a POST
     413: "too_large",
     422: "bad_request",
 }
@@ -97,6 +98,7 @@ _HINTS = {
     "context_length": "shorten the prompt, lower max_tokens, or route to a model with a longer context",
     "forbidden": "the key is valid but may not do this: check the project, the region and the model's terms",
     "not_found": "check the model's name, and the base URL (did you forget /v1?)",
+    "not_inference": "check the base URL: no inference server listens there (did you forget /v1?)",
     "quota": "the account has no credit left: add some, or route elsewhere; waiting will not help",
     "redirect": "the endpoint moved: put its new address into the base URL",
     "too_large": "make the request smaller: fewer or smaller images, a shorter prompt",
@@ -168,11 +170,13 @@ def _judge(what: Said, status: int | None) -> tuple[str, bool]:
         return (vague, False) if vague else ("server_error", True)
     if status in _TRANSIENT_STATUS:
         return _TRANSIENT_STATUS[status], True
+    if status in _REFUSED_STATUS:
+        return _REFUSED_STATUS[status], False
     if status >= 500:
         return "server_error", True
     if status < 400:
         return "redirect" if status >= 300 else "bad_answer", False
-    return _REFUSED_STATUS.get(status, "bad_request"), False
+    return "bad_request", False
 
 
 def http_failure(status: int, headers: Mapping[str, str], body: bytes) -> EndpointError:
