@@ -84,12 +84,13 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
-    """What a filter found: never the text."""
+    """What a filter found: never the text. `shadow`: `action` was not taken, only decided."""
 
     direction: str
     kind: str
     action: str
     count: int
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ class CallRecord:
     `token_source` says where the token counts come from: `usage` (the endpoint), `tokenizer` (counted with
     the model's own vocabulary) or `estimate`. `cost_usd` is that of the answering attempt: None, never 0,
     when the price is unknown; `price_version` names the price list. `wasted_usd` is the known cost of the
-    other attempts. `scanned` lists the directions that filters looked at, and `not_scanned` what they could
-    not look at. `error` is an error's kind.
+    other attempts. `scanned` lists the directions that filters looked at, and `not_scanned` what they did
+    not look at, as `direction:what:why`. `error` is an error's kind.
     """
 
     id: str
@@ -358,11 +359,12 @@ def _gaps(times: list[float]) -> Gaps | None:
 
 
 def _findings(notes: list[Note]) -> tuple[FindingRecord, ...]:
-    counts = Counter(
-        (direction, kind, action)
-        for direction, kind, _score, action in (note.detail for note in notes if note.what == "finding")
+    details = (note.detail for note in notes if note.what == "finding")
+    counts = Counter((direction, kind, action, shadow) for direction, kind, _score, action, shadow in details)
+    return tuple(
+        FindingRecord(direction, kind, action, count, shadow)
+        for (direction, kind, action, shadow), count in sorted(counts.items())
     )
-    return tuple(FindingRecord(*key, count) for key, count in sorted(counts.items()))
 
 
 def _words(notes: list[Note], what: str) -> tuple[str, ...]:

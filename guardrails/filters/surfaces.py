@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from guardrails.call import (
     Image,
@@ -34,36 +34,61 @@ _VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[-+.\deE]*')
 _BETWEEN = " ; "  # no pattern goes on across it, and a key still lends its value context
 
 
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A tool call's arguments, as they are looked at: keys, strings and numbers, joined in their order.
+
+    What is not JSON is looked at as the plain text that it is, unless escapes could hide something in it:
+    then it is `unreadable`, and all of it is one `UNSCANNABLE` finding.
+    """
+
+    looked: str = field(repr=False)
+    unreadable: bool = False
+    _size: int = 0
+    _tokens: tuple[tuple[int, int, str], ...] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, text: str) -> Arguments:
+        """Read the arguments, whole or not."""
+        if not is_json(text):
+            return cls(text, "\\u" in text, len(text))
+        spans = [(m.start(), m.end(), m.group()) for m in _VALUE.finditer(text)]
+        tokens = tuple((a, b, json.loads(token) if token[0] == '"' else token) for a, b, token in spans)
+        return cls(_BETWEEN.join(value for _, _, value in tokens), False, len(text), tokens)
+
+    def found(self, findings: list[Finding]) -> list[Finding]:
+        """The findings of `looked`, or the one of what cannot be looked at."""
+        return [Finding(UNSCANNABLE, 0, self._size, 1.0, "json")] if self.unreadable else findings
+
+    def edits(self, marks: Sequence[Edit]) -> list[Edit]:
+        """How the arguments change when `looked` is edited by `marks`; JSON stays JSON."""
+        if self.unreadable:
+            return [Edit(0, self._size, json.dumps(mark.text)) for mark in marks]
+        if self._tokens is None:
+            return list(marks)
+        edits, at, first = [], 0, 0
+        for start, end, value in self._tokens:
+            while first < len(marks) and marks[first].end <= at:
+                first += 1
+            if first == len(marks):
+                break
+            if marks[first].start < at + len(value):
+                last = first
+                while last < len(marks) and marks[last].start < at + len(value):
+                    last += 1
+                edits.append(Edit(start, end, json.dumps(apply(value, marks[first:last], at))))
+            at += len(value) + len(_BETWEEN)
+        return edits
+
+
 def json_edits(text: str, scan: Scan, mark: Mark) -> tuple[list[Edit], list[Finding]]:
     """What to change in a JSON text so that it holds no finding and is still JSON, and the findings.
 
-    Keys, strings and numbers are scanned, joined in their order. The positions of the findings are those in
-    that joined text. What is not JSON is scanned as the plain text that it is, unless escapes could hide
-    something in it: then all of it becomes one `UNSCANNABLE` string.
+    The positions of the findings are those in `Arguments.looked`.
     """
-    if not is_json(text):
-        findings = scan(text)
-        if "\\u" in text:
-            findings = [Finding(UNSCANNABLE, 0, len(text), 1.0, "json")]
-            return [Edit(0, len(text), json.dumps(mark(findings[0])))], findings
-        return [Edit(f.start, f.end, mark(f)) for f in findings], findings
-    tokens = [(m.start(), m.end(), m.group()) for m in _VALUE.finditer(text)]
-    values = [json.loads(token) if token[0] == '"' else token for _, _, token in tokens]
-    findings = scan(_BETWEEN.join(values))
-    marks = [Edit(f.start, f.end, mark(f)) for f in findings]
-    edits, at, first = [], 0, 0
-    for (start, end, _), value in zip(tokens, values, strict=True):
-        while first < len(marks) and marks[first].end <= at:
-            first += 1
-        if first == len(marks):
-            break
-        if marks[first].start < at + len(value):
-            last = first
-            while last < len(marks) and marks[last].start < at + len(value):
-                last += 1
-            edits.append(Edit(start, end, json.dumps(apply(value, marks[first:last], at))))
-        at += len(value) + len(_BETWEEN)
-    return edits, findings
+    arguments = Arguments.of(text)
+    findings = arguments.found(scan(arguments.looked))
+    return arguments.edits([Edit(f.start, f.end, mark(f)) for f in findings]), findings
 
 
 def is_json(text: str) -> bool:
@@ -75,15 +100,17 @@ def is_json(text: str) -> bool:
     return True
 
 
-def rewrite(request: Request, text: Rewrite, arguments: Rewrite) -> Request:
+def rewrite(request: Request, text: Rewrite, arguments: Rewrite, result: Rewrite | None = None) -> Request:
     """The request with each text and each tool call's arguments passed through a function.
+
+    `result` is for the texts in tool results; `text` when it is left out.
 
     Covered: text and reasoning of every turn, tool calls' arguments, texts in tool results, descriptions of
     tools, stop sequences. What does not change stays the same object. A changed `Reasoning` keeps its
     vendor's signature, which will no longer fit: such an endpoint then refuses the request.
     """
 
-    def part(old: Part) -> Part:
+    def part(old: Part, text: Rewrite = text) -> Part:
         match old:
             case Text() | Reasoning():
                 new = text(old.text)
@@ -93,7 +120,7 @@ def rewrite(request: Request, text: Rewrite, arguments: Rewrite) -> Request:
                 return old if new == old.arguments else replace(old, arguments=new)
             case ToolResult():
                 # A tool result holds texts, images and opaque parts only.
-                parts = tuple(part(inner) for inner in old.parts)
+                parts = tuple(part(inner, result or text) for inner in old.parts)
                 return old if parts == old.parts else replace(old, parts=parts)  # type: ignore[arg-type]
             case Image() | OpaquePart():
                 return old

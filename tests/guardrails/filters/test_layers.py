@@ -34,6 +34,7 @@ from guardrails.call import (
 )
 from guardrails.errors import Blocked, ConfigError, Interrupted
 from guardrails.filters import Finding, InputFilters, OutputFilters, Pii, redact
+from guardrails.filters.memory import Memory
 from guardrails.handler import Handler, Layer, stack
 from guardrails.testing import Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -115,8 +116,8 @@ async def test_what_is_sent_is_redacted_and_noted() -> None:
     await events(stack(endpoint, InputFilters([Addresses()])), asked)
     assert endpoint.calls[0].request.messages[0].text == "I am <MAIL>, not <MAIL>."
     assert notes(asked)[:3] == [
-        ("finding", ("input", "MAIL", 0.9, "redact")),
-        ("finding", ("input", "MAIL", 0.9, "redact")),
+        ("finding", ("input", "MAIL", 0.9, "redact", False)),
+        ("finding", ("input", "MAIL", 0.9, "redact", False)),
         ("scanned", "input"),
     ]
 
@@ -136,15 +137,15 @@ async def test_a_blocked_prompt_is_never_sent() -> None:
     assert endpoint.calls == []
     assert caught.value.direction == "input"
     assert caught.value.findings == (("MAIL", 0.9),)
-    assert ("finding", ("input", "MAIL", 0.9, "block")) in notes(asked)
+    assert ("finding", ("input", "MAIL", 0.9, "block", False)) in notes(asked)
 
 
 @pytest.mark.asyncio
 async def test_what_was_not_looked_at_is_not_recorded_as_scanned() -> None:
     asked = call(Request((Message("user", (Text("look"), Image("u"))),), extra={"user": "jo@acme.com"}))
     await events(stack(ScriptedEndpoint("fine"), InputFilters([Addresses()])), asked)
-    assert ("not_scanned", "input:image") in notes(asked)
-    assert ("not_scanned", "input:extra") in notes(asked)
+    assert ("not_scanned", "input:image:unsupported") in notes(asked)
+    assert ("not_scanned", "input:extra:unsupported") in notes(asked)
 
 
 @pytest.mark.asyncio
@@ -161,7 +162,7 @@ async def test_all_detectors_are_asked_and_their_findings_joined() -> None:
 @pytest.mark.asyncio
 async def test_long_texts_and_the_first_one_leave_the_event_loop() -> None:
     here, detector = threading.get_ident(), Addresses()
-    handler = stack(ScriptedEndpoint("fine"), InputFilters([detector]))
+    handler = stack(ScriptedEndpoint("fine"), InputFilters([detector], memory=Memory(0)))
     for prompt, inline in [("short", False), ("short", True), ("long " * 500, False)]:
         detector.threads.clear()
         await events(handler, call(prompt))
@@ -290,8 +291,8 @@ async def test_findings_and_the_scan_are_noted() -> None:
     asked = call()
     told = [Delta("to jo@acme.com"), Opaque({"image": 1}, structural=False), Finish("stop")]
     await events(stack(answers(*told), OutputFilters([Addresses()])), asked)
-    assert ("finding", ("output", "MAIL", 0.9, "redact")) in notes(asked)
-    assert ("not_scanned", "output:opaque") in notes(asked)
+    assert ("finding", ("output", "MAIL", 0.9, "redact", False)) in notes(asked)
+    assert ("not_scanned", "output:opaque:unsupported") in notes(asked)
     assert ("scanned", "output") in notes(asked)
 
 
@@ -305,7 +306,7 @@ async def test_a_blocked_answer_stops_before_the_finding() -> None:
     assert caught.value.direction == "output"
     assert caught.value.findings == (("MAIL", 0.9),)
     assert endpoint.active == 0
-    assert ("finding", ("output", "MAIL", 0.9, "block")) in notes(asked)
+    assert ("finding", ("output", "MAIL", 0.9, "block", False)) in notes(asked)
 
 
 @pytest.mark.asyncio
@@ -462,7 +463,7 @@ async def test_pass_and_flag_lets_the_others_work_and_never_says_scanned(
     got = await events(stack(endpoint, layer([Broken(), Addresses()], on_error="pass_and_flag")), asked)
     sent = endpoint.calls[0].request.messages[0].text
     assert SECRET not in (sent if direction == "input" else fold_response(got).text)
-    assert ("not_scanned", f"{direction}:broken") in notes(asked)
+    assert ("not_scanned", f"{direction}:broken:crash") in notes(asked)
     assert ("scanned", direction) not in notes(asked)
 
 
@@ -486,7 +487,9 @@ async def test_personal_data_stays_out_of_errors_notes_and_logs(
             assert action == "redact"
     seen += [repr(asked), repr(notes(asked)), repr(asked.journal.log), caplog.text]
     assert not [secret for secret in secrets for leak in seen if secret in leak]
-    assert len([what for what, _ in notes(asked) if what == "finding"]) == len(secrets)
+    # Of an answer that was stopped, nobody speaks of what came after that.
+    expected = 1 if layer is OutputFilters and action == "block" else len(secrets)
+    assert len([what for what, _ in notes(asked) if what == "finding"]) == expected
 
 
 @pytest.mark.asyncio
