@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse, stats
 
-from guardrails.filters.linear import BITS, WORTH, Features, LinearModel
+from guardrails.filters.linear import BITS, LONGEST, WORTH, Features, LinearModel
 
 Floats = npt.NDArray[np.float64]
 
@@ -129,17 +129,17 @@ class Examples:
         return out
 
 
-def examples(texts: Sequence[str]) -> Examples:
-    """The windows of the texts. A text without a visible character has none."""
+def examples(texts: Sequence[str], strides: int = LONGEST, step: int = 1) -> Examples:
+    """The windows of the texts, or one in `step`. A text without a visible character has none."""
     columns, values, sizes, owners = [], [], [], []
     worth = np.array(WORTH, np.float32)
     for number, text in enumerate(texts):
         for block in Features.of(text):
-            for window in range(block.counts.size):
-                low, high = block.low[:, window], block.high[:, window]
+            lows, highs, *_ = block.windows(strides)
+            for low, high in zip(lows.T[::step], highs.T[::step], strict=True):
                 column = np.concatenate([block.buckets[a:b] for a, b in zip(low, high, strict=True)])
                 columns.append(column.astype(np.int32))
-                values.append(np.repeat(worth, high - low) / np.float32(np.sqrt(block.counts[window])))
+                values.append(np.repeat(worth, high - low) / np.float32(np.sqrt(column.size)))
                 sizes.append(column.size)
                 owners.append(number)
     matrix = sparse.csr_matrix(
@@ -189,18 +189,22 @@ def fit(
 
 
 def quantized(
-    name: str, point: Floats, calibration: tuple[float, float], threshold: float = 1.0
+    name: str, point: Floats, calibration: tuple[float, float] = (1.0, 0.0), strides: int = LONGEST
 ) -> LinearModel:
-    """The model with int8 weights. `calibration` (a, b) makes log odds a · z + b of the fit's z."""
+    """The model with int8 weights. `calibration` (a, b) makes log odds a · z + b of the fit's z.
+
+    Its threshold is 1: choose one on its scores.
+    """
     coefficients = point[:-1]
-    top = float(np.quantile(np.abs(coefficients), 1 - 2e-5))  # the few above it saturate
+    top = float(np.abs(coefficients).max())  # the largest carry the most: cutting them off costs AUC
     slope, shift = calibration
     return LinearModel(
         name,
-        np.clip(np.round(coefficients / top * 127), -127, 127).astype(np.int8),
+        np.round(coefficients / top * 127).astype(np.int8),
         scale=float(f"{slope * top / 127:.9g}"),
         bias=float(f"{slope * point[-1] + shift:.9g}"),
-        threshold=threshold,
+        threshold=1.0,
+        strides=strides,
     )
 
 

@@ -10,8 +10,9 @@ The features, the same for every model, so that several models share one extract
   characters away. Only Unicode 3.2's tables are used: every Python version folds alike.
 - Character n-grams (2 to 5, across words) and word n-grams (1 and 2) are hashed to 2^18 buckets by rolling
   polynomials over the array of code points; there is no loop over n-grams.
-- A long text is judged in overlapping windows of about `WINDOW` characters that begin and end at spaces; an
-  n-gram counts where all of it lies in the window. The sums of all windows come from one running total.
+- A long text is judged in overlapping windows that begin and end at spaces, one about every `STRIDE`
+  characters and as many strides long as the model says; an n-gram counts where all of it lies in the window.
+  The sums of all windows come from one running total.
 - A window's score is logistic(Σ worth · weight / √n-grams · scale + bias), where a word is worth three
   character n-grams; a text's is the highest of its windows.
 
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
     Words: TypeAlias = npt.NDArray[np.uint32]
 
 BITS = 18
-WINDOW = 400
-STRIDE = WINDOW // 2  # a window is two strides
-SLACK = 64  # how far back from its place a window's edge looks for a space
-BLOCK = 1 << 16
+STRIDE = 100
+SLACK = 40  # how far back from its place a window's edge looks for a space
+LONGEST = 4  # strides in a window, at most
+BLOCK = 1 << 14
 
 _ORDERS = (2, 3, 4, 5)
 WORTH = (1, 1, 1, 1, 3, 3)  # of each kind: a text has four times as many character n-grams as characters
@@ -74,33 +75,51 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The n-grams of one block of a text, and the windows they fall into. Make them by `Features.of`.
+    """The n-grams of one block of a text, and where it can be cut. Make them by `Features.of`.
 
-    `buckets` (1-d) holds all n-grams, kind after kind. Window `w` has those at `low[k, w] <= i < high[k, w]`
-    for each of the six kinds, `counts[w]` in all, and covers `text[starts[w]:ends[w]]`.
+    `buckets` (1-d) holds all n-grams, kind after kind. From cut `a` to cut `b` there are those at
+    `low[k, a] <= i < high[k, b]` for each of the six kinds; that is `text[after[a]:before[b]]`. The first cut
+    is the block's begin, the last its end.
     """
 
     buckets: Ints = field(repr=False)
     low: Ints = field(repr=False)
     high: Ints = field(repr=False)
-    counts: Ints
-    starts: Ints
-    ends: Ints
+    after: Ints = field(repr=False)
+    before: Ints = field(repr=False)
 
     @classmethod
     def of(cls, text: str) -> Iterator[Features]:
         """Block by block; none for a text without a visible character."""
-        for at in range(0, max(1, len(text) - WINDOW), BLOCK - WINDOW):  # a window's worth is in both blocks
+        overlap = LONGEST * STRIDE  # a window's worth of characters is in two blocks
+        for at in range(0, max(1, len(text) - overlap), BLOCK - overlap):
             block = _extract(text[at : at + BLOCK], at)
             if block is not None:
                 yield block
+
+    def windows(self, strides: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Of every window of so many strides: low and high (by kind), start and end in the text."""
+        count = max(1, self.after.size - strides)
+        low = self.low[:, :count]
+        return low, self.high[:, -count:].clip(low), self.after[:count], self.before[-count:]
+
+    @property
+    def starts(self) -> Ints:
+        """Where the longest windows start in the text."""
+        return self.windows(LONGEST)[2]
+
+    @property
+    def ends(self) -> Ints:
+        """Where the longest windows end in the text."""
+        return self.windows(LONGEST)[3]
 
 
 @dataclass(frozen=True, slots=True)
 class LinearModel:
     """Weights for `Features`. `weights` is int8, `scale` and `bias` turn their sums into log odds.
 
-    `threshold` is the score that the training script chose; `name` is the file's.
+    `strides` is the length of its windows, `threshold` the score that the training script chose; `name` is
+    the file's.
     """
 
     name: str
@@ -108,6 +127,7 @@ class LinearModel:
     scale: float
     bias: float
     threshold: float
+    strides: int = LONGEST
 
     @classmethod
     def load(cls, name: str) -> LinearModel:
@@ -131,11 +151,15 @@ class LinearModel:
             if len(raw) != 1 << BITS or not unpack.eof:
                 raise ValueError("the weights are cut off")
             numbers = [float(meta[key]) for key in ("scale", "bias", "threshold")]
+            strides = int(meta["strides"])
+            if not 1 <= strides <= LONGEST:
+                raise ValueError(f"windows of {strides} strides")
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             raise ConfigError(
                 f"{name}: the model file is damaged ({error}); install the package again"
             ) from None
-        return cls(name, np.frombuffer(raw, np.int8), *numbers)
+        scale, bias, threshold = numbers
+        return cls(name, np.frombuffer(raw, np.int8), scale, bias, threshold, strides)
 
     def encode(self) -> bytes:
         """One line of JSON, then the weights, deflated."""
@@ -144,6 +168,7 @@ class LinearModel:
             "scale": self.scale,
             "bias": self.bias,
             "threshold": self.threshold,
+            "strides": self.strides,
         }
         return json.dumps(meta).encode() + b"\n" + zlib.compress(self.weights.tobytes(), 9)
 
@@ -151,10 +176,11 @@ class LinearModel:
         """The score of each window of the block, rounded to six places: there all platforms agree."""
         import numpy as np
 
+        low, high, _, _ = block.windows(self.strides)
         totals = np.zeros(block.buckets.size + 1, np.int32)
         np.cumsum(self.weights.take(block.buckets), dtype=np.int32, out=totals[1:])
-        sums = np.array(WORTH) @ (totals[block.high] - totals[block.low])
-        odds = sums / np.sqrt(block.counts) * self.scale + self.bias
+        sums = np.array(WORTH) @ (totals[high] - totals[low])
+        odds = sums / np.sqrt((high - low).sum(0)) * self.scale + self.bias
         scores: npt.NDArray[np.float64] = np.round(1 / (1 + np.exp(-odds.clip(-60, 60))), 6)
         return scores
 
@@ -164,8 +190,8 @@ class LinearModel:
 
     def spans(self, block: Features) -> list[Window]:
         """The block's windows with their scores."""
-        scores = self.judge(block).tolist()
-        return list(map(Window, block.starts.tolist(), block.ends.tolist(), scores))
+        _, _, starts, ends = block.windows(self.strides)
+        return list(map(Window, starts.tolist(), ends.tolist(), self.judge(block).tolist()))
 
     def score(self, text: str) -> float:
         """The highest score of a window; 0 for a text without a visible character."""
@@ -224,6 +250,8 @@ def _fold(code: int) -> int:
 
     character = chr(code)
     category = unicode.category(character)
+    if character == "\u200b":  # zero width; a space to Unicode 3.2
+        return 0
     if character.isspace() or category == "Zs":
         return 0x20
     if category in ("Cc", "Cf", "Mn"):
@@ -244,30 +272,26 @@ def _extract(text: str, offset: int) -> Features | None:
     if size < 3:  # one space, or two around nothing
         return None
     space = chars == _SPACE
-    first, last = _cut(np, space, size)
+    cuts = _cuts(np, space)
     edges = (letters[1:] != letters[:-1]).nonzero()[0] + 1  # a space begins and ends the text
     word_at, word_end = edges[::2], edges[1::2]
     hashes = _hashes(np, chars, word_at, word_end)
     # Where each kind begins among the hashes, and how much further its n-grams reach than one of their parts.
     words = len(_ORDERS) * size
-    low = np.empty((_ROWS, first.size), np.intp)
-    high = np.empty((_ROWS, first.size), np.intp)
+    low = np.empty((_ROWS, cuts.size), np.intp)
+    high = np.empty((_ROWS, cuts.size), np.intp)
     kinds = np.arange(len(_ORDERS))[:, None] * size
-    low[:-2] = first + kinds
-    high[:-2] = last - (np.array(_ORDERS)[:, None] - 1) + kinds
-    low[-2] = word_at.searchsorted(first) + words
-    high[-2] = word_end.searchsorted(last, "right") + words
+    low[:-2] = cuts + kinds
+    high[:-2] = cuts - (np.array(_ORDERS)[:, None] - 2) + kinds  # the space at a cut belongs to both sides
+    low[-2] = word_at.searchsorted(cuts) + words
+    high[-2] = word_end.searchsorted(cuts + 1, "right") + words
     low[-1] = low[-2] + word_at.size
     high[-1] = high[-2] + (word_at.size - 1)
-    np.maximum(high, low, out=high)
-    return Features(
-        hashes,
-        low,
-        high,
-        (high - low).sum(0),
-        place[first + space[first]] + offset,
-        place[np.minimum(last - space[last - 1], size - 1)] + offset,
-    )
+    here = space[cuts]
+    # The last cut begins no window, and the first ends none.
+    after = place[np.minimum(cuts + here, size - 1)] + offset
+    before = place[np.minimum(cuts + ~here, size - 1)] + offset
+    return Features(hashes, low, high, after, before)
 
 
 def _folded(np: Any, text: str) -> tuple[Words, npt.NDArray[np.bool_], Ints]:
@@ -322,12 +346,15 @@ def _hashes(np: Any, chars: Words, word_at: Ints, word_end: Ints) -> Ints:
     return buckets
 
 
-def _cut(np: Any, space: npt.NDArray[np.bool_], size: int) -> tuple[Ints, Ints]:
-    """First and last (exclusive) character of every window of the folded text."""
-    if size <= WINDOW + 1:
-        return np.array([0]), np.array([size])
+def _cuts(np: Any, space: npt.NDArray[np.bool_]) -> Ints:
+    """Where windows of the folded text may begin and end; its first and last character are spaces."""
+    end = space.size - 1
+    if end <= STRIDE:
+        whole: Ints = np.array([0, end])
+        return whole
     spaces = space.nonzero()[0]
-    goals = np.arange(0, size - 1, STRIDE)
+    goals = np.arange(0, end, STRIDE)
     near = spaces[spaces.searchsorted(goals, "right") - 1]
-    cuts = np.where(goals - near <= SLACK, near, goals)
-    return cuts[:-1], np.append(cuts[2:] + 1, size)  # the space between two windows belongs to both
+    near = np.where(goals - near <= SLACK, near, goals)
+    cuts: Ints = np.append(near, end)
+    return cuts
