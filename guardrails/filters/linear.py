@@ -151,7 +151,7 @@ class LinearModel:
             if len(raw) != 1 << BITS or not unpack.eof:
                 raise ValueError("the weights are cut off")
             numbers = [float(meta[key]) for key in ("scale", "bias", "threshold")]
-            strides = int(meta["strides"])
+            strides = int(meta.get("strides", LONGEST))
             if not 1 <= strides <= LONGEST:
                 raise ValueError(f"windows of {strides} strides")
         except (ValueError, KeyError, TypeError, zlib.error) as error:
