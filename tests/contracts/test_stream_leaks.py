@@ -1,0 +1,136 @@
+"""Our output filters through every case of the suite, and the suite through filters that leak."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from guardrails.call import Call, Delta, Event, Finish, Request
+from guardrails.errors import Blocked
+from guardrails.filters import OutputFilters, Pii, redact
+from guardrails.filters.secrets import Secrets
+from guardrails.handler import Stream
+
+
+def _suite() -> ModuleType:
+    path = Path(__file__).with_name("stream_leaks.py")
+    spec = importlib.util.spec_from_file_location("stream_leaks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+suite: Any = _suite()
+DETECTORS = (Pii(), Secrets())
+
+
+class Ours:
+    """`OutputFilters` with the detectors for personal data and for secrets."""
+
+    name = "evalkit-guardrails"
+    kinds: Sequence[str] = tuple(suite.VALUES)
+
+    async def filter(self, source: AsyncIterator[Any], mode: Any) -> AsyncIterator[Any]:
+        async def events() -> AsyncGenerator[Event]:
+            choices = set()
+            async for choice, text in source:
+                choices.add(choice)
+                yield Delta(text, choice=choice)
+            for choice in choices:
+                yield Finish("stop", choice=choice)
+
+        @asynccontextmanager
+        async def endpoint(call: Call) -> AsyncGenerator[Stream]:
+            yield events()
+
+        layer = OutputFilters(DETECTORS, action=mode)
+        try:
+            async with layer(Call(Request.of("?")), endpoint) as stream:
+                async for event in stream:
+                    if isinstance(event, Delta):
+                        yield event.choice, event.text
+        except Blocked as error:
+            raise suite.Stopped from error
+
+
+@dataclass
+class Leaky:
+    """A filter as they are often written: by chunk, by sentence, or with one buffer for everybody."""
+
+    how: str
+    name: str = "leaky"
+    kinds: Sequence[str] = ("email", "card")
+    buffer: str = ""
+
+    async def filter(self, source: AsyncIterator[Any], mode: Any) -> AsyncIterator[Any]:
+        async for choice, text in source:
+            if choice and self.how == "first choice only":
+                continue
+            self.buffer += text
+            if self.how == "sentence" and not text.endswith((".", "!", "?")):
+                continue
+            whole, self.buffer = self.buffer, ""
+            found = [f for detector in DETECTORS for f in detector.detect(whole)]
+            if mode == "block" and found:
+                raise suite.Stopped
+            yield choice, redact(whole, found)
+
+
+@pytest.mark.asyncio
+async def test_ours_passes_every_case() -> None:
+    score = await suite.run(Ours())
+    assert score.failures == ()
+    assert score.unsupported == 0
+    assert score.runs > 500
+    assert score.held < 200
+
+
+@pytest.mark.asyncio
+async def test_the_suite_notices_a_filter_that_judges_each_chunk() -> None:
+    row = (await suite.run(Leaky("chunk"))).row()
+    assert row["runs that leak"] > 50
+    assert row["blocks missed"] > 5
+    assert row["held, median"] == 0
+
+
+@pytest.mark.asyncio
+async def test_the_suite_notices_a_filter_that_judges_sentences_of_everybody() -> None:
+    failures = (await suite.run(Leaky("sentence"))).failures
+    lost = {failure.case for failure in failures if failure.lost}
+    assert "at the end, email" in lost  # without a full stop it never comes out
+    mixed = {failure.case for failure in failures if failure.wrong}
+    assert "two at once, words" in mixed
+
+
+@pytest.mark.asyncio
+async def test_the_suite_notices_a_lost_choice_an_error_and_what_is_not_supported() -> None:
+    failures = (await suite.run(Leaky("first choice only"))).failures
+    assert any(failure.case == "second choice, email" and failure.lost for failure in failures)
+
+    class Broken(Leaky):
+        async def filter(self, source: AsyncIterator[Any], mode: Any) -> AsyncIterator[Any]:
+            if mode == "block":
+                raise suite.Unsupported
+            raise ZeroDivisionError
+            yield
+
+    score = await suite.run(Broken(""))
+    assert score.unsupported > 10
+    assert len(score.failures) == score.runs
+    assert score.failures[0].error == "error: ZeroDivisionError"
+
+
+def test_scores_print_as_a_table() -> None:
+    score = suite.Score("ours", 3, 0, (suite.Failure("x", leaked=4),), 12.0, 30, 9)
+    assert "runs that leak     1" in suite.table([score.row()])
+    assert suite.table([]) == ""
