@@ -20,13 +20,15 @@ from dataclasses import replace
 
 import linear
 import numpy as np
+import numpy.typing as npt
 import scipy
 from linear import Estimate, Floats, Row, table
 
-from guardrails.filters.linear import LinearModel
+from guardrails.filters.linear import LONGEST, LinearModel
 
 STRENGTH = 3.0
-RATE = 0.01  # false positives on general benign text
+STRIDES = 2  # of a window that is judged: an insult stands out in 200 characters, in 400 half of them drown
+RATE = 0.01  # false positives on each kind of general benign text, at most
 
 TOXIC = {  # the weight of a window of the set, and the set's licence
     "davidson_tweets": (1.5, "MIT"),
@@ -57,6 +59,23 @@ BENIGN = {  # false positives matter most here: each window weighs 3
     "groundedness/ragtruth_train66": "MIT upstream",
 }
 BENIGN_WEIGHT = 3.0
+KINDS = {
+    "questions": (
+        "benign_clinc_sample4k",
+        "benign_banking_sample2k",
+        "benign_nq_sample1500",
+        "benign_oasst_lottery",
+    ),
+    "tasks": ("benign_gpteacher_roleplay", "benign_gpteacher_codegen", "benign_gsm8k_sample1500"),
+    "prose": (
+        "benign_wiki_2500",
+        "general_begin_dev",
+        "general_wice_claim_dev",
+        "general_summedits",
+        "general_ragtruth_train66",
+    ),
+    "code": ("benign_code_docs",),
+}
 DEV = ("toxicity/hatecheck", "toxicity/hatemoji_check", "jailbreak/arena_hard_benign")
 WORDS, STRONG = "surge_profanity_words", 1.6
 GOALS = {"davidson_tweets": 0.975, "paradetox": 0.99, "toxigen_human": 0.82}
@@ -165,44 +184,32 @@ def with_disguises(train: Sequence[Row], listed: frozenset[str]) -> Iterator[Row
 
 def train_model(train: Sequence[Row], dev: Sequence[Row]) -> LinearModel:
     """The quantized model with its calibration and threshold, which come from the choosing half of dev."""
-    windows = linear.examples([row.text for row in train])
+    windows = linear.examples([row.text for row in train], LONGEST, step=2)
     labels = np.array([row.label for row in train])[windows.text]
     weights = np.array([weight(row) for row in train])[windows.text]
-    alone = np.bincount(windows.text)[windows.text] == 1
-    # A long toxic text is toxic somewhere: first learn without them, then from the window that looks worst.
-    sure = alone | (labels == 0)
+    # A long toxic text is toxic somewhere, nobody says where: only short ones teach.
+    sure = (labels == 0) | (np.bincount(windows.text)[windows.text] == 1)
     point = linear.fit(windows.matrix[sure], labels[sure], weights[sure], strength=STRENGTH)
-    z = windows.z(point)
-    sure |= z == windows.of_texts(z)[windows.text]
-    point = linear.fit(windows.matrix[sure], labels[sure], weights[sure], strength=STRENGTH, start=point)
 
     half = [row for row in dev if chooses(row)]
-    measured = linear.examples([row.text for row in half])
-    z = measured.of_texts(measured.z(point))
-    model = linear.quantized("toxicity", point, linear.calibrate(z, [row.label for row in half]))
+    measured = linear.examples([row.text for row in half], STRIDES)
+    calibration = linear.calibrate(measured.of_texts(measured.z(point)), [row.label for row in half])
+    model = linear.quantized("toxicity", point, calibration, STRIDES)
     benign = [row for row in half if is_benign(row)]
     scores = linear.scores(model, (row.text for row in benign))
-    return replace(model, threshold=macro_threshold(scores, benign))
+    return replace(
+        model, threshold=max(linear.threshold(scores[at], RATE) for _, at in linear.by(benign, kind))
+    )
 
 
 def chooses(row: Row) -> bool:
-    """Whether a row of a dev part is in the half that chooses (calibration, threshold), not in the one measured."""
+    """Whether a row of a dev part chooses (calibration, threshold); the others are measured."""
     return linear.held_out(row, 10)
 
 
-def macro_threshold(scores: Floats, benign: Sequence[Row]) -> float:
-    """The lowest score at which the sets' false-positive rates are `RATE` on average.
-
-    The average of the sets, not of the texts: short questions outnumber documents, which have more windows.
-    """
-    shares = np.zeros(len(benign))
-    groups = list(linear.by(benign, lambda row: row.source))
-    for _, positions in groups:
-        shares[positions] = 1 / len(positions) / len(groups)
-    order = np.argsort(-scores, kind="stable")
-    spent = np.cumsum(shares[order])
-    first = int(np.searchsorted(spent, RATE, "right"))  # the best score that is too much
-    return float(np.floor(scores[order[first]] * 1e4 + 1) / 1e4)
+def kind(row: Row) -> str:
+    """Which of `KINDS` a benign row is."""
+    return next(name for name, sources in KINDS.items() if row.source in sources)
 
 
 # --- the card ----------------------------------------------------------------------------------------------
@@ -213,6 +220,7 @@ def card(
 ) -> str:
     """The model card: what was measured, on what, and what the model misses."""
     measured = [row for row in dev if not chooses(row)]
+    whole = {**_scored(model, dev), **_scored(model, rest)}
     parts = {**_scored(model, measured), **_scored(model, rest)}
     listed = profanities()
     return CARD.format(
@@ -224,8 +232,9 @@ def card(
         numpy=np.__version__,
         scipy=scipy.__version__,
         data=_data(train, dev, rest),
-        quality=_quality(parts, model.threshold),
+        quality=_quality(whole, parts, model.threshold),
         benign=_benign_rates(parts, model.threshold),
+        long=_long(model, measured),
         disguises=_disguises(model, measured, listed),
         hatecheck=_functionalities(*parts["hatecheck"], model.threshold),
         hatemoji=_functionalities(*parts["hatemoji_check"], model.threshold),
@@ -254,22 +263,26 @@ def _data(train: Sequence[Row], dev: Sequence[Row], rest: Sequence[Row]) -> str:
     return table(("set", "trained on (toxic / not)", "held out", "licence"), body)
 
 
-def _quality(parts: dict[str, Scored], least: float) -> str:
+def _quality(whole: dict[str, Scored], parts: dict[str, Scored], least: float) -> str:
     body = []
     for name in [*(name for name in TOXIC if name != WORDS), "hatecheck", "hatemoji_check"]:
-        rows, scores = parts[name]
-        labels = np.array([row.label for row in rows]) > 0
+        rows, scores = whole[name]
+        labels = _labels(rows)
         if labels.sum() < 20 or (~labels).sum() < 20:
             area = own = "–"  # one class only
         else:
             area, own = str(linear.auc(scores, labels)), str(linear.recall_at(scores, labels))
         goal = f" (goal {GOALS[name]})" if name in GOALS else ""
-        flagged = [
-            str(linear.share(scores[side] >= least)) if side.any() else "–" for side in (labels, ~labels)
-        ]
-        body.append((name, len(rows), area + goal, own, *flagged))
-    head = ("set", "n", "AUC", "recall at 1 % of its own negatives", "recall", "false positives")
+        half, at = parts[name]
+        sides = (_labels(half), ~_labels(half))
+        flagged = [str(linear.share(at[side] >= least)) if side.any() else "–" for side in sides]
+        body.append((name, len(rows), area + goal, own, len(half), *flagged))
+    head = ("set", "n", "AUC", "recall at 1 % of its own negatives", "n", "recall", "false positives")
     return table(head, body)
+
+
+def _labels(rows: Sequence[Row]) -> npt.NDArray[np.bool_]:
+    return np.array([row.label for row in rows]) > 0
 
 
 def _benign_rates(parts: dict[str, Scored], least: float) -> str:
@@ -296,6 +309,25 @@ def _disguises(model: LinearModel, dev: Sequence[Row], listed: frozenset[str]) -
     return table(("dev part of", "texts", "n", "found as they are", "found disguised"), body)
 
 
+def _long(model: LinearModel, dev: Sequence[Row]) -> str:
+    """Toxic texts within 1,000 characters of an encyclopedia."""
+    prose = [row.text for row in dev if row.source == "benign_wiki_2500" and len(row.text) >= 500]
+    toxic = [
+        row.text
+        for row in dev
+        if row.source in ("davidson_tweets", "paradetox") and row.label and 20 <= len(row.text) < 100
+    ]
+    around = [(prose[i % len(prose)][:500], prose[(i + 1) % len(prose)][-500:]) for i in range(len(toxic))]
+    body = []
+    for name, texts in (
+        ("alone", toxic),
+        ("in the middle", [f"{a} {text} {b}" for text, (a, b) in zip(toxic, around, strict=True)]),
+        ("only what is around", sorted({f"{a} {b}" for a, b in around})),
+    ):
+        body.append((name, len(texts), linear.share(linear.scores(model, texts) >= model.threshold)))
+    return table(("text", "n", "flagged"), body)
+
+
 def _functionalities(rows: Sequence[Row], scores: Floats, least: float) -> str:
     body = []
     for name, at in linear.by(rows, lambda row: str(row.facts["functionality"])):
@@ -320,8 +352,8 @@ windows as in use. Intervals are 95 %: DeLong's for AUC, Wilson's for proportion
 
 - File: `toxicity.linear`, {size} bytes, sha256 `{digest}`
 - Kind: logistic regression over hashed character (2–5) and word (1–2) n-grams, 2^18 int8 weights
-- Threshold: **{threshold}**, where general benign text has 1 % false positives (the mean of the benign sets'
-  rates, on texts that were neither trained on nor are counted below)
+- Threshold: **{threshold}**, where each kind of general benign text (questions, tasks, prose, code) has at
+  most 1 % false positives, on texts that were neither trained on nor are counted below
 - Scores are calibrated (Platt) on the mixture of all sets' held-out parts: on your traffic, where toxic text
   is rarer, a score of 0.5 is less than an even chance
 - Trained with C = {strength}, benign sets weighing {benign_weight} a window; numpy {numpy}, scipy {scipy}
@@ -331,7 +363,11 @@ windows as in use. Intervals are 95 %: DeLong's for AUC, Wilson's for proportion
 It finds insults, slurs, threats and obscene words, and common disguises of them. It knows words and
 spellings, not meaning:
 
-- **Implied hate passes.** See implicit_hate, edos_sexism (sexism without an ugly word) and toxigen_human.
+- **Implied hate passes half of the time or more.** See implicit_hate, edos_sexism (sexism without an ugly
+  word) and toxigen_human; so do plain threats (`threat_dir_h`, `threat_norm_h`).
+- **Words for people raise the score.** Praise of a group is flagged more often than other benign text
+  (`ident_pos_nh`), and so is abuse of things and non-protected targets (`target_*_nh`).
+- **A short insult in a long paragraph is diluted**: see "One sentence in a long text".
 - **Use and mention are one to it.** Quoted and countered hate (`counter_quote_nh`, `counter_ref_nh`), negated
   hate (`negate_neg_nh`) and reclaimed slurs (`slur_reclaimed_nh`) score like the hate itself; so does
   friendly profanity (`profanity_nh`).
@@ -351,7 +387,8 @@ dev parts are that much optimistic. hatecheck, hatemoji_check and arena_hard_ben
 
 ## Quality
 
-Recall and false positives at the threshold; the dev parts' measuring halves.
+AUC and the recall at 1 % of a set's own negatives are of whole dev parts; recall and false positives at the
+threshold are of their measuring halves, which the threshold has not seen.
 
 {quality}
 
@@ -361,6 +398,13 @@ are not flagged, not more.
 ## False positives on benign text
 
 {benign}
+
+## One sentence in a long text
+
+Toxic texts of 20 to 100 characters (davidson_tweets, paradetox; dev parts) within 1,000 characters of
+Wikipedia.
+
+{long}
 
 ## Disguises
 
