@@ -99,9 +99,12 @@ class Features:
 
     def windows(self, strides: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Of every window of so many strides: low and high (by kind), start and end in the text."""
+        import numpy as np
+
         count = max(1, self.after.size - strides)
         low = self.low[:, :count]
-        return low, self.high[:, -count:].clip(low), self.after[:count], self.before[-count:]
+        high = np.maximum(self.high[:, -count:], low)  # fewer than five characters: no n-gram of five
+        return low, high, self.after[:count], self.before[-count:]
 
     @property
     def starts(self) -> Ints:
@@ -181,7 +184,7 @@ class LinearModel:
         np.cumsum(self.weights.take(block.buckets), dtype=np.int32, out=totals[1:])
         sums = np.array(WORTH) @ (totals[high] - totals[low])
         odds = sums / np.sqrt((high - low).sum(0)) * self.scale + self.bias
-        scores: npt.NDArray[np.float64] = np.round(1 / (1 + np.exp(-odds.clip(-60, 60))), 6)
+        scores: npt.NDArray[np.float64] = (1 / (1 + np.exp(np.minimum(-odds, 60)))).round(6)
         return scores
 
     def windows(self, text: str) -> list[Window]:
