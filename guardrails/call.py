@@ -2,8 +2,9 @@
 
 A `Request` holds the surfaces that filters and limits need (text, tools, sampling); whatever else a vendor's
 body carries stays in `extra` and passes untouched. An answer is a stream of three kinds of event: `Delta`
-(text is ours), `Finish` (how it ended, what it cost) and `Opaque` (not ours, passes through). A `Call` is one
-request on its way, with the journal that its record is folded from.
+(text is ours), `Finish` (how it ended, what it cost) and `Opaque` (not ours, passes through); a fourth,
+`Reset`, comes only where restarts were asked for. A `Call` is one request on its way, with the journal that
+its record is folded from.
 
 No repr here shows prompt or answer: a log line with a `Call` in it leaks nothing.
 """
@@ -11,7 +12,7 @@ No repr here shows prompt or answer: a log line with a `Call` in it leaks nothin
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -239,7 +240,30 @@ class Finish:
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
-Event = Delta | Opaque | Finish
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """What came before is void, on every channel of every choice: the answer starts again after this.
+
+    Only a route that was told to restart says so (`FirstOf(restart=True)`), when an endpoint broke in
+    mid-answer. `cause` is that error's kind. No vendor's stream has a word for it; a whole answer needs none.
+    """
+
+    cause: str = ""
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+
+Event = Delta | Opaque | Finish | Reset
+
+
+def standing(events: Iterable[Event]) -> list[Event]:
+    """The events that count: those after the last `Reset`."""
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, Reset):
+            kept.clear()
+        else:
+            kept.append(event)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,14 +291,17 @@ class Response:
         return self.choices[0].text if self.choices else ""
 
 
-def fold_response(events: Iterator[Event] | list[Event]) -> Response:
-    """Collect events into a `Response`; choices in order of their number, tool calls in order of theirs."""
+def fold_response(events: Iterable[Event]) -> Response:
+    """Collect events into a `Response`; choices in order of their number, tool calls in order of theirs.
+
+    What a `Reset` made void is left out.
+    """
     texts: dict[int, dict[str, list[str]]] = {}
     heads: dict[tuple[int, str], ToolHead] = {}
     reasons: dict[int, str] = {}
     logprobs: dict[int, list[Any]] = {}
     usage: Usage | None = None
-    for event in events:
+    for event in standing(events):
         if isinstance(event, Delta):
             texts.setdefault(event.choice, {}).setdefault(event.channel, []).append(event.text)
             if event.tool is not None:

@@ -153,9 +153,21 @@ class Refused(EndpointError):
 
 
 class Interrupted(EndpointError):
-    """The stream broke after its first event. What arrived before has been delivered already."""
+    """The stream broke after its first event. What arrived before has been delivered already.
+
+    `received_chars` and `received_events` say how much the endpoint had sent by then: characters of text on
+    all channels, and events that carried some.
+    """
 
     default_kind = "interrupted"
+    received_chars: int = 0
+    received_events: int = 0
+
+    def undelivered(self) -> Transient:
+        """The same failure where nothing has been handed on yet: entering may be tried again."""
+        return Transient(
+            self.message, kind=self.kind, hint=self.hint, endpoint=self.endpoint, status=self.status
+        )
 
 
 class Truncated(Interrupted):

@@ -100,8 +100,10 @@ class CallRecord:
     `token_source` says where the token counts come from: `usage` (the endpoint), `tokenizer` (counted with
     the model's own vocabulary) or `estimate`. `cost_usd` is that of the answering attempt: None, never 0,
     when the price is unknown; `price_version` names the price list. `wasted_usd` is the known cost of the
-    other attempts. `scanned` lists the directions that filters looked at, and `not_scanned` what they did
-    not look at, as `direction:what:why`. `error` is an error's kind.
+    other attempts; one that was cancelled before its first token is booked with its prompt, an estimate.
+    `scanned` lists the directions that filters looked at, and `not_scanned` what they did not look at, as
+    `direction:what:why`. `flow` is what the flow layers decided, in order, as `what:detail`
+    (`retry:rate_limited`, `fallback:backup:connect`, `circuit_open:main`, …). `error` is an error's kind.
     """
 
     id: str
@@ -137,6 +139,7 @@ class CallRecord:
     findings: tuple[FindingRecord, ...]
     scanned: tuple[str, ...]
     not_scanned: tuple[str, ...]
+    flow: tuple[str, ...]
     priority: str
     tenant: str
     labels: Mapping[str, str]
@@ -219,6 +222,7 @@ def fold(
         findings=_findings(notes),
         scanned=_words(notes, "scanned"),
         not_scanned=_words(notes, "not_scanned"),
+        flow=tuple(str(note.detail) for note in notes if note.what == "flow"),
         priority=call.priority,
         tenant=call.tenant,
         labels=dict(call.labels),
@@ -226,7 +230,7 @@ def fold(
 
 
 # Attempts that ended so never reached a model: they cost nothing. Others may have been billed.
-_NOT_SENT = frozenset({"connect", "connect_timeout", "dns", "tls"})
+NOT_SENT = frozenset({"connect", "connect_timeout", "dns", "tls"})
 
 
 @dataclass(slots=True)
@@ -277,8 +281,11 @@ class _Attempt:
             self.cost = meter.price(self.model_reported or self.model, self.usage)
             if self.cost is None and self.model_reported:
                 self.cost = meter.price(self.model, self.usage)
-        elif self.end in _NOT_SENT or (self.status or 0) >= 400:
+        elif self.end in NOT_SENT or (self.status or 0) >= 400:
             self.cost = Decimal(0)
+        elif self.end == "cancelled":
+            self._count(attempt, request, meter)
+            self.cost = meter.price(self.model, self.usage)
         return self
 
     def _output(self, at: float, delta: Delta) -> None:
@@ -340,8 +347,9 @@ class _Attempt:
 def _answering(attempts: list[_Attempt]) -> _Attempt | None:
     """The attempt that gave the answer: the last one that finished, else that has output, else the last."""
     finished = [attempt for attempt in attempts if attempt.reason is not None]
+    whole = [attempt for attempt in finished if attempt.end is None]
     begun = [attempt for attempt in attempts if attempt.first is not None]
-    candidates = finished or begun or attempts
+    candidates = whole or finished or begun or attempts
     return candidates[-1] if candidates else None
 
 

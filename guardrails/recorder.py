@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guardrails.call import Call, Delta, Event, Finish
+from guardrails.call import Call, Delta, Event, Finish, Reset
 from guardrails.errors import GuardrailsError, Rejected
 from guardrails.handler import Handler, Stream
 from guardrails.record import CallRecord, Meter, Outcome, fold
@@ -112,6 +112,8 @@ async def _watched(stream: Stream, call: Call, watch: _Watch) -> AsyncGenerator[
         async for event in stream:
             if isinstance(event, Finish):
                 watch.finished = True
+            elif isinstance(event, Reset):
+                watch.finished = False
             yield event
     except GeneratorExit:
         raise

@@ -125,6 +125,9 @@ class _Run:
     def _failed(self, error: BaseException, *, entered: bool) -> BaseException:
         """Log how the attempt ended; the error to raise instead (often the same)."""
         verdict = _verdict(error, self.attempt.endpoint, entered=entered)
+        if isinstance(verdict, Interrupted):
+            texts = [len(entry.text) for _, entry in self.attempt.log if isinstance(entry, Delta)]
+            verdict.received_chars, verdict.received_events = sum(texts), sum(map(bool, texts))
         self.end("cancelled" if isinstance(verdict, asyncio.CancelledError) else _kind(verdict))
         return verdict
 
@@ -145,12 +148,10 @@ def _verdict(error: BaseException, endpoint: str, *, entered: bool) -> BaseExcep
         return _timed_out(error, endpoint, entered=entered)
     if isinstance(error, StopAsyncIteration):
         return Transient(f"{endpoint} ended its answer before it began", kind="empty", endpoint=endpoint)
-    if isinstance(error, Interrupted) and not entered:
-        return Transient(
-            error.message, kind=error.kind, hint=error.hint, endpoint=endpoint, status=error.status
-        )
     if isinstance(error, EndpointError) and not error.endpoint:
         error.endpoint = endpoint
+    if isinstance(error, Interrupted) and not entered:
+        return error.undelivered()
     return error
 
 

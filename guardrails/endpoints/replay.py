@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from guardrails.call import Call, Delta, Event, Finish, Request, ToolHead, Usage
+from guardrails.call import Call, Delta, Event, Finish, Request, Reset, ToolHead, Usage
 from guardrails.clock import Clock
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.errors import ConfigError, Refused
@@ -148,6 +148,8 @@ async def _noted(
     stream: Stream, seen: list[tuple[float, Event]], clock: Clock, started: float
 ) -> AsyncGenerator[Event]:
     async for event in stream:
+        if isinstance(event, Reset):
+            seen.clear()  # what came before is void: the answer begins here
         seen.append((clock.now() - started, event))
         yield event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, ToolHead, Usage
+from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, Reset, ToolHead, Usage
 from guardrails.dialects.anthropic.answers import reason_of, reason_to, usage_of, usage_to
 from guardrails.dialects.anthropic.failures import error_body
 from guardrails.dialects.anthropic.requests import NAME
@@ -143,6 +143,8 @@ class Encoder:
         """What this event adds to the stream, possibly nothing yet."""
         if getattr(event, "choice", 0):
             raise untranslatable("a second choice", NAME)
+        if isinstance(event, Reset):
+            raise untranslatable("an answer that starts again", NAME)
         origin = event.origin
         own = None
         if origin is not None and origin.dialect == NAME and origin is not self._written:

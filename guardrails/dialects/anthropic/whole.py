@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, ToolHead, fold_response
+from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, ToolHead, fold_response, standing
 from guardrails.dialects.anthropic.answers import reason_of, reason_to, usage_of, usage_to
 from guardrails.dialects.anthropic.requests import NAME, read_arguments, write_arguments
 from guardrails.dialects.failures import failure, said
@@ -64,7 +64,7 @@ def _is_silent(block: Json) -> bool:
 
 def encode_response(events: Iterable[Event], *, response_id: str, model: str) -> dict[str, Any]:
     """A whole answer out of events."""
-    events = list(events)
+    events = standing(events)
     origin = events[0].origin if events else None
     own = origin if origin is not None and origin.dialect == NAME else None
     if own is not None and all(event.origin is own for event in events):
@@ -74,7 +74,7 @@ def encode_response(events: Iterable[Event], *, response_id: str, model: str) ->
     for event in events:
         if isinstance(event, Opaque) and not event.structural and event.dialect != NAME:
             raise untranslatable(f"an event of {event.dialect or 'no dialect'}", NAME)
-        if not isinstance(event, Opaque) and event.choice:
+        if isinstance(event, Delta | Finish) and event.choice:
             raise untranslatable("a second choice", NAME)
     response = fold_response(events)
     envelope = {"id": response_id, "model": model}

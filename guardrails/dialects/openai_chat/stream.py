@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin
+from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, Reset
 from guardrails.dialects.openai_chat.answers import NAME, events_of, index_of, plain_delta
 from guardrails.dialects.openai_chat.failures import error_body
 from guardrails.dialects.openai_chat.writing import delta_of, rewrite, usage_to
@@ -122,6 +122,8 @@ class Encoder:
         """The chunks that say an event without its origin."""
         if type(event) is Opaque:
             return self._opaque(event)
+        if type(event) is Reset:
+            raise untranslatable("an answer that starts again", NAME)
         if type(event) is Delta:
             if not event.text and event.tool is None:
                 return b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from guardrails.call import Choice, Delta, Event, Finish, Opaque, fold_response
+from guardrails.call import Choice, Delta, Event, Finish, Opaque, fold_response, standing
 from guardrails.dialects.failures import failure, said
 from guardrails.dialects.openai_chat.answers import NAME, events_of
 from guardrails.dialects.openai_chat.writing import rewrite, usage_to
@@ -33,7 +33,7 @@ def encode_response(
     events: Iterable[Event], *, response_id: str, created: int, model: str = ""
 ) -> dict[str, Any]:
     """A whole answer out of events."""
-    events = list(events)
+    events = standing(events)
     origin = events[0].origin if events else None
     if origin is not None and origin.dialect == NAME and all(event.origin is origin for event in events):
         raw = rewrite(origin.raw, events, "message")
