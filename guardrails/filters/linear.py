@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unicodedata import UCD
+
     import numpy as np
     import numpy.typing as npt
 
@@ -105,16 +107,6 @@ class Features:
         low = self.low[:, :count]
         high = np.maximum(self.high[:, -count:], low)  # fewer than five characters: no n-gram of five
         return low, high, self.after[:count], self.before[-count:]
-
-    @property
-    def starts(self) -> Ints:
-        """Where the longest windows start in the text."""
-        return self.windows(LONGEST)[2]
-
-    @property
-    def ends(self) -> Ints:
-        """Where the longest windows end in the text."""
-        return self.windows(LONGEST)[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +223,11 @@ class _Tables:
 
 @functools.cache
 def _tables() -> _Tables:
-    from unicodedata import ucd_3_2_0 as unicode
+    from unicodedata import ucd_3_2_0 as unicode  # the same in every Python
 
     import numpy as np
 
-    folded = [_fold(code) for code in range(_TABLE)]
+    folded = [_fold(unicode, code) for code in range(_TABLE)]
     letters = [unicode.category(chr(code))[0] in "LN" for code in folded]
     size = BLOCK + 2
     return _Tables(
@@ -247,10 +239,8 @@ def _tables() -> _Tables:
     )
 
 
-def _fold(code: int) -> int:
+def _fold(unicode: UCD, code: int) -> int:
     """The code point that stands for this one; 0 if it is invisible."""
-    from unicodedata import ucd_3_2_0 as unicode  # the same in every Python
-
     character = chr(code)
     category = unicode.category(character)
     if character == "\u200b":  # zero width; a space to Unicode 3.2
