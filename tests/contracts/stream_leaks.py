@@ -45,7 +45,7 @@ class Stopped(Exception):
 
 
 class Unsupported(Exception):
-    """The filter has no way to do this; the adapter raises it before it reads the source."""
+    """The filter has no way to do this."""
 
 
 class Cut(Exception):
@@ -58,9 +58,14 @@ class Adapter(Protocol):
     name: str
     kinds: Sequence[str]
     """Those of `VALUES` that it is set up to find."""
+    modes: Sequence[Mode]
+    """What it can do in a stream. Cases of another mode count as unsupported, if they are about that mode."""
 
     def filter(self, source: AsyncIterator[Piece], mode: Mode) -> AsyncIterator[Piece]:
-        """What is released of the source, as soon as it is. Raises `Stopped` or `Unsupported`."""
+        """What is released of the source, as soon as it is.
+
+        Raises `Stopped` in mode `block`, `Unsupported` when it cannot keep choices apart.
+        """
 
 
 # --- the cases ---------------------------------------------------------------------------------------------
@@ -86,6 +91,11 @@ class Case:
     values: Sequence[str] = field(repr=False)
     mode: Mode = "redact"
     cut: bool = False
+
+    @property
+    def needs_mode(self) -> bool:
+        """Whether it is about what becomes of a value; else any mode will do."""
+        return bool(self.values) and not self.cut
 
 
 def cases(kinds: Sequence[str]) -> Iterator[Case]:
@@ -122,6 +132,7 @@ def _cases(value: str) -> Iterator[Case]:
     lines = "# Title\n\n- one: `", "`\n- two: **", "**\n"
     yield _whole("markdown", list(value.join(lines)), lines, value)
     yield _second_choice(value)
+    yield replace(_second_choice(value), name="blocked, second choice", mode="block")
     cut_text = PROSE + before + value
     for end in range(len(PROSE + before) + 4, len(cut_text) + 1):
         yield Case("cut", [one(words(cut_text[:end]))], [{}], [value], cut=True)
@@ -287,7 +298,7 @@ def judge(case: Case, watched: Sequence[Watched]) -> Failure | None:
         failure = replace(failure, leaked=failure.leaked + leaked)
         if one.end.startswith("error"):
             failure = replace(failure, error=one.end)
-        if case.mode == "block":
+        if case.mode == "block" and case.needs_mode:
             failure = replace(failure, missed=failure.missed or one.end != "stopped")
         elif not case.cut and not right(one.texts, clean):
             lost = sum(missing(one.texts.get(number, ""), parts) for number, parts in clean.items())
@@ -326,6 +337,11 @@ async def run(adapter: Adapter, only: Callable[[Case], bool] = lambda _: True) -
     held: list[int] = []
     first: int | None = None
     for case in filter(only, cases(adapter.kinds)):
+        if case.mode not in adapter.modes:
+            if case.needs_mode:
+                unsupported += 1
+                continue
+            case = replace(case, mode=adapter.modes[0])  # noqa: PLW2901 - the same case
         watched = await watch(adapter, case)
         if any(one.end == "unsupported" for one in watched):
             unsupported += 1
