@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from guardrails.call import Call, Event, Message, Request
 from guardrails.errors import Blocked, ConfigError
 from guardrails.filters.answer import Answer
-from guardrails.filters.detector import AsyncDetector, Detector, Mark, apply, named
+from guardrails.filters.detector import AsyncDetector, Detector, Edit, Mark, apply, named
 from guardrails.filters.memory import Memory
 from guardrails.filters.policy import (
     Action,
@@ -124,35 +124,42 @@ class InputFilters(_Settings):
             yield stream
 
     async def _filtered(self, request: Request, run: Run, results: Run) -> Request:
-        texts: dict[Run, list[str]] = {run: [], results: []}
-        asked: dict[str, Arguments] = {}
+        def asked(role: str) -> tuple[Run, tuple[str, ...]]:
+            of = results if role == "tool" else run
+            return of, tuple(rule.name for rule in of.rules.rules if rule.listens_to(role))
 
-        def note(text: str, of: Run = run) -> str:
-            texts[of].append(text)
+        texts: dict[tuple[Run, tuple[str, ...]], list[str]] = {}
+        parsed: dict[str, Arguments] = {}
+
+        def note(text: str, role: str) -> str:
+            texts.setdefault(asked(role), []).append(text)
             return text
 
         def note_arguments(text: str) -> str:
-            asked[text] = Arguments.of(text)
-            note(asked[text].looked)
+            parsed[text] = Arguments.of(text)
+            note(parsed[text].looked, "assistant")
             return text
 
-        rewrite(request, note, note_arguments, lambda text: note(text, results))
-        found = {of: await of.whole(those, of.rules.rules, self.memory) for of, those in texts.items()}
+        rewrite(request, note, note_arguments)
+        found = {}
+        for (of, names), those in texts.items():
+            rules = [of.rules.by_name[name] for name in names]
+            found[of, names] = await of.whole(those, rules, self.memory)
 
-        def text(old: str, of: Run = run) -> str:
-            verdict = decide([*found[of][old], *of.literals(old)], of.rules)
+        def marks(looked: str, role: str, arguments: Arguments | None = None) -> list[Edit]:
+            of, names = asked(role)
+            findings = [*found[of, names][looked], *of.literals(looked)]
+            verdict = decide(findings if arguments is None else arguments.found(findings), of.rules)
             of.take(verdict)
-            return apply(old, edits(verdict.changes, old, of.rules, self.mark, of.vault))
+            return edits(verdict.changes, looked, of.rules, self.mark, of.vault)
 
-        def arguments(old: str) -> str:
-            parsed = asked[old]
-            findings = [*found[run][parsed.looked], *run.literals(parsed.looked)]
-            verdict = decide(parsed.found(findings), run.rules)
-            run.take(verdict)
-            marks = edits(verdict.changes, parsed.looked, run.rules, self.mark, run.vault)
-            return apply(old, parsed.edits(marks))
-
-        return rewrite(request, text, arguments, lambda old: text(old, results))
+        return rewrite(
+            request,
+            lambda text, role: apply(text, marks(text, role)),
+            lambda text: apply(
+                text, parsed[text].edits(marks(parsed[text].looked, "assistant", parsed[text]))
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

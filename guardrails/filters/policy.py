@@ -61,9 +61,11 @@ class Rule:
     whole answer, output only); put the kind, or `text`, in its place; put a token of the conversation's vault
     in its place (input only); or write it down. `shadow`: write down what would be done, and do nothing.
 
-    `threshold` and `kinds` pick findings. `sample` is the share of calls in which the rule is asked at all.
-    `budget_ms` is the time that each look may take; `on_exceeded` and `on_crash` say what happens without an
-    answer: `"block"`, `"pass_and_flag"` (the call passes, `not_scanned` in its record) or a cheaper detector.
+    `threshold` and `kinds` pick findings. `roles` says whose texts of a request are looked at (`user`,
+    `tool`, `assistant`, `system`, `developer`), all when left out. `sample` is the share of calls in which
+    the rule is asked at all. `budget_ms` is the time that each look may take; `on_exceeded` and `on_crash`
+    say what happens without an answer: `"block"`, `"pass_and_flag"` (the call passes, `not_scanned` in its
+    record) or a cheaper detector.
 
     `hold` is about judges of whole texts in a stream: text leaves once it is judged up to the next `stride`,
     up to the end of its sentence, or only when all of the answer is. `scope` and `stride` are the detector's
@@ -76,6 +78,7 @@ class Rule:
     text: str = ""
     threshold: float = 0.0
     kinds: tuple[str, ...] | None = None
+    roles: tuple[str, ...] | None = None
     sample: float = 1.0
     shadow: bool = False
     budget_ms: float | None = None
@@ -147,6 +150,10 @@ class Rule:
     def steps(self) -> int:
         """Characters between two judgements."""
         return self.stride or getattr(self.detector, "stride", None) or STRIDE
+
+    def listens_to(self, role: str) -> bool:
+        """Whether it is asked about what this role says in a request."""
+        return self.roles is None or role in self.roles
 
     def looks_at(self, channel: str) -> bool:
         """Whether it is asked about this channel of an answer; a judge of whole answers about text only."""

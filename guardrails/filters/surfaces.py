@@ -28,7 +28,7 @@ from guardrails.filters.detector import Edit, Finding, Mark, apply
 from guardrails.filters.window import UNSCANNABLE
 
 Scan = Callable[[str], list[Finding]]
-Rewrite = Callable[[str], str]
+Rewrite = Callable[[str, str], str]  # of a text and of who speaks
 
 _VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[-+.\deE]*')
 _BETWEEN = " ; "  # no pattern goes on across it, and a key still lends its value context
@@ -100,37 +100,36 @@ def is_json(text: str) -> bool:
     return True
 
 
-def rewrite(request: Request, text: Rewrite, arguments: Rewrite, result: Rewrite | None = None) -> Request:
+def rewrite(request: Request, text: Rewrite, arguments: Callable[[str], str]) -> Request:
     """The request with each text and each tool call's arguments passed through a function.
 
-    `result` is for the texts in tool results; `text` when it is left out.
-
-    Covered: text and reasoning of every turn, tool calls' arguments, texts in tool results, descriptions of
-    tools, stop sequences. What does not change stays the same object. A changed `Reasoning` keeps its
+    `text` is told who speaks: the turn's role, `tool` for the texts of a tool's result, and `system` for what
+    the application wrote elsewhere (descriptions of tools, stop sequences). Covered: text and reasoning of
+    every turn, and all of these. What does not change stays the same object. A changed `Reasoning` keeps its
     vendor's signature, which will no longer fit: such an endpoint then refuses the request.
     """
 
-    def part(old: Part, text: Rewrite = text) -> Part:
+    def part(old: Part, role: str) -> Part:
         match old:
             case Text() | Reasoning():
-                new = text(old.text)
+                new = text(old.text, role)
                 return old if new == old.text else replace(old, text=new)
             case ToolUse():
                 new = arguments(old.arguments)
                 return old if new == old.arguments else replace(old, arguments=new)
             case ToolResult():
                 # A tool result holds texts, images and opaque parts only.
-                parts = tuple(part(inner, result or text) for inner in old.parts)
+                parts = tuple(part(inner, "tool") for inner in old.parts)
                 return old if parts == old.parts else replace(old, parts=parts)  # type: ignore[arg-type]
             case Image() | OpaquePart():
                 return old
 
     def message(old: Message) -> Message:
-        parts = tuple(part(inner) for inner in old.parts)
+        parts = tuple(part(inner, old.role) for inner in old.parts)
         return old if parts == old.parts else replace(old, parts=parts)
 
     def tool(old: Tool) -> Tool:
-        new = old.description and text(old.description)
+        new = old.description and text(old.description, "system")
         return old if new == old.description else replace(old, description=new)
 
     stop = request.sampling.stop
@@ -138,7 +137,7 @@ def rewrite(request: Request, text: Rewrite, arguments: Rewrite, result: Rewrite
         request,
         messages=tuple(message(old) for old in request.messages),
         tools=tuple(tool(old) for old in request.tools),
-        sampling=replace(request.sampling, stop=stop and tuple(text(word) for word in stop)),
+        sampling=replace(request.sampling, stop=stop and tuple(text(word, "system") for word in stop)),
     )
     return request if changed == request else changed
 

@@ -600,3 +600,21 @@ async def test_calls_on_one_policy_share_no_state() -> None:
     alone = {name: await one(name, PROSE) for name in names}
     assert dict(zip(names, await asyncio.gather(*(one(n, PROSE) for n in names)), strict=True)) == alone
     assert len(set(alone.values())) == len(names)
+
+
+@pytest.mark.asyncio
+async def test_a_rule_listens_to_the_roles_it_names() -> None:
+    request = Request(
+        (
+            Message.of("system", "x9 system"),
+            Message.of("user", "x9 user"),
+            Message.of("assistant", "x9 assistant"),
+            Message("user", (ToolResult("1", (Text("x9 tool"),)),)),
+        )
+    )
+    endpoint = ScriptedEndpoint("fine")
+    rules = [Rule(Find("x9"), roles=("user", "tool")), Rule(Find("s[a-z]+"), name="all")]
+    await events(stack(endpoint, InputFilters(rules)), call(request))
+    sent = endpoint.calls[0].request.messages
+    assert [m.text for m in sent[:3]] == ["x9 <X>", "<X> u<X>", "x9 a<X>"]
+    assert sent[3].parts == (ToolResult("1", (Text("<X> tool"),)),)

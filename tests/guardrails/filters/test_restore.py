@@ -56,7 +56,7 @@ class Hide:
         vault = self.vaults.of(call)
         request = rewrite(
             call.request,
-            lambda text: pseudonymize(text, find(text), vault),
+            lambda text, _: pseudonymize(text, find(text), vault),
             lambda text: pseudonymize_json(text, find, vault),
         )
         async with inner(call.with_request(request)) as stream:

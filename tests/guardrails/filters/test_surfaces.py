@@ -117,12 +117,20 @@ FULL = Request(
 def test_every_text_of_a_request_is_rewritten() -> None:
     seen: list[str] = []
 
-    def edit(text: str) -> str:
-        seen.append(text)
+    def edit(text: str, role: str = "") -> str:
+        seen.append(f"{role}: {text}")
         return _SECRET.sub("X", text)
 
     after = rewrite(FULL, edit, edit)
-    assert len(seen) == 7
+    assert seen == [
+        "system: sys jo@acme",
+        "user: usr jo@acme",
+        "assistant: why jo@acme",
+        ': {"a": "jo@acme"}',
+        "tool: res jo@acme",
+        "system: about jo@acme",
+        "system: jo@acme",
+    ]
     assert after.messages[0].text == "sys X"
     assert after.messages[1].parts == (Text("usr X"), *FULL.messages[1].parts[1:])
     assert after.messages[2].parts == (Reasoning("why X"), ToolUse("1", "f", '{"a": "X"}'))
@@ -132,8 +140,8 @@ def test_every_text_of_a_request_is_rewritten() -> None:
 
 
 def test_what_does_not_change_stays_the_same_object() -> None:
-    assert rewrite(FULL, str, str) is FULL
-    after = rewrite(FULL, lambda text: text.replace("usr", "u"), str)
+    assert rewrite(FULL, lambda text, _: text, str) is FULL
+    after = rewrite(FULL, lambda text, _: text.replace("usr", "u"), str)
     assert after.messages[0] is FULL.messages[0]
     assert after.messages[1].parts[1] is FULL.messages[1].parts[1]
 
