@@ -26,7 +26,6 @@ from guardrails.filters.surfaces import Arguments, is_json
 from guardrails.filters.window import SENTENCE, Steps, Whole, Window
 
 _LOOKS = 6  # how often a window looks at each character, about
-_CONTEXT = 400  # what a judge is shown of the text before: a window of the embedded models
 _LONGEST = 16_384  # a judge's text without a break
 
 
@@ -52,7 +51,7 @@ class _Track:
                 self._look,
                 0,
                 stride=steps,
-                context=_CONTEXT,
+                context=rules[0].looks_back,
                 longest=_LONGEST,
                 resolve=resolve,
                 **pause,

@@ -30,9 +30,10 @@ class Detector(Protocol):
     key's block) is found up to the end of the text: a stream holds it back until its end is seen.
 
     Four more attributes are optional. `scope`: "span" (what is assumed) finds places; "text" judges a text as
-    a whole, on growing windows in a stream, `stride` characters apart. `whole`: it makes no sense of anything
-    but the whole text, which a stream then holds to its end. `channels`: the channels of an answer that it
-    looks at (`text`, `reasoning`, `refusal`); all when left out.
+    a whole. In a stream it is shown the text from its beginning, or the last `context` characters and what is
+    new, every `stride` characters; a stride of 0 judges the whole answer only, which a stream then holds to
+    its end. `channels`: the channels of an answer that it looks at (`text`, `reasoning`, `refusal`); if left
+    out all, but for judges of whole answers, which look at the text.
     """
 
     @property

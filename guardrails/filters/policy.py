@@ -35,6 +35,7 @@ ACTIONS: tuple[Action, ...] = ("block", "reask", "redact", "replace", "pseudonym
 """The strictest first."""
 HOLDS: tuple[Hold, ...] = ("stride", "sentence", "all")
 STRIDE = 200
+CONTEXT = 65_536
 
 
 class Pseudonyms(Protocol):
@@ -68,8 +69,8 @@ class Rule:
     record) or a cheaper detector.
 
     `hold` is about judges of whole texts in a stream: text leaves once it is judged up to the next `stride`,
-    up to the end of its sentence, or only when all of the answer is. `scope` and `stride` are the detector's
-    own when left out.
+    up to the end of its sentence, or only when all of the answer is. `scope`, `stride` and `context` are the
+    detector's own when left out.
     """
 
     detector: Detector | AsyncDetector
@@ -86,6 +87,7 @@ class Rule:
     on_crash: Otherwise = "block"
     hold: Hold = "stride"
     stride: int | None = None
+    context: int | None = None
     scope: Literal["span", "text", ""] = ""
     name: str = ""
 
@@ -135,7 +137,7 @@ class Rule:
     @property
     def judges(self) -> bool:
         """Whether its detector judges texts as a whole."""
-        return self.whole or self.waits or (self.scope or getattr(self.detector, "scope", "span")) == "text"
+        return self.waits or (self.scope or getattr(self.detector, "scope", "span")) == "text"
 
     @property
     def whole(self) -> bool:
@@ -144,12 +146,17 @@ class Rule:
 
     @property
     def _wants_all(self) -> bool:
-        return bool(getattr(self.detector, "whole", False))
+        return self.judges and self.stride is None and getattr(self.detector, "stride", None) == 0
 
     @property
     def steps(self) -> int:
         """Characters between two judgements."""
         return self.stride or getattr(self.detector, "stride", None) or STRIDE
+
+    @property
+    def looks_back(self) -> int:
+        """Characters of the text before that a judge is shown."""
+        return getattr(self.detector, "context", CONTEXT) if self.context is None else self.context
 
     def listens_to(self, role: str) -> bool:
         """Whether it is asked about what this role says in a request."""

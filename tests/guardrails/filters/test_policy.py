@@ -17,7 +17,8 @@ from guardrails.filters.window import UNSCANNABLE
 class Stub:
     name: str
     reach: int = 0
-    whole: bool = False
+    scope: str = "span"
+    stride: int = 0
 
     def detect(self, text: str) -> list[Finding]:
         return []
@@ -168,7 +169,7 @@ def test_some_actions_make_sense_in_one_direction_only() -> None:
 
 
 def test_tools_follow_their_side_but_for_judges_of_whole_answers() -> None:
-    place, judge, own = Rule(Stub("a")), Rule(Stub("b", whole=True)), Rule(Stub("c"))
+    place, judge, own = Rule(Stub("a")), Rule(Stub("b", scope="text")), Rule(Stub("c"))
     book = Rulebook(input=(place,), output=(place, judge))
     assert book.of("tool_arguments") == (place,)
     assert book.of("tool_results") == (place,)

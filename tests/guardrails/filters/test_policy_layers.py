@@ -326,7 +326,7 @@ async def test_a_direction_without_rules_is_not_said_to_be_scanned() -> None:
 @dataclass
 class JsonOnly(Judge):
     name: str = "json"
-    whole: bool = True
+    stride: int = 0
 
 
 @pytest.mark.asyncio
