@@ -3,6 +3,9 @@
 from guardrails.filters.detector import Detector, Edit, Finding, redact, resolve
 from guardrails.filters.layers import InputFilters, OutputFilters
 from guardrails.filters.pii import Pii
+from guardrails.filters.restore import Restore
+from guardrails.filters.vault import Shape, Vault, pseudonymize
+from guardrails.filters.vaults import Vaults
 from guardrails.filters.window import Window, scan
 
 __all__ = [
@@ -12,7 +15,12 @@ __all__ = [
     "InputFilters",
     "OutputFilters",
     "Pii",
+    "Restore",
+    "Shape",
+    "Vault",
+    "Vaults",
     "Window",
+    "pseudonymize",
     "redact",
     "resolve",
     "scan",

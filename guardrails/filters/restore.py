@@ -2,7 +2,7 @@
 
 Where it stands matters::
 
-    Record, Restore(vaults), InputFilters (pseudonymize), OutputFilters, endpoint
+    Record(), Restore(vaults), InputFilters(…, vaults=vaults.of), OutputFilters(…, vaults=vaults.of)
 
 - outside of the input filters, so that the vault is kept from before the first token is made until the answer
   is closed;
@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from guardrails.call import Call, Delta, Event, Finish
+from guardrails.call import Call, Delta, Event, Finish, Reset
 from guardrails.filters.pseudonyms import Lexicon, Restorer
 from guardrails.filters.vaults import Vaults
 from guardrails.handler import Handler, Stream
@@ -68,6 +68,9 @@ class _Answer:
         if isinstance(event, Delta):
             yield from self._text(event)
             return
+        if isinstance(event, Reset):  # what was held is void with the rest
+            self._restorers.clear()
+            self._current.clear()
         if isinstance(event, Finish) and event.reason is not None:
             yield from self.finish(event.choice)
         yield event

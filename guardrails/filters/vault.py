@@ -1,7 +1,8 @@
 """Pseudonyms: a value becomes a token, and the same value the same token, throughout one conversation.
 
     vaults = Vaults()
-    stack(endpoint, Restore(vaults), <input filters that call vaults.of(call).token(kind, value)>, …)
+    hide = InputFilters([Rule(Pii(), action="pseudonymize")], vaults=vaults.of)
+    stack(endpoint, Restore(vaults), hide)
 
 A `Vault` belongs to one conversation of one tenant, or to one call when it has no conversation id; nothing
 is ever looked up in another one. `guardrails.filters.vaults` keeps them, bounded and expiring. What leaves
@@ -34,7 +35,6 @@ from typing import Literal, NoReturn
 from guardrails.errors import Blocked, ConfigError
 from guardrails.filters.detector import Edit, Finding, apply, resolve
 from guardrails.filters.pseudonyms import Entry, Lexicon, restore
-from guardrails.filters.surfaces import json_edits
 from guardrails.filters.surrogates import surrogate
 
 Style = Literal["token", "natural"]
@@ -93,9 +93,12 @@ class Vault:
         return [Finding(TOKEN_LIKE, a, b, 0.0, "vault") for a, b in self.lexicon.spans(text)]
 
     def spare(self, text: str, findings: Iterable[Finding]) -> list[Finding]:
-        """The findings but for those that touch a token: a surrogate address in an answer is nobody's."""
+        """The findings but for those in tokens: a surrogate address in an answer is nobody's.
+
+        Up to three letters or digits of such a finding may lie outside, as the "+1" before a number.
+        """
         spans = self.lexicon.spans(text)
-        return [f for f in findings if not any(f.start < b and a < f.end for a, b in spans)]
+        return [finding for finding in findings if not _is_token(text, finding, spans)]
 
     def restore(self, text: str, *, arguments: bool = False) -> str:
         """The whole text with its values put back; `arguments` of a tool call are JSON."""
@@ -166,6 +169,12 @@ class Vault:
                 return token
 
 
+def _is_token(text: str, finding: Finding, spans: Sequence[tuple[int, int]]) -> bool:
+    touched = [Edit(a, b, "") for a, b in spans if a < finding.end and finding.start < b]
+    outside = apply(text[finding.start : finding.end], touched, finding.start)
+    return bool(touched) and sum(map(str.isalnum, outside)) <= 3
+
+
 def _word(kind: str) -> str:
     return _NO_WORD.sub("_", kind.upper())[:48].strip("_") or "VALUE"
 
@@ -200,24 +209,6 @@ def pseudonymize(text: str, findings: Iterable[Finding], vault: Vault) -> str:
     ):
         return apply(text, _edits(text, found, vault, lambda kind, value: vault._token(kind, value, "token")))
     return new
-
-
-def pseudonymize_json(text: str, scan: Callable[[str], list[Finding]], vault: Vault) -> str:
-    """A tool call's arguments with what `scan` finds in them replaced; JSON stays JSON.
-
-    Keys, strings and numbers are scanned as `guardrails.filters.surfaces.json_edits` says. A number with a
-    finding becomes a string, and stays one when it is restored.
-    """
-    joined = ""
-
-    def look(values: str) -> list[Finding]:
-        nonlocal joined
-        joined = values
-        findings = scan(values)
-        return resolve([*findings, *_literals(values, findings, vault, vault.token)])
-
-    edits, _ = json_edits(text, look, lambda f: vault.token(f.kind, joined[f.start : f.end]))
-    return apply(text, edits)
 
 
 def _edits(text: str, findings: list[Finding], vault: Vault, token: Callable[[str, str], str]) -> list[Edit]:

@@ -3,8 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,18 +20,19 @@ from guardrails.call import (
     Opaque,
     Origin,
     Request,
+    Reset,
     ToolHead,
     ToolUse,
     Usage,
     fold_response,
 )
 from guardrails.errors import Interrupted
-from guardrails.filters import Finding, OutputFilters
+from guardrails.filters import Finding, InputFilters, OutputFilters
+from guardrails.filters.policy import Rule
 from guardrails.filters.restore import Restore
-from guardrails.filters.surfaces import rewrite
-from guardrails.filters.vault import Shape, pseudonymize, pseudonymize_json
+from guardrails.filters.vault import Shape
 from guardrails.filters.vaults import Vaults
-from guardrails.handler import Handler, Stream, stack
+from guardrails.handler import Handler, stack
 from guardrails.recorder import Record
 from guardrails.testing import Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -46,30 +45,16 @@ def find(text: str) -> list[Finding]:
 
 
 @dataclass(frozen=True)
-class Hide:
-    """What an input filter with the action `pseudonymize` does."""
-
-    vaults: Vaults
-
-    @asynccontextmanager
-    async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
-        vault = self.vaults.of(call)
-        request = rewrite(
-            call.request,
-            lambda text, _: pseudonymize(text, find(text), vault),
-            lambda text: pseudonymize_json(text, find, vault),
-        )
-        async with inner(call.with_request(request)) as stream:
-            yield stream
-
-
-@dataclass(frozen=True)
 class Mails:
     name: str = "mails"
     reach: int = 0
 
     def detect(self, text: str) -> list[Finding]:
         return find(text)
+
+
+def hide(vaults: Vaults) -> InputFilters:
+    return InputFilters([Rule(Mails(), action="pseudonymize")], vaults=vaults.of)
 
 
 def asked(prompt: str | Request = "I am jo@acme.com", conversation: str = "") -> Call:
@@ -103,7 +88,7 @@ async def test_the_contract(case: str) -> None:
 @pytest.mark.asyncio
 async def test_values_come_back_and_are_not_taken_for_leaks() -> None:
     vaults, endpoint, call = Vaults(), ScriptedEndpoint(echo), asked()
-    handler = stack(endpoint, Record(), Restore(vaults), Hide(vaults), OutputFilters([Mails()]))
+    handler = stack(endpoint, Record(), Restore(vaults), hide(vaults), OutputFilters([Mails()]))
     response = fold_response(await events(handler, call))
     assert response.text == "So you are jo@acme.com, not <EMAIL_ADDRESS>."
     assert "acme" not in endpoint.calls[0].request.messages[0].text
@@ -117,7 +102,7 @@ async def test_values_come_back_and_are_not_taken_for_leaks() -> None:
 @pytest.mark.asyncio
 async def test_a_conversation_keeps_its_tokens_and_no_other_reads_them() -> None:
     vaults, endpoint = Vaults(), ScriptedEndpoint(echo)
-    handler = stack(endpoint, Restore(vaults), Hide(vaults))
+    handler = stack(endpoint, Restore(vaults), hide(vaults))
     for conversation in ("c", "c", "d"):
         assert "jo@acme.com" in fold_response(await events(handler, asked(conversation=conversation))).text
     first, second, other = (call.request.messages[0].text for call in endpoint.calls)
@@ -130,20 +115,22 @@ async def test_a_conversation_keeps_its_tokens_and_no_other_reads_them() -> None
 @pytest.mark.asyncio
 async def test_surrogates_come_back_too() -> None:
     vaults, endpoint = Vaults(shape=Shape("natural")), ScriptedEndpoint(echo)
-    handler = stack(endpoint, Restore(vaults), Hide(vaults))
-    assert "jo@acme.com" in fold_response(await events(handler, asked())).text
+    seen = OutputFilters([Mails()], vaults=vaults.of)
+    handler = stack(endpoint, Restore(vaults), hide(vaults), seen)
+    response = fold_response(await events(handler, asked()))
+    assert response.text == "So you are jo@acme.com, not <EMAIL_ADDRESS>."
     assert "@example.com" in endpoint.calls[0].request.messages[0].text
 
 
 @pytest.mark.asyncio
 async def test_the_history_goes_out_with_the_tokens_that_it_came_with() -> None:
     vaults, endpoint = Vaults(), ScriptedEndpoint("fine")
-    turn = Message("assistant", (ToolUse("1", "send", '{"to": "jo@acme.com"}'),))
+    turn = Message("assistant", (ToolUse("1", "send", '{"to": "jo\\u0040acme.com", "n": 1}'),))
     request = Request((Message.of("user", "jo@acme.com"), turn))
-    await events(stack(endpoint, Restore(vaults), Hide(vaults)), asked(request))
+    await events(stack(endpoint, Restore(vaults), hide(vaults)), asked(request))
     first, second = endpoint.calls[0].request.messages
     assert isinstance(second.parts[0], ToolUse)
-    assert json.loads(second.parts[0].arguments) == {"to": first.text}
+    assert json.loads(second.parts[0].arguments) == {"to": first.text, "n": 1}
 
 
 @pytest.mark.asyncio
@@ -158,7 +145,7 @@ async def test_an_answer_without_tokens_passes_as_the_same_objects() -> None:
         Finish(None, Usage(1, 2)),
     ]
     vaults = Vaults()
-    got = await events(stack(ScriptedEndpoint(told), Restore(vaults), Hide(vaults)), asked())
+    got = await events(stack(ScriptedEndpoint(told), Restore(vaults), hide(vaults)), asked())
     assert len(got) == len(told)
     assert all(a is b for a, b in zip(got, told, strict=True))
 
@@ -232,6 +219,16 @@ async def test_a_changed_event_loses_what_spells_its_text() -> None:
     assert ("dropped", "output:logprobs") in [
         (note.what, note.detail) for _, note in call.journal.log if isinstance(note, Note)
     ]
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_starts_again_is_restored_from_its_start() -> None:
+    vaults, call = Vaults(), asked()
+    with vaults.lease(call) as vault:
+        token = vault.token("PERSON", "Jo")
+        told = [Delta(f"{token} {token[:4]}"), Reset("reset"), Delta(f"{token[4:]} {token}"), Finish("stop")]
+        got = await events(stack(ScriptedEndpoint(told), Restore(vaults)), call)
+    assert got == [Delta("Jo "), told[1], Delta(f"{token[4:]} Jo"), told[3]]
 
 
 @pytest.mark.asyncio

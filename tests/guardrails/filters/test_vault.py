@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 import re
 import subprocess
@@ -16,7 +15,7 @@ from guardrails.call import Call, Request
 from guardrails.errors import Blocked, ConfigError
 from guardrails.filters.detector import Finding
 from guardrails.filters.surrogates import KINDS, surrogate
-from guardrails.filters.vault import TOKEN_LIKE, Shape, Vault, pseudonymize, pseudonymize_json
+from guardrails.filters.vault import TOKEN_LIKE, Shape, Vault, pseudonymize
 from guardrails.filters.vaults import Vaults
 from guardrails.testing import FakeClock
 
@@ -181,27 +180,20 @@ def plain(text: str) -> str:
     return re.sub(r"[\s+-]+", "", text).lower()
 
 
-@settings(deadline=None)
-@given(
-    st.dictionaries(
-        st.sampled_from(["to", "jo@acme.com", "\n"]), st.sampled_from([*VALUES, 4917123456, "a\nb"])
-    )
-)
-def test_arguments_go_there_and_back_as_json(arguments: dict[str, object]) -> None:
-    vault, text = Vault(KEY), json.dumps(arguments)
-    sent = pseudonymize_json(text, find, vault)
-    json.loads(sent)
-    assert not any(value in sent for value in VALUES)
-    back = json.loads(vault.restore(sent, arguments=True))
-    assert plain(str(back).replace("'", "")) == plain(str(arguments).replace("'", ""))
-
-
 def test_a_surrogate_in_an_answer_is_nobodys_data() -> None:
     vault = Vault(KEY, shape=Shape("natural"))
     mail = vault.token("EMAIL_ADDRESS", "jo@acme.com")
     answer = f"Write to {mail} or to al@acme.com"
     found = [Finding("EMAIL_ADDRESS", m.start(), m.end(), 1.0, "t") for m in re.finditer(r"\S+@\S+", answer)]
     assert vault.spare(answer, found) == found[1:]
+    assert vault.spare("x@y", [Finding("X", 0, 3, 1.0, "t")])
+
+
+def test_a_finding_is_not_spared_for_a_token_in_it() -> None:
+    vault = Vault(KEY, shape=Shape("natural"))
+    number = vault.token("PHONE_NUMBER", "+49 171 2345678")
+    for text, spared in [(f"+1 ({number})", True), (f"key {number} end", False), (f"+491 {number}", True)]:
+        assert (vault.spare(text, [Finding("X", 0, len(text), 1.0, "t")]) == []) == spared
 
 
 # --- surrogates --------------------------------------------------------------------------------------------
