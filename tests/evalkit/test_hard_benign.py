@@ -12,7 +12,8 @@ from typing import Any
 HOME = Path(__file__).parents[2] / "datasets" / "hard-benign"
 KINDS = {
     "code-and-ignore", "quoted-attack", "prompt-writing", "security", "customer-mail", "role-play", "fiction",
-    "imperative", "sysadmin", "documents", "teaching", "system-talk", "translation", "policy", "games", "moderation",
+    "imperative", "sysadmin", "documents", "teaching", "system-talk", "translation", "policy", "games",
+    "moderation",
 }  # fmt: skip
 LANGUAGES = {"de", "fr", "es", "it"}
 
@@ -47,5 +48,7 @@ def test_every_sample_has_one_kind_and_the_card_counts_them() -> None:
     assert kinds.keys() == KINDS
     assert sum(kinds.values()) == len(SAMPLES)
     assert {tag for sample in SAMPLES for tag in sample["tags"]} <= KINDS | LANGUAGES
-    counted = re.findall(r"^\| `([\w-]+)` \| (\d+) \|", (HOME / "CARD.md").read_text(encoding="utf-8"), re.M)
+    counted = re.findall(
+        r"^\| `([\w-]+)` \| (\d+) \|", (HOME / "CARD.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert {kind: int(number) for kind, number in counted} == kinds
