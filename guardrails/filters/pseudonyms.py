@@ -54,9 +54,11 @@ class Lexicon:
     Tokens are only ever added, by one thread at a time; any number may read meanwhile.
     """
 
-    __slots__ = ("_longest", "_read")
+    __slots__ = ("_longest", "_read", "first")
 
     def __init__(self) -> None:
+        self.first: frozenset[str] = frozenset()
+        """What tokens begin with, as letters of both cases."""
         self._read: dict[str, Entry | None] = {}  # every beginning of every reading; None: it goes on
         self._longest = 0
 
@@ -70,6 +72,7 @@ class Lexicon:
             self._read.setdefault(part, None)
         self._read[read] = entry
         self._longest = max(self._longest, len(read))
+        self.first |= {read[0], read[0].upper()}
         return True
 
     @property
@@ -116,13 +119,13 @@ def _read(lexicon: Lexicon, text: str, before: str, *, final: bool) -> Iterator[
 
     `before` is the character before the text.
     """
-    at = 0
-    while (match := _START.search(text, at)) is not None:
-        start = match.start()
+    at, first = 0, lexicon.first
+    while first and (match := _START.search(text, at)) is not None:
+        start, char = match.start(), match.group()
         at = start + 1
-        if match.group() in "<\\&":
+        if char in "<\\&":
             found = _bracketed(lexicon, text, start, final=final)
-        elif start == 0 and before.isascii() and before.isalnum():
+        elif char not in first or (start == 0 and before.isascii() and before.isalnum()):
             continue
         else:
             found = _plain(lexicon, text, start, final=final)
@@ -148,7 +151,7 @@ def _bracketed(lexicon: Lexicon, text: str, start: int, *, final: bool) -> tuple
     early = (len(text), None)
     for opening, closing in _BRACKETS:
         if not text.startswith(opening, start):
-            if not final and opening.startswith(text[start:]):
+            if not final and opening.startswith(text[start : start + len(opening)]):
                 return early
             continue
         inner = start + len(opening)
@@ -163,7 +166,7 @@ def _bracketed(lexicon: Lexicon, text: str, start: int, *, final: bool) -> tuple
         for tail in (closing, " " + closing):
             if text.startswith(tail, end):
                 return end + len(tail), entry
-            if not final and tail.startswith(text[end:]):
+            if not final and tail.startswith(text[end : end + len(tail)]):
                 return early
         return None
     return None

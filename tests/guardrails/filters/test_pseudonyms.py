@@ -151,6 +151,30 @@ def test_what_is_held_is_bounded(text: str) -> None:
         assert restorer.held <= LEXICON.longest
 
 
+class Counted(dict[str, Entry | None]):
+    """A lexicon's readings that count how often they are looked at."""
+
+    looks = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.looks += 1
+        return super().__contains__(key)
+
+
+@pytest.mark.parametrize(
+    "unit", ["EMAIL_ADDRESS_", "<EMAIL_ADDRESS_3f2a9", "E ", "<", "\\<", "&lt;", "2-0-2-5 "]
+)
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_hostile_text_takes_a_bounded_number_of_looks_per_character(unit: str, step: int) -> None:
+    made = lexicon()
+    counted = made._read = Counted(made._read)
+    text = unit * (3000 // len(unit))
+    restorer = Restorer(made)
+    got = "".join(restorer.push(text[at : at + step]) for at in range(0, len(text), step)) + restorer.finish()
+    assert got == text
+    assert counted.looks <= 2 * len(reading(TOKEN)) * len(text)
+
+
 def test_an_empty_lexicon_holds_nothing_of_prose() -> None:
     restorer = Restorer(Lexicon())
     assert restorer.push("Any text at all") == "Any text at all"
