@@ -14,7 +14,9 @@ What each rule costs and finds is measured by `training/jailbreak.py` and stands
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 MOST = 64
@@ -52,22 +54,23 @@ def matches(text: str) -> list[Match]:
     hits = which.together.Match(data)
     if not hits:
         return []
-    plain = len(data) == len(text)
-    found = []
+    found: list[Match] = []
     for rule in sorted(hits):
         beside = which.beside[rule]
-        if beside is not None and beside.search(data) is None:
-            continue
-        for number, hit in enumerate(which.each[rule].finditer(data)):
-            if number == MOST:
-                break
-            start, end = hit.span()
-            if not plain:
-                start = len(data[:start].decode("utf-8"))
-                end = start + len(data[hit.start() : end].decode("utf-8"))
-            if not _quoted(text, start):
-                found.append(Match(rule, start, end))
+        if beside is None or beside.search(data) is not None:
+            places = (Match(rule, start, end) for start, end in _places(which.each[rule], data))
+            found += islice((match for match in places if not _quoted(text, match.start)), MOST)
     return found
+
+
+def _places(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the pattern matches, in characters; each byte is decoded once."""
+    byte = character = 0
+    for hit in pattern.finditer(data):
+        start, end = hit.span()
+        first = character + len(data[byte:start].decode())
+        byte, character = end, first + len(data[start:end].decode())
+        yield first, character
 
 
 _QUOTES = frozenset("\"'`“”‘’«»„‚")
@@ -75,10 +78,8 @@ _QUOTES = frozenset("\"'`“”‘’«»„‚")
 
 def _quoted(text: str, start: int) -> bool:
     """Whether a quotation mark stands right before the place, or before a polite word there."""
-    before = text[max(0, start - 12) : start].rstrip()
-    if before.lower().endswith(("please", "bitte")):
-        before = before[:-6].rstrip()
-    return before[-1:] in _QUOTES
+    before = text[max(0, start - 12) : start].lower().rstrip()
+    return before.removesuffix("please").removesuffix("bitte").rstrip()[-1:] in _QUOTES
 
 
 class _Compiled(NamedTuple):
@@ -94,6 +95,7 @@ def _compiled() -> _Compiled:
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
+    options.max_mem = 1 << 24  # with too little, all rules in one automaton find nothing and do not say so
     together = re2.Set.SearchSet(options)
     for rule in RULES:
         together.Add(rule.pattern)
