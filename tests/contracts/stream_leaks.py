@@ -131,6 +131,7 @@ def _cases(value: str) -> Iterator[Case]:
     yield _whole("unicode", list(value.join(strange)), strange, value)
     lines = "# Title\n\n- one: `", "`\n- two: **", "**\n"
     yield _whole("markdown", list(value.join(lines)), lines, value)
+    yield from _seams(value)
     yield _second_choice(value)
     yield replace(_second_choice(value), name="blocked, second choice", mode="block")
     cut_text = PROSE + before + value
@@ -142,6 +143,24 @@ def _cases(value: str) -> Iterator[Case]:
     for at in range(1, len(value)):
         pieces = [*words(PROSE + before), value[:at], value[at:], *words(after)]
         yield Case("blocked, split", [one(pieces)], [{}], [value], "block")
+
+
+def _seams(value: str) -> Iterator[Case]:
+    """The value across the places where filters that work in blocks change from one to the next."""
+    long = words(PROSE * 5)
+    for size in (50, 100, 200):
+        before = "".join(long[: size - 1]) + " "
+        after = "".join(long[size - 1 :])
+        halves = [value[: len(value) // 2], value[len(value) // 2 :]]
+        pieces = [*words(before.rstrip()), " " + halves[0], halves[1], *words(after)]
+        yield _whole(f"across {size} words", pieces, [before, after], value)
+        yield Case(f"blocked, across {size} words", [one(pieces)], [{}], [value], "block")
+    for size in (50, 100, 200, 256):
+        for inside in (1, len(value) // 2, len(value) - 1):
+            before, after = PROSE[: size - inside - 1] + " ", " " + PROSE
+            pieces = list(before + value + after)
+            yield _whole(f"across {size} characters", pieces, [before, after], value)
+            yield Case(f"blocked, across {size} characters", [one(pieces)], [{}], [value], "block")
 
 
 def _whole(name: str, pieces: Sequence[str], clean: Sequence[str], value: str) -> Case:
