@@ -101,12 +101,11 @@ class Latency:
         if self._at is None:
             self._mean = seconds
         else:
-            known = self.estimate(now)
-            if at_least and seconds <= known:
+            if at_least and seconds <= self.estimate(now):
                 return
             # A sample after a long silence counts nearly alone; of many at one moment each counts a tenth.
             weight = max(0.1, 1.0 - exp(-(now - self._at) / self._settle))
-            self._mean = known + weight * (seconds - known)
+            self._mean += weight * (seconds - self._mean)
         self._at = now
 
     def estimate(self, now: float) -> float:
