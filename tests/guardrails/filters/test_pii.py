@@ -1,20 +1,15 @@
 from __future__ import annotations
 
+import inspect
 import logging
-import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
 from guardrails.filters import Pii, Window, redact, scan
-from guardrails.filters.pii import ENTITIES
 
 PII = Pii()
 
@@ -32,6 +27,8 @@ PII = Pii()
         ("order 12345678 in business", "order 12345678 in business"),
         ("mail john.doe@example.co.uk, please", "mail <EMAIL_ADDRESS>, please"),
         ("mail müller@xn--mnchen-3ya.de.", "mail <EMAIL_ADDRESS>."),
+        ("user_ssn: 536221234", "user_ssn: <US_SSN>"),
+        ("见http://acme.com/x谢谢", "见<URL>谢谢"),
         ("请联系zhang@acme.com谢谢", "请联系<EMAIL_ADDRESS>谢谢"),
         ("decorate with @property", "decorate with @property"),
         ("call (212) 555-0123 now", "call <PHONE_NUMBER> now"),
@@ -158,114 +155,11 @@ def test_hostile_text_is_read_to_its_end(text: str) -> None:
 
 
 def test_addresses_and_urls_are_matched_by_an_engine_that_cannot_backtrack() -> None:
-    import inspect
+    from guardrails.filters.pii import addresses
 
-    from guardrails.filters import pii
-
-    for make in (pii._emails, pii._urls):
+    for make in (addresses.own_emails, addresses.own_urls):
         cells = inspect.getclosurevars(make()).nonlocals
         assert type(cells["pattern"]).__module__ == "re2"
-    PII.warm()
-    assert "UrlRecognizer" not in {shape.recognizer for shape in pii._SHAPES.values()}
-
-
-# --- against Presidio's own engine -------------------------------------------------------------------------
-
-SAME = [entity for entity in ENTITIES if entity != "URL"]
-
-
-@pytest.fixture(scope="module")
-def presidio() -> Any:
-    """Presidio's engine with words for lemmas, and its stricter rule for context words."""
-    from presidio_analyzer import AnalyzerEngine, LemmaContextAwareEnhancer
-    from presidio_analyzer.nlp_engine import NlpArtifacts, NlpEngine
-    from presidio_analyzer.predefined_recognizers import EmailRecognizer
-    from presidio_analyzer.recognizer_registry import RecognizerRegistry
-    from tldextract import TLDExtract
-
-    from guardrails.filters.pii import _STOPWORDS
-
-    offline = TLDExtract(suffix_list_urls=(), cache_dir=None)
-
-    class OfflineEmail(EmailRecognizer):  # type: ignore[misc] # untyped
-        def validate_result(self, pattern_text: str) -> bool:
-            return bool(offline(pattern_text).fqdn)
-
-    class Words(NlpEngine):  # type: ignore[misc] # untyped
-        def load(self) -> None: ...
-        def is_loaded(self) -> bool:
-            return True
-
-        def process_text(self, text: str, language: str) -> NlpArtifacts:
-            found = list(re.finditer(r"\w+|[^\w\s]", text))
-            tokens = [m.group() for m in found]
-            return NlpArtifacts(
-                [], tokens, [m.start() for m in found], [t.lower() for t in tokens], self, language
-            )
-
-        def process_batch(self, texts: Any, language: str, **_: Any) -> Iterator[Any]:
-            yield from ((text, self.process_text(text, language)) for text in texts)
-
-        def is_stopword(self, word: str, language: str) -> bool:
-            return word.lower() in _STOPWORDS
-
-        def is_punct(self, word: str, language: str) -> bool:
-            return not word[0].isalnum() and word[0] != "_"
-
-        def get_supported_entities(self) -> list[str]:
-            return []
-
-        def get_supported_languages(self) -> list[str]:
-            return ["en"]
-
-    engine = Words()
-    registry = RecognizerRegistry()
-    registry.load_predefined_recognizers(languages=["en"], nlp_engine=engine)
-    for name in ("SpacyRecognizer", "UrlRecognizer", "EmailRecognizer"):
-        registry.remove_recognizer(name)
-    registry.add_recognizer(OfflineEmail())
-    return AnalyzerEngine(
-        registry=registry,
-        nlp_engine=engine,
-        context_aware_enhancer=LemmaContextAwareEnhancer(context_matching_mode="whole_word"),
-    )
-
-
-pieces = st.sampled_from(
-    [
-        *(
-            "call",
-            "my",
-            "ssn",
-            "card",
-            "the",
-            "passport",
-            "is",
-            "a",
-            "date",
-            "account",
-            "and",
-            "(",
-            ",",
-            "\n",
-        ),
-        *("212-555-0123", "+44 20 7946 0958", "536-22-1234", "536221234", "912803456", "4111 1111 1111 1111"),
-        *("jo@acme.com", "DE89370400440532013000", "10.0.0.1", "1990-01-02", "AB1234563", "943 476 5919"),
-        *("00:1a:2b:3c:4d:5e", "123e4567-e89b-42d3-a456-426614174000", "F1234567", "12345678"),
-    ]
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(pieces, max_size=12).map(" ".join))
-def test_all_but_urls_are_what_presidio_finds(presidio: Any, text: str) -> None:
-    theirs = presidio.analyze(text, "en", score_threshold=0.4)
-    ours = {(f.kind, f.start, f.end): round(f.score, 3) for f in Pii(tuple(SAME)).detect(text)}
-    for result in theirs:
-        key = (result.entity_type, result.start, result.end)
-        assert ours.get(key, 0) >= round(result.score, 3), (key, text)
-    spans = {(r.entity_type, at) for r in theirs for at in range(r.start, r.end)}
-    assert {(kind, at) for kind, start, end in ours for at in range(start, end)} == spans
 
 
 REALISTIC = [
