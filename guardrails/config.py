@@ -7,72 +7,42 @@
     key_env: OPENAI_API_KEY
     timeouts: {first_event: 20, between_events: 10, whole: 120}
     deadline: 60
-    filters:
-      input:  [pii]
+    filters:                         # or `filters: default`; see guardrails.filters.spec
+      input:  [pii, secrets, {jailbreak: {action: block}}]
       output: [{pii: {entities: [EMAIL_ADDRESS, PHONE_NUMBER], action: redact}}]
     prices: my-prices.toml
     records: calls.jsonl
 
-Third parties register names through entry points: groups `guardrails.endpoints` (called with the options,
-gives a `Handler`), `guardrails.layers` (gives a `Layer`) and `guardrails.filters` (gives a `Detector`).
+Plug-ins register names of their own (`guardrails.named`).
 Handlers hold sockets and do not pickle; a config does, so it is what travels to other processes.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from guardrails.client import Llm
 from guardrails.dialects import NAMES as DIALECTS
 from guardrails.endpoints.opening import Timeouts
 from guardrails.errors import ConfigError
-from guardrails.filters import InputFilters, OutputFilters, Pii
-from guardrails.filters.detector import Detector
+from guardrails.filters.layers import layers as filter_layers
+from guardrails.filters.policy import Rulebook
+from guardrails.filters.spec import BUILTIN as FILTERS
+from guardrails.filters.spec import Filters, rulebook
 from guardrails.flow.deadline import Deadline
 from guardrails.handler import Handler, Layer
+from guardrails.named import Named, Site, Strict, load
 from guardrails.record import Meter
 from guardrails.recorder import JsonlSink
-from guardrails.source import Loc, Source, load_yaml, mistakes, report
+from guardrails.source import Source, load_yaml, mistakes, report
 
-
-class Strict(BaseModel):
-    """Unknown fields are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+__all__ = ["Filters", "Named", "Policy", "build", "rules"]
 
 # --- what stands in the file -------------------------------------------------------------------------------
-
-
-class Named(Strict):
-    """A thing by name, with options: `pii`, `{pii: {threshold: 0.6}}` or `{name: pii, options: {…}}`."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spellings(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
-            ((name, options),) = value.items()
-            return {"name": name, "options": {} if options is None else options}
-        return value
-
-
-class Filters(Strict):
-    """What looks at prompts, and what looks at answers, in this order."""
-
-    input: list[Named] = []
-    output: list[Named] = []
 
 
 class Policy(BaseModel):
@@ -96,10 +66,10 @@ class HttpOptions(Strict):
     model: str = ""
     dialect: str = "openai_chat"
     key_env: str | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
     connect_timeout: float = Field(default=10.0, gt=0)
-    leniency: list[str] = []
+    leniency: tuple[str, ...] = ()
     transport: Literal["aiohttp", "httpx"] = "aiohttp"
     ask_usage: bool = True
 
@@ -129,7 +99,7 @@ class FunctionOptions(Strict):
         """The endpoint."""
         from guardrails.endpoints.function import FunctionEndpoint
 
-        return FunctionEndpoint(_load(self.target), name or self.target, self.model, self.timeouts)
+        return FunctionEndpoint(load(self.target), name or self.target, self.model, self.timeouts)
 
 
 class ReplayOptions(Strict):
@@ -156,80 +126,16 @@ class DeadlineOptions(Strict):
         return Deadline(self.seconds)
 
 
-class FilterOptions(BaseModel):
-    """What every filter takes, whatever its detector."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    action: Literal["redact", "block"] = "redact"
-    on_error: Literal["block", "pass_and_flag"] = "block"
-
-
-class PiiOptions(Strict):
-    """The `pii` detector: Presidio's pattern recognizers."""
-
-    entities: list[str] | None = None
-    threshold: float = Field(default=0.4, ge=0, le=1)
-
-    def build(self, name: str) -> Detector:
-        """The detector."""
-        return Pii(entities=None if self.entities is None else tuple(self.entities), threshold=self.threshold)
-
-
 # --- names -------------------------------------------------------------------------------------------------
 
 BUILTIN: Mapping[str, Mapping[str, Any]] = {
     "guardrails.endpoints": {"http": HttpOptions, "function": FunctionOptions, "replay": ReplayOptions},
     "guardrails.layers": {"deadline": DeadlineOptions},
-    "guardrails.filters": {"pii": PiiOptions},
+    "guardrails.filters": FILTERS,
 }
 
 
-class _Options(Protocol):
-    def build(self, name: str) -> Any: ...
-
-
-def _factory(group: str, name: str) -> Any:
-    if name in BUILTIN[group]:
-        return BUILTIN[group][name]
-    found = {entry.name: entry for entry in entry_points(group=group)}
-    if name not in found:
-        known = ", ".join(sorted({*BUILTIN[group], *found}))
-        raise ConfigError(f"unknown name {name!r}: use one of {known}")
-    return found[name].load()
-
-
-def _load(target: str) -> Callable[..., Any]:
-    module, _, attribute = target.partition(":")
-    try:
-        return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{target} cannot be loaded ({error})", hint="write package.module:name") from None
-
-
 # --- building ----------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Site:
-    """The file that is being built, and the mistakes found in it so far."""
-
-    source: Source
-    found: list[str] = field(default_factory=list)
-
-    def make(self, group: str, name: str, options: Mapping[str, Any], loc: Loc, label: str = "") -> Any:
-        """The thing of that name; None after writing down why it cannot be made."""
-        try:
-            factory = _factory(group, name)
-            if isinstance(factory, type) and issubclass(factory, BaseModel):
-                made: _Options = factory.model_validate(dict(options))  # type: ignore[assignment]
-                return made.build(label)
-            return factory(**options)
-        except ValidationError as error:
-            self.found += mistakes(error, self.source, loc)
-        except (ConfigError, TypeError) as error:
-            self.found.append(f"{self.source.at(loc)}: {error}")
-        return None
 
 
 def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
@@ -239,16 +145,16 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
     until the first call.
     """
     source = _source(config)
-    site = _Site(source)
+    site = Site(source, BUILTIN)
     policy = _policy(config, source)
     folder = Path(source.name).parent if source.lines else Path()
     handler = site.make("guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name)
     layers: list[Layer] = [] if policy.deadline is None else [Deadline(policy.deadline)]
     for index, named in enumerate(policy.layers):
         layers.append(site.make("guardrails.layers", named.name, named.options, ("layers", index)))
-    for direction, wrap in (("input", InputFilters), ("output", OutputFilters)):
-        for index, named in enumerate(getattr(policy.filters, direction)):
-            layers.append(_filter(site, wrap, named, ("filters", direction, index)))
+    book = rulebook(site, policy.filters)
+    if not site.found:
+        layers += _filters(book)
     meter = _meter(site, policy, folder)
     if site.found:
         raise report(site.found, source)
@@ -277,17 +183,37 @@ def _policy(config: Any, source: Source) -> Policy:
         raise report(mistakes(error, source), source) from None
 
 
-def _filter(site: _Site, wrap: type[InputFilters] | type[OutputFilters], named: Named, loc: Loc) -> Any:
-    try:
-        common = FilterOptions.model_validate(named.options)
-    except ValidationError as error:
-        site.found += mistakes(error, site.source, (*loc, named.name))
-        return None
-    detector = site.make("guardrails.filters", named.name, common.model_extra or {}, (*loc, named.name))
-    return None if detector is None else wrap((detector,), action=common.action, on_error=common.on_error)
+def _filters(book: Rulebook) -> list[Layer]:
+    if not any(rule.action == "pseudonymize" for rule in (*book.input, *(book.tool_results or ()))):
+        return list(filter_layers(book))
+    from guardrails.filters.restore import Restore
+    from guardrails.filters.vaults import Vaults
+
+    vaults = Vaults()
+    return [Restore(vaults), *filter_layers(book, vaults=vaults.of)]
 
 
-def _meter(site: _Site, policy: Policy, folder: Path) -> Meter | None:
+def rules(config: str | Path | Mapping[str, Any] | Source) -> Rulebook:
+    """The filter rules of a file: of a whole configuration, or of one that has nothing but them.
+
+    Raises `ConfigError` listing every mistake; those of an endpoint too, when the file has one.
+    """
+    source = _source(config)
+    data = source.data
+    is_whole = isinstance(data, Mapping) and bool({"filters", "type", "url"} & data.keys())
+    if is_whole and {"type", "url"} & data.keys():
+        build(source)
+    if not is_whole:
+        lines = {("filters", *loc): line for loc, line in source.lines.items()}
+        source = Source(source.name, {"filters": data}, lines)
+    site = Site(source, BUILTIN)
+    book = rulebook(site, _policy(source.data, source).filters)
+    if site.found:
+        raise report(site.found, source)
+    return book
+
+
+def _meter(site: Site, policy: Policy, folder: Path) -> Meter | None:
     if policy.prices is None:
         return None
     from guardrails.prices import PriceBook

@@ -1,0 +1,113 @@
+"""Things by name, with options, from a file: endpoints, layers and filters, ours and those of plug-ins.
+
+Third parties register names through entry points: groups `guardrails.endpoints` (called with the options,
+gives a `Handler`), `guardrails.layers` (gives a `Layer`) and `guardrails.filters` (gives a `Detector`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+
+from guardrails.errors import ConfigError
+from guardrails.source import Loc, Source, mistakes
+
+
+class Strict(BaseModel):
+    """Unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Named(Strict):
+    """A thing by name, with options: `pii`, `{pii: {threshold: 0.6}}` or `{name: pii, options: {…}}`."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spellings(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
+            ((name, options),) = value.items()
+            return {"name": name, "options": {} if options is None else options}
+        return value
+
+
+class Options(Protocol):
+    """A pydantic model of options that can build the thing."""
+
+    def build(self, name: str) -> Any:
+        """The thing; `name` is what the file calls it."""
+
+
+def options_of(cls: type[Any]) -> type[Strict]:
+    """A dataclass's constructor as pydantic options: mistakes in them are reported like all others."""
+    hints = get_type_hints(cls)
+    taken: dict[str, Any] = {}
+    for spec in fields(cls):
+        if not spec.init or spec.name.startswith("_"):
+            continue
+        if spec.default_factory is not MISSING:
+            taken[spec.name] = hints[spec.name], spec.default_factory()
+        else:
+            taken[spec.name] = hints[spec.name], ... if spec.default is MISSING else spec.default
+    return create_model(
+        cls.__name__,
+        __base__=Strict,
+        __cls_kwargs__={"arbitrary_types_allowed": True, "protected_namespaces": ()},
+        **taken,
+    )
+
+
+def load(target: str) -> Callable[..., Any]:
+    """What `package.module:name` names. Raises `ConfigError` when it is not there."""
+    module, _, attribute = target.partition(":")
+    try:
+        return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{target} cannot be loaded ({error})", hint="write package.module:name") from None
+
+
+@dataclass(slots=True)
+class Site:
+    """The file that is being built, the names that it may use, and the mistakes found in it so far."""
+
+    source: Source
+    builtin: Mapping[str, Mapping[str, Any]]
+    found: list[str] = field(default_factory=list)
+
+    def factory(self, group: str, name: str) -> Any:
+        """What makes things of that name. Raises `ConfigError` naming those that there are."""
+        if name in self.builtin[group]:
+            made = self.builtin[group][name]
+            return load(made) if isinstance(made, str) else made
+        plugins = {entry.name: entry for entry in entry_points(group=group)}
+        if name not in plugins:
+            known = ", ".join(sorted({*self.builtin[group], *plugins}))
+            raise ConfigError(f"unknown name {name!r}: use one of {known}")
+        return plugins[name].load()
+
+    def make(self, group: str, name: str, options: Mapping[str, Any], loc: Loc, label: str = "") -> Any:
+        """The thing of that name; None after writing down why it cannot be made."""
+        try:
+            factory = self.factory(group, name)
+            if isinstance(factory, type) and issubclass(factory, BaseModel):
+                made: Options = factory.model_validate(dict(options))  # type: ignore[assignment]
+                return made.build(label)
+            if isinstance(factory, type) and hasattr(factory, "__dataclass_fields__"):
+                checked = options_of(factory).model_validate(dict(options))
+                return factory(**{key: getattr(checked, key) for key in checked.model_fields_set})
+            return factory(**options)
+        except ValidationError as error:
+            self.found += mistakes(error, self.source, loc)
+        except (ConfigError, TypeError) as error:
+            self.found.append(f"{self.source.at(loc)}: {error}")
+        return None
