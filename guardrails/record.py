@@ -104,6 +104,8 @@ class CallRecord:
     `scanned` lists the directions that filters looked at, and `not_scanned` what they did not look at, as
     `direction:what:why`. `flow` is what the flow layers decided, in order, as `what:detail`
     (`retry:rate_limited`, `fallback:backup:connect`, `circuit_open:main`, …). `error` is an error's kind.
+    `cached`: the answer was one of another call, so its times say nothing about an endpoint; `cold`: the
+    first call after a time without traffic (see `guardrails.flow.cold`).
     """
 
     id: str
@@ -140,6 +142,8 @@ class CallRecord:
     scanned: tuple[str, ...]
     not_scanned: tuple[str, ...]
     flow: tuple[str, ...]
+    cached: bool
+    cold: bool
     priority: str
     tenant: str
     labels: Mapping[str, str]
@@ -223,6 +227,8 @@ def fold(
         scanned=_words(notes, "scanned"),
         not_scanned=_words(notes, "not_scanned"),
         flow=tuple(str(note.detail) for note in notes if note.what == "flow"),
+        cached=any(note.what == "cached" for note in notes),
+        cold=any(note.what == "cold" for note in notes),
         priority=call.priority,
         tenant=call.tenant,
         labels=dict(call.labels),

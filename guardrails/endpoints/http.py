@@ -24,6 +24,7 @@ from guardrails.call import Attempt, Call, Event, Request
 from guardrails.clock import Clock, Expired, Watchdog
 from guardrails.dialects import Dialect, dialect
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
+from guardrails.endpoints.ratelimits import reported
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
 from guardrails.handler import Opening
 
@@ -154,6 +155,8 @@ class HttpEndpoint:
             headers = response.headers
             request_id = headers.get("x-request-id") or headers.get("request-id")
             attempt.note(call.clock.now(), "headers", (response.status_code, request_id))
+            if limits := reported(headers, call.clock.wall()):
+                attempt.note(call.clock.now(), "limits", limits)
             if response.status_code != 200:
                 raise await self._refusal(response)
             if _media_type(response) == "text/html":

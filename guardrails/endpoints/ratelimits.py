@@ -21,7 +21,7 @@ _MILLIS = re.compile(r"(\d{1,9}(?:\.\d{1,12})?)ms")
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """One limit as the provider tells it: `kind` is one of `KINDS`, `reset` seconds until it is full again."""
+    """One limit as the provider tells it: `kind` is one of `KINDS`, `reset` the seconds until it is full."""
 
     kind: str
     limit: float | None

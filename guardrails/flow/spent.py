@@ -1,0 +1,58 @@
+"""What may this call use up, and what did it?
+
+Before: the prompt's tokens (counted or estimated) and the most that the answer may have. After: what the
+endpoint reported for each attempt; where it reported nothing, the prompt and the tokens that arrived, since
+that much was computed for certain. An attempt that never reached a model used nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from guardrails.call import Attempt, Call, Delta, Finish, Note, Request, Usage
+from guardrails.record import NOT_SENT
+
+
+def worst_case(request: Request, model: str, *, assumed_output: int) -> Usage:
+    """The tokens that the call may use: the prompt, and `max_tokens` for each of its `n` answers.
+
+    `assumed_output` stands in where the request sets no `max_tokens`.
+    """
+    from guardrails import tokens
+
+    sampling = request.sampling
+    most = sampling.max_tokens if sampling.max_tokens is not None else assumed_output
+    return Usage(tokens.count_messages(request, request.model or model).n, most * (sampling.n or 1))
+
+
+def used(attempt: Attempt, prompt: int) -> Usage | None:
+    """What the attempt used; None when it never reached a model. `prompt`: the estimate of its input."""
+    end, status, usage, texts = "", 0, None, []
+    for _, entry in reversed(attempt.log):
+        if isinstance(entry, Finish):
+            if entry.usage is not None:
+                usage = entry.usage
+                break
+        elif isinstance(entry, Delta):
+            texts.append(entry.text)
+        elif isinstance(entry, Note):
+            if entry.what == "ended":
+                end = entry.detail or ""
+            elif entry.what == "headers":
+                status = entry.detail[0]
+    if usage is not None:
+        return usage
+    if not texts and (end in NOT_SENT or status >= 400):
+        return None
+    from guardrails import tokens
+
+    return Usage(prompt, tokens.count("".join(reversed(texts)), attempt.model).n if texts else 0)
+
+
+def attempts_since(call: Call, before: int, endpoint: str) -> Sequence[Attempt]:
+    """The attempts made after the first `before`: those of `endpoint` if any bears that name, else all.
+
+    A hedge or a fallback writes into the same journal at the same time; the name tells them apart.
+    """
+    made = call.journal.attempts[before:]
+    return [attempt for attempt in made if attempt.endpoint == endpoint] or made
