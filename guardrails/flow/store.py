@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -131,14 +132,18 @@ class MemoryStore:
 _finishing: set[asyncio.Task[Any]] = set()
 
 
+def _own(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    task = asyncio.ensure_future(work)
+    _finishing.add(task)
+    task.add_done_callback(_finishing.discard)
+    return task
+
+
 async def see_through(store: Store, work: Coroutine[Any, Any, T]) -> T:
     """Do `work` at `store` to its end even if the caller is cancelled meanwhile."""
     if isinstance(store, MemoryStore):
         return await work  # it never waits, so no cancellation can come in between
-    task = asyncio.ensure_future(work)
-    _finishing.add(task)
-    task.add_done_callback(_finishing.discard)
-    return await asyncio.shield(task)
+    return await asyncio.shield(_own(work))
 
 
 async def reserve(
@@ -150,16 +155,16 @@ async def reserve(
     """Take a decision that reserves something; cancelled meanwhile, it is taken back with `undo`."""
     if isinstance(store, MemoryStore):
         return await store.decide(decision, call)
-
-    async def ask() -> tuple[T, str]:
-        got = await store.decide(decision, call)
-        if left:
-            await undo(*got)
-        return got
-
-    left: list[bool] = []
+    task = _own(store.decide(decision, call))
     try:
-        return await see_through(store, ask())
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        left.append(True)
+        _own(_undone(task, undo))
         raise
+
+
+async def _undone(
+    task: asyncio.Task[tuple[T, str]], undo: Callable[[T, str], Coroutine[Any, Any, object]]
+) -> None:
+    with suppress(Exception):  # nothing was reserved then, and nobody waits for the error any more
+        await undo(*await task)

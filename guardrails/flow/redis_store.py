@@ -1,0 +1,143 @@
+"""How do several replicas share one limit, and what happens when Redis is gone?
+
+Each decision is one Lua script on the server, with the server's time, so that neither two processes nor two
+clocks can disagree. When Redis does not answer, calls go on in the mode that was declared:
+
+- `closed`: every decision is refused (`Shed`, kind `store_gone`) until Redis is back. For hard budgets.
+- `local_share`: each replica decides alone with 1/`replicas` of every limit. What was booked in Redis is not
+  known here, so a budget may be spent again up to that share; what was booked here never reaches Redis.
+
+Either way the journal says so (`flow` note `store_gone:MODE`), Redis is asked again at most every
+`retry_every` seconds, and a decision that undoes an earlier one goes where that one was made.
+
+Needs the extra `redis` (`pip install "evalkit-guardrails[redis]"`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from guardrails.call import Call
+from guardrails.errors import ConfigError, Shed
+from guardrails.flow.store import LOCAL, SHARED, Decision, MemoryStore
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+T = TypeVar("T")
+
+
+def connect(url: str, timeout: float) -> Redis:
+    """A client for this event loop. `timeout` in seconds, for connecting and for each answer."""
+    try:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError:
+        raise ConfigError(
+            "sharing limits through Redis needs the package redis",
+            hint='pip install "evalkit-guardrails[redis]"',
+        ) from None
+    # One retry covers a pooled connection that the server closed meanwhile.
+    retry = Retry(NoBackoff(), 1)
+    try:
+        client: Redis = Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
+        )
+    except ValueError:
+        raise ConfigError("the Redis url cannot be read", hint="redis://HOST:PORT/DB") from None
+    return client
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether the error means that the server cannot do its work now (rather than that we asked wrongly)."""
+    from redis import exceptions as e
+
+    away = e.ConnectionError, e.TimeoutError, e.BusyLoadingError, e.ReadOnlyError, e.OutOfMemoryError
+    return isinstance(error, (OSError, asyncio.TimeoutError, *away)) or (
+        isinstance(error, e.ResponseError) and str(error).startswith(("MISCONF", "NOREPLICAS", "OOM", "BUSY"))
+    )
+
+
+class RedisStore:
+    """Decisions that hold across processes. `timeout` is in seconds and bounds what a decision may take."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        when_gone: Literal["closed", "local_share"] = "closed",
+        replicas: int = 1,
+        timeout: float = 0.25,
+        retry_every: float = 1.0,
+    ) -> None:
+        if replicas < 1:
+            raise ConfigError(f"redis: replicas is {replicas}", hint="how many processes share the limits?")
+        self._url = url
+        self._mode = when_gone
+        self._replicas = replicas
+        self._timeout = timeout
+        self._retry_every = retry_every
+        self._local = MemoryStore()
+        self._client: Redis | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gone_until = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"RedisStore(when_gone={self._mode!r}, replicas={self._replicas})"  # a url may hold a password
+
+    async def decide(self, decision: Decision[T], call: Call, /, where: str = "") -> tuple[T, str]:
+        """Take the step in Redis, or what `when_gone` says."""
+        if where != LOCAL and call.clock.now() >= self._gone_until:
+            try:
+                reply = await self._ask(decision)
+                return decision.read(reply), SHARED
+            except Exception as error:
+                if not is_gone(error):
+                    raise
+                self._gone_until = call.clock.now() + self._retry_every
+        if where != LOCAL:
+            call.journal.note(call.clock.now(), "flow", f"store_gone:{self._mode}")
+        if where == SHARED or self._mode == "closed":
+            raise Shed(
+                "the store of shared limits cannot be reached",
+                kind="store_gone",
+                hint="is Redis running? when_gone: local_share would go on without it",
+                retry_after=self._retry_every,
+            )
+        return await self._local.decide(decision.share(self._replicas), call, LOCAL)
+
+    async def _ask(self, decision: Decision[Any]) -> Any:
+        from redis.exceptions import NoScriptError
+
+        client = self._pool()
+        keys, args = decision.keys, decision.args
+        try:
+            return await client.evalsha(_digest(decision.script), len(keys), *keys, *args)
+        except NoScriptError:
+            return await client.eval(decision.script, len(keys), *keys, *args)
+
+    def _pool(self) -> Redis:
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = connect(self._url, self._timeout), loop
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop. The store can be used again afterwards."""
+        client, self._client = self._client, None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
+
+
+def _digest(script: str) -> str:
+    import hashlib
+
+    known = _digests.get(script)
+    if known is None:
+        known = _digests[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    return known
+
+
+_digests: dict[str, str] = {}
