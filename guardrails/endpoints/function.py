@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from guardrails.call import Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
@@ -47,6 +48,7 @@ class FunctionEndpoint:
     async def _batches(self, request: Request) -> Batches:
         entered = False
         finished = False
+        failed: GuardrailsError | None = None
         try:
             async with aclosing(_batched(self.function(request))) as batches:
                 async for batch in batches:
@@ -56,9 +58,11 @@ class FunctionEndpoint:
         except GuardrailsError:
             raise
         except OSError as error:
-            raise _broken(entered, Transient, self.name, error) from error
+            failed = _broken(entered, Transient, self.name, error)
         except Exception as error:
-            raise _broken(entered, Refused, self.name, error) from error
+            failed = _broken(entered, Refused, self.name, error)
+        if failed is not None:
+            raise failed  # out here: the exception may quote the prompt, so it is not chained
         if not finished:
             raise Truncated(
                 "the function's events ended without a Finish",
@@ -73,9 +77,13 @@ class FunctionEndpoint:
 def _broken(
     entered: bool, before: type[Transient] | type[Refused], name: str, error: Exception
 ) -> GuardrailsError:
-    # The exception's own text may quote a prompt: it stays in `__cause__`, for the function's author.
+    # Its type and place are enough to find it, and neither quotes anybody.
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {PurePath(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
     cls = Interrupted if entered else before
-    return cls(f"the function raised {type(error).__name__}", kind="exception", endpoint=name)
+    return cls(f"the function raised {type(error).__name__}{where}", kind="exception", endpoint=name)
 
 
 async def _batched(answer: Any) -> Batches:
