@@ -7,7 +7,6 @@ print(answer.text, answer.record.ttft_ms)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from guardrails.call import Call, Request, Response
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError
-from guardrails.handler import Handler, Layer, Opening, collect, stack
+from guardrails.handler import Handler, Layer, Opening, close_all, collect, stack
 from guardrails.recorder import Record, Sink
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ class Llm:
         self.name = name or getattr(handler, "name", "") or "endpoint"
         self.model = model or getattr(getattr(handler, "config", handler), "model", "")
         self._endpoint = handler
+        self._layers = layers
         self._clock = clock
         self._handler = stack(handler, Record(sinks, meter), *layers)
 
@@ -90,10 +90,8 @@ class Llm:
             yield events
 
     async def aclose(self) -> None:
-        """Free the endpoint's connections."""
-        close: Callable[[], Awaitable[None]] | None = getattr(self._endpoint, "aclose", None)
-        if close is not None:
-            await close()
+        """End what the layers still do in the background, and free the endpoint's connections."""
+        await close_all(*self._layers, self._endpoint)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ lexical `async with` blocks, so that an early `break` and a cancellation release
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -42,3 +42,17 @@ async def collect(handler: Handler, call: Call) -> Response:
     """Run the call to its end and return the whole answer."""
     async with handler(call) as stream:
         return fold_response([event async for event in stream])
+
+
+async def close_all(*things: object) -> None:
+    """`aclose()` of each thing that has one, the later ones even if an earlier one fails."""
+    failed: Exception | None = None
+    for thing in things:
+        close: Callable[[], Awaitable[None]] | None = getattr(thing, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception as error:
+                failed = failed or error
+    if failed is not None:
+        raise failed

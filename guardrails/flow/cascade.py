@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from guardrails.call import Call, Event, Response, fold_response
 from guardrails.errors import EndpointError, GuardrailsError, Shed
-from guardrails.flow.route import Route, close_all
-from guardrails.handler import Stream
+from guardrails.flow.route import Route
+from guardrails.handler import Stream, close_all
 
 log = logging.getLogger("guardrails")
 

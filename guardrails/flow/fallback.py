@@ -11,8 +11,8 @@ from typing import Self
 from guardrails.call import Call, Event, Reset
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted
 from guardrails.flow.retry import RetryBudget
-from guardrails.flow.route import Route, close_all, does_not_fit, reasons, was_sent
-from guardrails.handler import Stream
+from guardrails.flow.route import Route, does_not_fit, reasons, was_sent
+from guardrails.handler import Stream, close_all
 
 Order = Callable[[Call, Sequence[Route]], Sequence[Route]]
 """Which route is asked first, and which ones then. A route that it leaves out is not asked at all."""

@@ -13,7 +13,7 @@ from guardrails.errors import GuardrailsError
 from guardrails.flow.entering import Entering
 from guardrails.flow.recent import RecentValues
 from guardrails.flow.retry import RetryBudget
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, close_all
 
 
 def never() -> bool:
@@ -65,6 +65,10 @@ class Hedge:
         if self.delay is not None:
             return self.delay
         return self.times.quantile(self.quantile) if len(self.times) >= self.minimum else None
+
+    async def aclose(self) -> None:
+        """Close `other`."""
+        await close_all(self.other)
 
     async def _race(self, call: Call, inner: Handler, after: float, opened: AsyncExitStack) -> Stream:
         clock, started = call.clock, call.clock.now()

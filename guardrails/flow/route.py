@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -20,7 +20,7 @@ from guardrails.errors import (
     Transient,
 )
 from guardrails.flow.recent import Latency
-from guardrails.handler import Handler, Layer, Stream, stack
+from guardrails.handler import Handler, Layer, Stream, close_all, stack
 
 REASONS = {
     "transient": "it failed before its first token: connection, timeout, 429, 5xx, an open circuit",
@@ -155,17 +155,3 @@ def does_not_fit(why: str, endpoint: str = "") -> Refused:
         hint="shorten the prompt, lower max_tokens, or add a route with a longer context or with tools",
         endpoint=endpoint,
     )
-
-
-async def close_all(*things: object) -> None:
-    """`aclose()` of each thing that has one, the later ones even if an earlier one fails."""
-    failed: Exception | None = None
-    for thing in things:
-        close: Callable[[], Awaitable[None]] | None = getattr(thing, "aclose", None)
-        if close is not None:
-            try:
-                await close()
-            except Exception as error:
-                failed = failed or error
-    if failed is not None:
-        raise failed

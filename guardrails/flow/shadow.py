@@ -13,8 +13,7 @@ from guardrails.call import Call, Response
 from guardrails.errors import GuardrailsError
 from guardrails.flow.entering import over
 from guardrails.flow.hedge import never
-from guardrails.flow.route import close_all
-from guardrails.handler import Handler, Stream, collect, stack
+from guardrails.handler import Handler, Stream, close_all, collect, stack
 from guardrails.record import Meter
 from guardrails.recorder import Record, Sink
 

@@ -39,6 +39,7 @@ from guardrails.flow.breaker import Breaker, Circuit
 from guardrails.flow.cascade import Cascade
 from guardrails.flow.choose import Canary, Cheapest, Sticky, Weighted, least_latency
 from guardrails.flow.fallback import FirstOf
+from guardrails.flow.hedge import Hedge
 from guardrails.flow.holdback import Holdback
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import REASONS, Route
@@ -478,6 +479,25 @@ async def test_a_shadows_load_goes_first_and_closing_cancels_it() -> None:
     busy = Shadow(copy, saturated=lambda: True)
     await ask(stack(endpoint("real"), busy), clock=clock)
     assert busy.running == 0
+
+
+@pytest.mark.asyncio
+async def test_closing_an_llm_closes_its_layers_and_all_routes() -> None:
+    closed: list[str] = []
+
+    class Held(ScriptedEndpoint):
+        async def aclose(self) -> None:
+            closed.append(self.name)
+            if self.name == "copy":
+                raise OSError("cannot be closed")
+
+    held = {name: Held("x", name=name) for name in ("copy", "small", "large", "b", "other")}
+    cascade = Cascade(Route(held["small"]), Route(held["large"]))
+    hedged = Route(held["b"], layers=[Hedge(other=held["other"])])
+    llm = Llm(FirstOf([Route(cascade), hedged]), Shadow(held["copy"]))
+    with pytest.raises(OSError, match="cannot be closed"):
+        await llm.aclose()
+    assert sorted(closed) == sorted(held)
 
 
 @pytest.mark.asyncio
