@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardrails.errors import GuardrailsError
+from guardrails.errors import ConfigError, GuardrailsError
 
 if TYPE_CHECKING:
+    from guardrails.filters.policy import Direction, Rulebook
     from guardrails.testing.profile import Profile
     from guardrails.testing.server import Stats
 
@@ -24,10 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-@app.callback()
-def _guardrails() -> None:
-    """Keeps `simulate` a command of its own, even while it is the only one."""
+policy = typer.Typer(help="Policies: what filters look at, and what is done about it.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
 
 
 @app.command()
@@ -114,6 +117,80 @@ def _summary(stats: Stats) -> str:
         f"\n{stats.requests} requests, {stats.completed} completed, {stats.aborted} left by the client, "
         f"{stats.cut} cut, at most {stats.peak} at once; faults: {faults}"
     )
+
+
+@policy.command()
+def check(
+    file: Annotated[
+        str, typer.Argument(help="A configuration, a file with filters only, default or strict.")
+    ],
+) -> None:
+    """Say in words what a policy does. Ends with 2 and every mistake when it cannot work."""
+    from guardrails.filters.explain import explain
+
+    typer.echo(explain(_rules(file)))
+
+
+@app.command()
+def scan(
+    file: Annotated[str, typer.Argument(help="A text file, or - for standard input.")],
+    policy: Annotated[str, typer.Option(help="A policy file, default or strict.")] = "default",
+    direction: Annotated[str, typer.Option(help="input, output, tool_arguments or tool_results.")] = "input",
+    jsonl: Annotated[
+        str | None, typer.Option(help="Each line is JSON: scan this field, such as messages.0.content.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per finding.")] = False,
+    redacted: Annotated[bool, typer.Option(help="Print the texts as the policy leaves them.")] = False,
+) -> None:
+    """Show what a policy finds in a text or in JSONL: kinds and places, never the values themselves."""
+    from guardrails.filters.policy import DIRECTIONS
+
+    where = next((name for name in DIRECTIONS if name == direction), None)
+    if where is None:
+        raise ConfigError(f"unknown direction {direction!r}", hint=f"use one of {', '.join(DIRECTIONS)}")
+    shape = "redacted" if redacted else "json" if as_json else "table"
+    asyncio.run(_scan(_rules(policy), where, _texts(file, jsonl), shape))
+
+
+def _rules(file: str) -> Rulebook:
+    from guardrails.config import rules
+    from guardrails.filters.spec import PRESETS
+
+    return rules({"filters": file} if file in PRESETS else file)
+
+
+def _texts(file: str, field: str | None) -> Iterator[str]:
+    from guardrails.filters.scanning import field_of
+
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="check the path") from None
+    return iter([text]) if field is None else field_of(text.splitlines(), field)
+
+
+async def _scan(book: Rulebook, direction: Direction, texts: Iterator[str], shape: str) -> None:
+    from guardrails.filters.scanning import HEADER, scan_texts, table
+
+    count = found = blocked = 0
+    if shape == "table":
+        typer.echo(HEADER)
+    async for text in scan_texts(book, direction, texts, random.Random()):  # noqa: S311 - only for samples
+        count, found, blocked = count + 1, found + len(text.findings), blocked + text.blocked
+        if shape == "redacted":
+            typer.echo(text.redacted)
+        elif shape == "json":
+            for row in text.rows():
+                typer.echo(json.dumps(row))
+        else:
+            for row in text.rows():
+                typer.echo(table(row))
+        for reason in text.unscanned:
+            typer.echo(f"text {text.number}: not scanned: {reason}", err=True)
+    typer.echo(f"{count} texts, {found} findings, {blocked} blocked", err=True)
 
 
 def main() -> None:

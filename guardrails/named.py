@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from guardrails.errors import ConfigError
 from guardrails.source import Loc, Source, mistakes
@@ -55,16 +55,13 @@ def options_of(cls: type[Any]) -> type[Strict]:
     for spec in fields(cls):
         if not spec.init or spec.name.startswith("_"):
             continue
+        default: Any = ... if spec.default is MISSING else spec.default
         if spec.default_factory is not MISSING:
-            taken[spec.name] = hints[spec.name], spec.default_factory()
-        else:
-            taken[spec.name] = hints[spec.name], ... if spec.default is MISSING else spec.default
-    return create_model(
-        cls.__name__,
-        __base__=Strict,
-        __cls_kwargs__={"arbitrary_types_allowed": True, "protected_namespaces": ()},
-        **taken,
-    )
+            default = spec.default_factory()
+        # Under a name of its own: pydantic's models have a `schema` already.
+        taken[f"{spec.name}_"] = hints[spec.name], Field(default, alias=spec.name)
+    config = {"arbitrary_types_allowed": True, "protected_namespaces": ()}
+    return create_model(cls.__name__, __base__=Strict, __cls_kwargs__=config, **taken)
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -104,7 +101,7 @@ class Site:
                 return made.build(label)
             if isinstance(factory, type) and hasattr(factory, "__dataclass_fields__"):
                 checked = options_of(factory).model_validate(dict(options))
-                return factory(**{key: getattr(checked, key) for key in checked.model_fields_set})
+                return factory(**{key[:-1]: getattr(checked, key) for key in checked.model_fields_set})
             return factory(**options)
         except ValidationError as error:
             self.found += mistakes(error, self.source, loc)

@@ -224,13 +224,16 @@ def _rules(site: Site, given: tuple[Named, ...], direction: Direction) -> Iterat
 
 
 def _rule(site: Site, named: Named, loc: Loc) -> Rule | None:
+    common = None
     try:
         common = RuleOptions.model_validate(named.options)
     except ValidationError as error:
         site.found += mistakes(error, site.source, loc)
-        return None
-    own, kept = _split(site, named.name, dict(common.model_extra or {}))
+    rest = {key: value for key, value in named.options.items() if key not in RuleOptions.model_fields}
+    own, kept = _split(site, named.name, rest)
     detector = site.make(GROUP, named.name, own, loc, named.name)
+    if common is None:
+        return None
     exceeded = _otherwise(site, common, "on_exceeded", loc)
     crash = _otherwise(site, common, "on_crash", loc)
     if detector is None or exceeded is None or crash is None:
