@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
 import pytest
@@ -10,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails import Call, Finish, Llm, Refused, Request, Transient, Usage, collect, stack
+from guardrails.call import Event
 from guardrails.flow.hedge import Hedge
 from guardrails.flow.retry import RetryBudget
-from guardrails.handler import Handler
+from guardrails.handler import Handler, Stream
 from guardrails.record import Meter
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -194,34 +197,53 @@ async def test_cancelled_at_any_time_nothing_is_left(at: float) -> None:
     assert (endpoint.active, clock.pending, others()) == (0, 0, [])
 
 
+class Stubborn:
+    """Openings of which the first swallows cancellations, and opens a second after each one after all."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.opened = 0
+        self.closed: list[int] = []
+
+    @asynccontextmanager
+    async def __call__(self, _: Call) -> AsyncGenerator[Stream]:
+        number, self.opened = self.opened, self.opened + 1
+        if number == 0:
+            for wait in (9.0, 1.0, 1.0):
+                with suppress(asyncio.CancelledError):
+                    await self.clock.sleep(wait)
+                    break
+        try:
+            yield self.events()
+        finally:
+            self.closed.append(number)
+
+    async def events(self) -> AsyncGenerator[Event]:
+        yield Finish("stop")
+
+
 @pytest.mark.asyncio
 async def test_a_stubborn_loser_is_waited_for_and_closed() -> None:
-    """An opening that swallows its cancellation and opens after all."""
     clock = FakeClock()
-    closed: list[str] = []
+    stubborn = Stubborn(clock)
+    await clock.run(collect(stack(stubborn, Hedge(0.5)), Call(ASK, clock=clock)))
+    assert stubborn.closed == [0, 1]
+    assert others() == []
 
-    class Stubborn:
-        def __init__(self, call: Call) -> None:
-            self.number = len(closed_or_open)
-            closed_or_open.append(self)
 
-        async def __aenter__(self) -> object:
-            if self.number == 0:
-                try:
-                    await clock.sleep(9.0)
-                except asyncio.CancelledError:
-                    await clock.sleep(1.0)
-            return self.events()
-
-        async def __aexit__(self, *_: object) -> None:
-            closed.append(f"closed {self.number}")
-
-        async def events(self) -> object:
-            yield Finish("stop")
-
-    closed_or_open: list[Stubborn] = []
-    await clock.run(collect(stack(Stubborn, Hedge(0.5)), Call(ASK, clock=clock)))  # type: ignore[arg-type]
-    assert sorted(closed) == ["closed 0", "closed 1"]
+@pytest.mark.asyncio
+async def test_a_cancellation_while_the_loser_ends_waits_for_it_too() -> None:
+    clock = FakeClock()
+    stubborn = Stubborn(clock)
+    task = asyncio.ensure_future(collect(stack(stubborn, Hedge(0.5)), Call(ASK, clock=clock)))
+    closed: list[list[int]] = []
+    task.add_done_callback(lambda _: closed.append(sorted(stubborn.closed)))
+    await clock.run_for(0.6)
+    task.cancel()
+    await clock.run_for(2.0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed == [[0, 1]], "both are closed when the call is over, not some time later"
     assert others() == []
 
 
