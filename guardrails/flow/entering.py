@@ -39,9 +39,11 @@ class Entering:
     async def drop(self) -> None:
         """Cancel the entering and wait until nothing of it is left. Its errors are nobody's any more."""
         self.task.cancel()
-        await over(self.task)
-        if self.opened:
-            await self._opening.__aexit__(None, None, None)
+        try:
+            await over(self.task)
+        finally:
+            if self.opened:
+                await self._opening.__aexit__(None, None, None)
 
 
 async def over(*tasks: asyncio.Task[object]) -> None:

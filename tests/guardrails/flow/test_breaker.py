@@ -288,10 +288,15 @@ async def test_a_probe_closes_the_circuit_at_its_first_token_and_its_stream_stil
     handler = stack(ScriptedEndpoint(DOWN, Script("a b c", fail_after=2)), breaker)
     await ask(clock, handler)
     clock.advance(5.0)
-    async with handler(Call(ASK, clock=clock)):
-        assert states == ["open", "half_open", "closed"]
-    clock.advance(1.0)
-    assert isinstance(await ask(clock, handler), Interrupted)
+
+    async def probe() -> None:
+        async with handler(Call(ASK, clock=clock)) as stream:
+            assert states == ["open", "half_open", "closed"]
+            async for _ in stream:
+                pass
+
+    with pytest.raises(Interrupted):
+        await probe()
     assert states[-1] == breaker.state == "open"
 
 

@@ -286,6 +286,20 @@ async def test_least_latency_leaves_a_slow_and_a_failing_route_and_comes_back() 
 
 
 @pytest.mark.asyncio
+async def test_failing_fast_is_not_being_fast_and_refusing_says_nothing() -> None:
+    for answer, least, most in ((DOWN, 10.0, 10.0), (Refused("no"), 0.0, 0.0), ("fine", 0.0, 0.0)):
+        route = Route(endpoint("a", answer))
+        await ask(route)
+        assert least <= route.latency.estimate(0.0) <= most
+    route, clock = Route(endpoint("a", Script("a", stall_after=0))), FakeClock()
+    task = asyncio.ensure_future(collect(route, Call(ASK, clock=clock)))
+    await clock.run_for(3.0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert route.latency.estimate(3.0) == 3.0, "somebody lost patience after that long"
+
+
+@pytest.mark.asyncio
 async def test_a_canary_gets_its_share_and_nobody_falls_back_to_it() -> None:
     routes = routes_of(stable=1, new=1)
     order = Canary("new", share=0.1, when=lambda call: call.tenant == "us", rng=random.Random(5))
