@@ -61,7 +61,7 @@ async def test_a_text_cannot_end_its_own_quotation() -> None:
 
 
 def test_a_prompt_needs_a_place_for_the_text() -> None:
-    with pytest.raises(ConfigError, match="has no .text. in it"):
+    with pytest.raises(ConfigError, match=r"has no .text. in it"):
         Guard(ScriptedEndpoint("x"), prompt="is it safe?")
 
 
