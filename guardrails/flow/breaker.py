@@ -14,6 +14,7 @@ from typing import Literal
 
 from guardrails.call import Call
 from guardrails.errors import EndpointError, Interrupted, Transient
+from guardrails.flow.cold import is_cold
 from guardrails.flow.recent import RecentCount
 from guardrails.handler import Handler, Stream
 
@@ -187,7 +188,8 @@ class Breaker:
     While the circuit is open, calls fail at once with `Transient` (kind `circuit_open`, with `retry_after`),
     which `Retry` does not wait for and `FirstOf` falls back from for free. Failures are connections that
     break, timeouts, 5xx and broken streams; a 429, a refusal, a decision of ours and an early `break` are
-    none. The verdict falls when the stream is closed, a probe's already at its first token.
+    none. The verdict falls when the stream is closed, a probe's already at its first token. A first token
+    that is late in a call that `ColdStart` marked under the same name is excused.
 
     One breaker per endpoint, inside of retries. `name` is the endpoint's in errors and records. `circuit` may
     belong to a `Group`. `told` hears of every change of state, for metrics; the log hears of it anyway.
@@ -229,7 +231,9 @@ class Breaker:
                 yield stream
         except BaseException as error:
             now = clock.now()
-            if _failed(error, entered, waited=now - started, hung=circuit.rules.hung):
+            waited = now - started
+            excused = not entered and _is_late(error, waited, circuit.rules.hung) and is_cold(call, self.name)
+            if _failed(error, entered, waited, circuit.rules.hung) and not excused:
                 self._judge(circuit.failure, given, now)
             else:
                 circuit.ignored(given)
@@ -250,9 +254,16 @@ class Breaker:
             self.told(self.name, now)
 
 
-def _failed(error: BaseException, entered: bool, *, waited: float, hung: float) -> bool:
+def _failed(error: BaseException, entered: bool, waited: float, hung: float) -> bool:
     """Whether this is the endpoint's fault."""
     if isinstance(error, EndpointError):
         sick = isinstance(error, Interrupted if entered else Interrupted | Transient)
         return sick and error.kind not in HEALTHY
-    return not entered and waited >= hung
+    return not entered and _is_late(error, waited, hung)
+
+
+def _is_late(error: BaseException, waited: float, hung: float) -> bool:
+    """Whether all that is wrong is that the first token took too long."""
+    if isinstance(error, EndpointError):
+        return error.kind == "timeout_first_event"
+    return waited >= hung

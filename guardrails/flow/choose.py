@@ -14,6 +14,8 @@ from hashlib import blake2b
 from math import inf, log
 
 from guardrails.call import Call, Usage
+from guardrails.errors import ConfigError
+from guardrails.flow.fallback import Order, as_listed
 from guardrails.flow.route import Route
 from guardrails.record import PriceOf
 
@@ -119,7 +121,7 @@ class Canary:
     route: str
     share: float = 0.0
     when: Callable[[Call], bool] | None = None
-    rest: Callable[[Call, Sequence[Route]], Sequence[Route]] = lambda _, routes: routes
+    rest: Order = as_listed
     rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
 
     def __call__(self, call: Call, routes: Sequence[Route]) -> Sequence[Route]:
@@ -127,3 +129,24 @@ class Canary:
         others = self.rest(call, [route for route in routes if route.name != self.route])
         chosen = (self.when is not None and self.when(call)) or self.rng.random() < self.share
         return [*(route for route in routes if chosen and route.name == self.route), *others]
+
+
+ORDERS: dict[str, Callable[..., Order]] = {
+    "listed": lambda: as_listed,
+    "weighted": Weighted,
+    "least_latency": lambda: least_latency,
+    "cheapest": Cheapest,
+    "sticky": Sticky,
+    "canary": Canary,
+}
+"""The orders by name."""
+
+
+def order(name: str, **options: object) -> Order:
+    """The order of that name, with its fields as options. Raises `ConfigError` for what there is not."""
+    if name not in ORDERS:
+        raise ConfigError(f"unknown order {name!r}", hint=f"use one of: {', '.join(ORDERS)}")
+    try:
+        return ORDERS[name](**options)
+    except TypeError:
+        raise ConfigError(f"the order {name!r} has no option {' or '.join(options)}") from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from guardrails.call import Call
 from guardrails.clock import Clock
 from guardrails.errors import GuardrailsError
+from guardrails.flow.cold import is_cold
 from guardrails.flow.entering import Entering
 from guardrails.flow.recent import RecentValues
 from guardrails.flow.retry import RetryBudget
@@ -55,7 +56,7 @@ class Hedge:
         async with AsyncExitStack() as opened:
             if after is None or call.priority == "bulk":
                 stream = await opened.enter_async_context(inner(call))
-                self.times.add(clock.now() - started)
+                self._learn(call, clock.now() - started)
             else:
                 stream = await self._race(call, inner, after, opened)
             yield stream
@@ -82,7 +83,7 @@ class Hedge:
             winner = await _first_open(running)
             if first.opened or not first.task.done():
                 # A first attempt that is given up has taken at least this long.
-                self.times.add(clock.now() - started)
+                self._learn(call, clock.now() - started)
             stream = winner.keep(opened)
             running.remove(winner)
             if winner is not first:
@@ -90,6 +91,10 @@ class Hedge:
             return stream
         finally:
             await _drop(running)
+
+    def _learn(self, call: Call, seconds: float) -> None:
+        if not is_cold(call):
+            self.times.add(seconds)
 
     def _may(self, call: Call) -> bool:
         now = call.clock.now()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from guardrails.call import Call, Request
+from guardrails.call import Call, Request, Text
 from guardrails.errors import (
     Blocked,
     BudgetExceeded,
@@ -19,6 +19,7 @@ from guardrails.errors import (
     Shed,
     Transient,
 )
+from guardrails.flow.cold import is_cold
 from guardrails.flow.recent import Latency
 from guardrails.handler import Handler, Layer, Stream, close_all, stack
 
@@ -112,7 +113,8 @@ class Route:
         started, entered = clock.now(), False
         try:
             async with self._stacked(call) as stream:
-                self.latency.add(clock.now(), clock.now() - started)
+                if not is_cold(call):
+                    self.latency.add(clock.now(), clock.now() - started)
                 entered = True
                 yield stream
         except BaseException as error:
@@ -124,11 +126,14 @@ class Route:
         """Why this request cannot go this way; None when it can."""
         if not self.tools and request.tools:
             return "the model calls no tools"
-        if self.context is not None:
-            needed = self.prompt_tokens(request) + (request.sampling.max_tokens or 0)
-            if needed > self.context:
-                return f"{needed} tokens needed (about), {self.context} is all it holds"
-        return None
+        if self.context is None:
+            return None
+        answer = request.sampling.max_tokens or 0
+        most = _tokens_at_most(request)
+        if most is not None and most + answer <= self.context:
+            return None
+        needed = self.prompt_tokens(request) + answer
+        return f"about {needed} tokens, it holds {self.context}" if needed > self.context else None
 
     def prompt_tokens(self, request: Request) -> int:
         """The prompt's length in this route's model, most often an estimate."""
@@ -145,6 +150,20 @@ class Route:
     async def aclose(self) -> None:
         """Close the handler and the layers, as far as they hold anything."""
         await close_all(self.handler, *self.layers)
+
+
+def _tokens_at_most(request: Request) -> int | None:
+    """A bound for a prompt of text that needs no tokenizer: no token is shorter than a byte."""
+    if request.tools:
+        return None
+    size = 8
+    for message in request.messages:
+        size += 8
+        for part in message.parts:
+            if not isinstance(part, Text):
+                return None
+            size += 4 * len(part.text)
+    return size
 
 
 def does_not_fit(why: str, endpoint: str = "") -> Refused:

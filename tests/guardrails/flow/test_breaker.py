@@ -21,7 +21,9 @@ from guardrails import (
     collect,
     stack,
 )
+from guardrails.endpoints.opening import Timeouts
 from guardrails.flow.breaker import Breaker, Circuit, Group, Pass, Rules
+from guardrails.flow.cold import ColdStart
 from guardrails.handler import Handler
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -265,6 +267,16 @@ async def test_a_first_token_that_is_given_up_after_long_is_a_failure() -> None:
             seen = await ask(clock, handler, deadline=clock.now() + deadline)
             assert isinstance(seen, DeadlineExceeded)
         assert (breaker.state == "open") == opens
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("after", [300.0, 1e9])
+async def test_a_late_first_token_of_a_cold_endpoint_is_excused_but_no_other_failure(after: float) -> None:
+    for answer, excused in ((Script("a", stall_after=0), True), (DOWN, False)):
+        clock, breaker = FakeClock(), Breaker("x", Circuit(Rules(consecutive=1)))
+        end = ScriptedEndpoint(answer, timeouts=Timeouts(first_event=20.0))
+        await ask(clock, stack(end, ColdStart("x", after), breaker))
+        assert (breaker.state == "closed") == excused
 
 
 @pytest.mark.asyncio

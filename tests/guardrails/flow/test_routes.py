@@ -37,7 +37,8 @@ from guardrails.dialects import dialect
 from guardrails.endpoints.replay import Replay, Tape
 from guardrails.flow.breaker import Breaker, Circuit
 from guardrails.flow.cascade import Cascade
-from guardrails.flow.choose import Canary, Cheapest, Sticky, Weighted, least_latency
+from guardrails.flow.choose import Canary, Cheapest, Sticky, Weighted, least_latency, order
+from guardrails.flow.cold import ColdStart
 from guardrails.flow.fallback import FirstOf
 from guardrails.flow.hedge import Hedge
 from guardrails.flow.holdback import Holdback
@@ -222,9 +223,9 @@ def routes_of(**weights: float) -> list[Route]:
 
 
 def test_weights_are_shares() -> None:
-    order, call = Weighted(random.Random(3)), Call(ASK)
+    chosen, call = Weighted(random.Random(3)), Call(ASK)
     routes = routes_of(a=8, b=2, c=0)
-    drawn = [[route.name for route in order(call, routes)] for _ in range(4000)]
+    drawn = [[route.name for route in chosen(call, routes)] for _ in range(4000)]
     first = Counter(names[0] for names in drawn)
     assert 0.77 < first["a"] / 4000 < 0.83
     assert first["c"] == 0
@@ -233,16 +234,16 @@ def test_weights_are_shares() -> None:
 
 @given(st.text(max_size=20), st.integers(0, 4))
 def test_sticky_keys_stay_and_only_those_of_a_lost_route_move(key: str, lost: int) -> None:
-    order, routes = Sticky(), routes_of(a=1, b=1, c=2, d=1, e=1)
+    chosen, routes = Sticky(), routes_of(a=1, b=1, c=2, d=1, e=1)
     call = Call(ASK, conversation=key, tenant="t")
-    before = [route.name for route in order(call, routes)]
+    before = [route.name for route in chosen(call, routes)]
     gone = routes.pop(lost).name
-    assert [route.name for route in order(call, routes)] == [name for name in before if name != gone]
+    assert [route.name for route in chosen(call, routes)] == [name for name in before if name != gone]
 
 
 def test_sticky_spreads_by_weight() -> None:
-    order, routes = Sticky(), routes_of(a=3, b=1, c=0)
-    first = Counter(order(Call(ASK, conversation=str(n)), routes)[0].name for n in range(2000))
+    chosen, routes = Sticky(), routes_of(a=3, b=1, c=0)
+    first = Counter(chosen(Call(ASK, conversation=str(n)), routes)[0].name for n in range(2000))
     assert 0.71 < first["a"] / 2000 < 0.79
     assert first["c"] == 0
 
@@ -251,9 +252,9 @@ def test_cheapest_by_own_price_then_by_the_book_then_unknown() -> None:
     dear = Route(endpoint("dear"), price=(Decimal(10), Decimal(30)))
     booked = Route(endpoint("booked"), model="m")
     unknown = Route(endpoint("unknown"), model="u")
-    order = Cheapest(lambda model, usage: Decimal("0.0001") if model == "m" else None)
+    chosen = Cheapest(lambda model, usage: Decimal("0.0001") if model == "m" else None)
     call = Call(Request.of("hi", max_tokens=100))
-    assert [r.name for r in order(call, [unknown, dear, booked])] == ["booked", "dear", "unknown"]
+    assert [r.name for r in chosen(call, [unknown, dear, booked])] == ["booked", "dear", "unknown"]
     # A long answer makes the one with dear output the worse choice.
     input_dear, output_dear = (
         Route(endpoint("in"), price=(Decimal(20), Decimal(1))),
@@ -302,11 +303,41 @@ async def test_failing_fast_is_not_being_fast_and_refusing_says_nothing() -> Non
 @pytest.mark.asyncio
 async def test_a_canary_gets_its_share_and_nobody_falls_back_to_it() -> None:
     routes = routes_of(stable=1, new=1)
-    order = Canary("new", share=0.1, when=lambda call: call.tenant == "us", rng=random.Random(5))
-    names = [tuple(r.name for r in order(Call(ASK), routes)) for _ in range(2000)]
+    chosen = Canary("new", share=0.1, when=lambda call: call.tenant == "us", rng=random.Random(5))
+    names = [tuple(r.name for r in chosen(Call(ASK), routes)) for _ in range(2000)]
     assert 0.08 < names.count(("new", "stable")) / 2000 < 0.12
     assert set(names) == {("new", "stable"), ("stable",)}
-    assert order(Call(ASK, tenant="us"), routes)[0].name == "new"
+    assert chosen(Call(ASK, tenant="us"), routes)[0].name == "new"
+
+
+def test_orders_have_names() -> None:
+    routes = routes_of(a=1, b=1)
+    for name in ("listed", "weighted", "least_latency", "cheapest", "sticky"):
+        assert {route.name for route in order(name)(Call(ASK), routes)} == {"a", "b"}
+    assert [r.name for r in order("canary", route="b", share=1.0)(Call(ASK), routes)] == ["b", "a"]
+    with pytest.raises(ConfigError, match="use one of: listed"):
+        order("random")
+    with pytest.raises(ConfigError, match="no option wieght"):
+        order("sticky", wieght=1)
+
+
+@given(st.text(max_size=200), st.integers(1, 300))
+def test_the_quick_bound_never_lets_through_what_counting_would_not(text: str, context: int) -> None:
+    route = Route(endpoint("a"), context=context)
+    request = Request.of(text, max_tokens=20)
+    assert (route.misfit(request) is None) == (route.prompt_tokens(request) + 20 <= context)
+
+
+@pytest.mark.asyncio
+async def test_a_cold_start_teaches_nothing() -> None:
+    clock, end = FakeClock(), endpoint("a", Script("a", ttft=9.0), Script("a", ttft=0.5))
+    hedge = Hedge(budget=RetryBudget())
+    route = Route(end, layers=[ColdStart("a"), hedge])
+    await ask(route, clock=clock)
+    assert route.latency.estimate(clock.now()) == len(hedge.times) == 0
+    await ask(route, clock=clock)
+    assert route.latency.estimate(clock.now()) == 0.5
+    assert len(hedge.times) == 1
 
 
 # --- after tokens were sent
