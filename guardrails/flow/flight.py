@@ -20,12 +20,23 @@ from guardrails.handler import Handler
 
 
 class Flight:
-    """One inner call that is shared. `over` is called at its end, whatever that is.
+    """One inner call that is shared. `over` is called when nobody is to board any more.
 
     `kept` is for its owner to note that the answer was put away.
     """
 
-    __slots__ = ("_call", "_error", "_events", "_over", "_passengers", "_task", "_waiting", "kept", "opened")
+    __slots__ = (
+        "_call",
+        "_error",
+        "_events",
+        "_over",
+        "_passengers",
+        "_task",
+        "_told",
+        "_waiting",
+        "kept",
+        "opened",
+    )
 
     def __init__(self, call: Call, inner: Handler, over: Callable[[Flight], None]) -> None:
         self._call = call
@@ -35,8 +46,9 @@ class Flight:
         self._passengers = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self.opened = self.kept = False
+        self._told = over
         self._task = asyncio.ensure_future(self._fly(inner))
-        self._task.add_done_callback(lambda _: over(self))
+        self._task.add_done_callback(self._landed)
 
     @property
     def events(self) -> list[Event] | None:
@@ -64,8 +76,17 @@ class Flight:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._over = True
-            self._wake()
+            self._end()
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and not self._over:  # before it took its first step
+            self._error = asyncio.CancelledError()
+            self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._told(self)
+        self._wake()
 
     def board(self) -> None:
         """One more passenger, who has to `leave`."""
@@ -76,6 +97,7 @@ class Flight:
         self._passengers -= 1
         if self._passengers or self._task.done():
             return
+        self._told(self)  # nobody else is to board now
         self._task.cancel()
         await asyncio.wait([self._task])  # unlike awaiting it, this does not raise its cancellation as ours
 

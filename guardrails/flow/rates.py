@@ -287,7 +287,8 @@ class Limit:
         self._by_tenant = by_tenant
         self._assumed = assumed_output
         self._adopts = adopt
-        self._told: dict[str, float] = {}
+        self._prefix = f"guardrails:rate:{{{quote(name, safe='')}}}"
+        self._rates = {kind: rate for kind in KINDS if (rate := rates.rate(kind)) is not None}
         self._waiting: list[_Waiter] = []
 
     def __repr__(self) -> str:
@@ -314,8 +315,8 @@ class Limit:
     # --- before
 
     def _estimate(self, call: Call) -> tuple[int, tuple[Part, ...]]:
-        kinds = [kind for kind in KINDS if self.rates.rate(kind, self._told.get(kind)) is not None]
-        if kinds in ([], ["requests"]):
+        kinds = tuple(self._rates)
+        if kinds in ((), ("requests",)):
             worst = Usage()
         else:
             worst = worst_case(call.request, "", assumed_output=self._assumed)
@@ -323,10 +324,8 @@ class Limit:
         return worst.input_tokens, tuple(self._part(call, kind, amounts[kind]) for kind in kinds)
 
     def _part(self, call: Call, kind: str, amount: float, floor: float = 0.0) -> Part:
-        rate = self.rates.rate(kind, self._told.get(kind))
-        assert rate is not None, "only kinds with a limit are asked for"
         scope = quote(call.tenant, safe="") if self._by_tenant else ""
-        return Part(f"guardrails:rate:{{{quote(self.name, safe='')}}}:{scope}:{kind}", rate, amount, floor)
+        return Part(f"{self._prefix}:{scope}:{kind}", self._rates[kind], amount, floor)
 
     async def _enter(self, call: Call, parts: tuple[Part, ...]) -> str:
         """Book the parts and wait for them; where they were booked."""
@@ -397,9 +396,9 @@ class Limit:
         made = attempts_since(call, before, self.name) if self._adopts else ()
         parts = []
         for told, at in _told(made):
-            if told.limit is not None:
-                self._told[told.kind] = told.limit
-            rate = self.rates.rate(told.kind, self._told.get(told.kind))
+            rate = self.rates.rate(told.kind, told.limit) or self._rates.get(told.kind)
+            if rate is not None:
+                self._rates[told.kind] = rate
             if rate is not None and told.remaining < PRESSURE * rate.burst:
                 floor = floor_of(told, rate, call.clock.now() - at)
                 parts.append(self._part(call, told.kind, 0.0, floor))
@@ -407,7 +406,7 @@ class Limit:
 
     async def _hold(self, call: Call, error: Transient, where: str) -> None:
         """After a 429 nobody goes before the provider wants us back."""
-        rate = self.rates.rate("requests", self._told.get("requests"))
+        rate = self._rates.get("requests")
         if self._adopts and error.kind == "rate_limited" and error.retry_after and rate is not None:
             floor = error.retry_after + (rate.burst - 1) / rate.per_second
             await self._correct(call, (self._part(call, "requests", 0.0, floor),), where, ())

@@ -334,6 +334,27 @@ async def test_when_all_have_left_the_endpoint_is_left_too() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_flight_that_never_began_strands_nobody() -> None:
+    clock, endpoint = FakeClock(), ScriptedEndpoint(SLOW)
+    handler = stack(endpoint, Cache())
+    first = asyncio.ensure_future(events(handler, ask(clock)))
+    await asyncio.sleep(0)  # it boards, and its flight has not taken a step yet
+    first.cancel()
+    assert len(await clock.run(events(handler, ask(clock)))) == 4
+    assert first.cancelled()
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_over_is_no_longer_shared() -> None:
+    clock, endpoint = FakeClock(), ScriptedEndpoint([Delta("cut"), Finish("length")])
+    handler = stack(endpoint, Cache())
+    for _ in range(2):
+        async with handler(ask(clock)) as stream:
+            assert [event async for event in stream]
+    assert len(endpoint.calls) == 2
+
+
+@pytest.mark.asyncio
 async def test_everybody_sees_the_endpoints_error() -> None:
     clock = FakeClock()
     endpoint = ScriptedEndpoint(Script("a b", ttft=1, fail_after=1, error=Interrupted("x", kind="reset")))
