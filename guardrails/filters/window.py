@@ -163,10 +163,10 @@ class Window:
         decided = [] if cut is None else self._close(cut, findings)
         last = findings[-1] if findings else None
         self._open = last is not None and last.end == end > self.decided
-        if last is not None and last.end > self.decided:
-            self._most = self.decided + max(self._longest, OPEN) if self._open else end + self._longest
-            if self._open:  # so that looking stays linear
-                self._due = end + max(self._stride, (end - last.start) // 2)
+        if last is not None and last.end > self.decided:  # looked at again, but ever more seldom: linear
+            self._due = end + max(self._stride, (end - last.start) // 2)
+            most = self.decided + max(self._longest, OPEN)
+            self._most = most if self._open else min(end + self._longest, most)
         return decided
 
     def _give_up(self, end: int) -> list[Finding]:

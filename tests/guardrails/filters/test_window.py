@@ -287,3 +287,20 @@ def test_a_whole_answer_is_looked_at_once_and_one_that_is_too_long_not_at_all() 
         assert [(f.kind, f.start, f.end) for f in walk(pane.finishing(), probe)] == [(kind, start, end)]
     assert walk(pane.finishing(), probe) == []
     assert looks == ["abc", "i"]
+
+
+def test_findings_end_to_end_are_looked_at_ever_more_seldom() -> None:
+    looked = 0
+
+    def all_but_the_break(text: str) -> list[Finding]:
+        nonlocal looked
+        looked += len(text)
+        return [Finding("ALL", 0, len(text.rstrip()), 1.0, "t")]
+
+    text = "you are " * 12_000
+    window, found = Window(all_but_the_break, 64), []
+    for start in range(0, len(text), 100):
+        found += window.push(text[start : start + 100])
+    found += window.finish()
+    assert redact(text, found).replace("<ALL>", "").replace(f"<{UNSCANNABLE}>", "").strip() == ""
+    assert looked < 6 * len(text)
