@@ -242,6 +242,15 @@ async def test_an_unknown_price_is_refused_unless_tokens_alone_are_to_count() ->
 
 
 @pytest.mark.asyncio
+async def test_what_cannot_be_priced_in_the_end_stays_booked_at_its_worst() -> None:
+    clock, asked = FakeClock(), [Decimal("0.5"), None, None]
+    endpoint = ScriptedEndpoint(Script("a", usage=Usage(1, 1)), model="m")
+    budget = Budget("b", day("1"), model="m", price=lambda _model, _usage: asked.pop(0))
+    await clock.run(collect(stack(endpoint, budget), ask(clock)))
+    assert in_usd(spent(budget, "guardrails:budget:{b}:=:day:usd")) == Decimal("0.5")
+
+
+@pytest.mark.asyncio
 async def test_a_cost_that_the_provider_reports_is_booked() -> None:
     clock = FakeClock()
     endpoint = ScriptedEndpoint(Script("a", usage=Usage(1, 1, cost=Decimal("0.25"))), model="m")

@@ -199,13 +199,14 @@ async def test_a_cancelled_wait_gives_its_place_back_to_those_behind() -> None:
     clock, endpoint = FakeClock(), ScriptedEndpoint("ok", name="e")
     limit = Limit("e", Rates(requests=6, burst=10))
     handler = stack(endpoint, limit)
-    await clock.run(collect(handler, ask(clock)))
-    ahead, behind = (asyncio.ensure_future(collect(handler, ask(clock))) for _ in range(2))
+    calls = [ask(clock) for _ in range(4)]
+    tasks = [asyncio.ensure_future(collect(handler, call)) for call in calls]
     await clock.settle()
-    ahead.cancel()
-    await clock.run(behind)
-    assert clock.now() == pytest.approx(10)
-    assert ahead.cancelled()
+    tasks[2].cancel()
+    await clock.run(asyncio.gather(*tasks, return_exceptions=True))
+    sent = [attempt.log[0][0] for call in calls for attempt in call.journal.attempts]
+    assert sent == pytest.approx([0, 10, 20]), "the one ahead goes no earlier, the one behind does"
+    assert tasks[2].cancelled()
     assert "waiting=0" in repr(limit)
     assert clock.pending == 0
 
