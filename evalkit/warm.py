@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 
 def warm(endpoints: Iterable[Mapping[str, Any]]) -> None:
     """Load the filters' patterns and the models' vocabularies that these configurations name.
 
-    What a filter loads it keeps for the process, so a throw-away one with its default options will do.
+    What a filter loads it keeps for the process, so a throw-away one will do.
     """
-    from pydantic import ValidationError
-
     from guardrails import tokens
-    from guardrails.config import BUILTIN, Filters
+    from guardrails.config import rules
+    from guardrails.errors import ConfigError
 
     for config in endpoints:
-        filters = Filters.model_validate(config.get("filters") or {})
-        for name in {named.name for named in (*filters.input, *filters.output)}:
-            options = BUILTIN["guardrails.filters"].get(name)
-            try:
-                load = getattr(options().build(name), "warm", None) if options else None
-            except ValidationError:  # it has options that it cannot do without
-                continue
-            if load is not None:
-                load()
+        with suppress(ConfigError):  # building the endpoint says it, with its place
+            rules({"filters": config.get("filters") or {}}).warm()
         tokens.warm(str(config.get("model", "")))

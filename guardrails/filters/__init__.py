@@ -3,6 +3,7 @@
 from guardrails.filters.detector import Detector, Edit, Finding, redact, resolve
 from guardrails.filters.layers import InputFilters, OutputFilters
 from guardrails.filters.pii import Pii
+from guardrails.filters.policy import Rule, Rulebook
 from guardrails.filters.restore import Restore
 from guardrails.filters.vault import Shape, Vault, pseudonymize
 from guardrails.filters.vaults import Vaults
@@ -16,6 +17,8 @@ __all__ = [
     "OutputFilters",
     "Pii",
     "Restore",
+    "Rule",
+    "Rulebook",
     "Shape",
     "Vault",
     "Vaults",

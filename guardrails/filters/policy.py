@@ -302,6 +302,16 @@ class Rulebook:
                 side: tuple[Rule, ...] = getattr(self, direction)
                 return side
 
+    def warm(self) -> None:
+        """Load now what the first call would wait for. Safe in any thread."""
+        detectors: list[Any] = [rule.detector for way in DIRECTIONS for rule in self.of(way)]
+        while detectors:
+            detector = detectors.pop()
+            if hasattr(detector, "warm"):
+                detector.warm()
+            elif hasattr(detector, "detector"):  # it wraps another one
+                detectors.append(detector.detector)
+
 
 def misplaced(rule: Rule, direction: Direction) -> str:
     """Why a rule cannot work in a direction; empty if it can."""

@@ -207,3 +207,22 @@ def test_memory_keeps_nothing_when_it_may_not() -> None:
     memory = Memory()
     memory.put("long", "input", [found("a", i, i + 1) for i in range(1000)])
     assert len(memory) == 0
+
+
+def test_warming_reaches_every_detector_also_a_wrapped_one() -> None:
+    class Warm(Stub):
+        def warm(self) -> None:
+            warmed.append(self.name)
+
+    @dataclass(frozen=True)
+    class Wrapped:
+        name: str
+        detector: Stub
+        reach: int = 0
+
+        def detect(self, text: str) -> list[Finding]:
+            return []
+
+    warmed: list[str] = []
+    Rulebook(input=(Rule(Warm("a")), Rule(Wrapped("b", Warm("inner"))), Rule(Stub("c")))).warm()
+    assert {"a", "inner"} == set(warmed)
