@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.filters import jailbreak_rules
@@ -32,6 +33,10 @@ class Jailbreak:
 
     It judges what it is given: a finding covers a window, `reach` promises nothing beyond a break.
     """
+
+    scope: ClassVar[str] = "text"
+    stride: ClassVar[int] = 200
+    context: ClassVar[int] = 400  # a window
 
     threshold: float | None = None
     name: str = field(default="jailbreak", init=False)

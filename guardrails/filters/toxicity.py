@@ -7,6 +7,7 @@ like any other. The card beside the weights (`weights/toxicity.md`) has the numb
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
@@ -22,6 +23,10 @@ class Toxicity:
 
     It judges what it is given: a finding covers a window, `reach` promises nothing beyond a break.
     """
+
+    scope: ClassVar[str] = "text"
+    stride: ClassVar[int] = 200
+    context: ClassVar[int] = 400  # a window
 
     threshold: float | None = None
     name: str = field(default="toxicity", init=False)
