@@ -19,7 +19,8 @@ from guardrails import Call, ConfigError, Finish, Request, Shed, Transient, Usag
 from guardrails.call import Delta, Event
 from guardrails.endpoints.http import HttpConfig, HttpEndpoint
 from guardrails.endpoints.ratelimits import Reported, reported
-from guardrails.flow.rates import Correct, Limit, Part, Rate, Rates, Take, correct, floor_of, left, take
+from guardrails.flow.buckets import Correct, Part, Rate, Take, correct, floor_of, left, take
+from guardrails.flow.rates import Limit, Rates
 from guardrails.flow.store import MemoryStore, Moment
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer

@@ -14,8 +14,9 @@ import pytest
 from guardrails import Call, ConfigError, Finish, Request, Shed, Usage, collect, stack
 from guardrails.call import Delta, Note
 from guardrails.flow import store as module
+from guardrails.flow.buckets import Correct, Part, Rate, Take
 from guardrails.flow.budget import Allowance, Budget, Counter, Reserve, Reserved, Settle, bounds
-from guardrails.flow.rates import Correct, Limit, Part, Rate, Rates, Take
+from guardrails.flow.rates import Limit, Rates
 from guardrails.flow.redis_store import RedisStore
 from guardrails.flow.store import LOCAL, SHARED, MemoryStore, Store
 from guardrails.testing import Script, ScriptedEndpoint
