@@ -97,7 +97,8 @@ def table() -> None:
     same, own = Pii(rules="presidio"), Pii()
     same.warm(), own.warm()
     print(
-        f"{'ms CPU a text, median':32}{'Presidio':>10}{'rules=presidio':>16}{'times':>7}{'rules=own':>11}{'times':>7}  findings"
+        f"{'ms CPU a text, median':32}{'Presidio':>10}{'rules=presidio':>16}{'times':>7}"
+        f"{'rules=own':>11}{'times':>7}  findings"
     )
     for kind in ("clean", "sparse", "dense"):
         for size in SIZES:
@@ -111,7 +112,8 @@ def table() -> None:
             label = f"{kind}, {size:,} characters, n={len(cases)}"
             count = f"{sum(map(len, found))} {'equal' if equal else 'DIFFERENT'}"
             print(
-                f"{label:32}{slow:10.2f}{fast:16.3f}{slow / fast:6.0f}×{ours:11.3f}{slow / ours:6.0f}×  {count}"
+                f"{label:32}{slow:10.2f}{fast:16.3f}{slow / fast:6.1f}×"
+                f"{ours:11.3f}{slow / ours:6.1f}×  {count}"
             )
 
 
@@ -161,7 +163,8 @@ def start() -> None:
         )
         cpu, rss, cpu_after, rss_after = map(float, done.stdout.split())
         print(
-            f"{label:52}{cpu:8.2f}{rss:9.0f}\n{'  and then to the first verdict':52}{cpu_after:8.2f}{rss_after:9.0f}"
+            f"{label:52}{cpu:8.2f}{rss:9.0f}\n"
+            f"{'  and then to the first verdict':52}{cpu_after:8.2f}{rss_after:9.0f}"
         )
 
 
@@ -185,6 +188,5 @@ if __name__ == "__main__":
     if "--all" in sys.argv:
         print()
         compare()
-    print(
-        f"\npeak of this process, Presidio's engine included: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
-    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"\npeak of this process, Presidio's engine included: {peak:.0f} MiB")

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 # the shapes are easier to compare in long rows
 """Sentences with personal data and with what only looks like it, from a seed. Nothing in them is real."""
 
 from __future__ import annotations
@@ -6,7 +5,79 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-WORDS = ["the", "my", "is", "a", "and", "of", "to", "in", "for", "please", "call", "phone", "number", "mobile", "card", "credit", "ssn", "social", "security", "passport", "us", "business", "testing", "driver", "license", "lic", "account", "check", "bank", "iban", "transaction", "ip", "mac", "date", "birthday", "email", "url", "website", "link", "nhs", "wallet", "bitcoin", "taxpayer", "itin", "tax", "medical", "certificate", "uuid", "guid", "order", "invoice", "cancelled", "updates", "recall", "united", "states", "travel", "document", "price", "total", "room", "ext", "from", "at", "on", "or", "now", "paid", "section", "page", "be"]
+WORDS = [
+    "the",
+    "my",
+    "is",
+    "a",
+    "and",
+    "of",
+    "to",
+    "in",
+    "for",
+    "please",
+    "call",
+    "phone",
+    "number",
+    "mobile",
+    "card",
+    "credit",
+    "ssn",
+    "social",
+    "security",
+    "passport",
+    "us",
+    "business",
+    "testing",
+    "driver",
+    "license",
+    "lic",
+    "account",
+    "check",
+    "bank",
+    "iban",
+    "transaction",
+    "ip",
+    "mac",
+    "date",
+    "birthday",
+    "email",
+    "url",
+    "website",
+    "link",
+    "nhs",
+    "wallet",
+    "bitcoin",
+    "taxpayer",
+    "itin",
+    "tax",
+    "medical",
+    "certificate",
+    "uuid",
+    "guid",
+    "order",
+    "invoice",
+    "cancelled",
+    "updates",
+    "recall",
+    "united",
+    "states",
+    "travel",
+    "document",
+    "price",
+    "total",
+    "room",
+    "ext",
+    "from",
+    "at",
+    "on",
+    "or",
+    "now",
+    "paid",
+    "section",
+    "page",
+    "be",
+]
 _JOIN = (
     " ",
     " ",
@@ -244,9 +315,10 @@ def email(rng: random.Random) -> str:
 
 def hexes(rng: random.Random) -> str:
     """Addresses of machines and other groups of hexadecimal digits."""
-    group: Callable[[int], str] = lambda size: "".join(
-        rng.choice("0123456789abcdefABCDEF"[: rng.choice((10, 16, 22))]) for _ in range(size)
-    )
+
+    def group(size: int) -> str:
+        return "".join(rng.choice("0123456789abcdefABCDEF"[: rng.choice((10, 16, 22))]) for _ in range(size))
+
     return rng.choice(
         (
             lambda: (

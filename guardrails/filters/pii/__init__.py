@@ -97,7 +97,7 @@ class Pii:
             raise ConfigError(f"pii: threshold is {self.threshold}, but scores lie above 0 and up to 1")
         if self.rules not in ("own", "presidio"):
             raise ConfigError(f"pii: rules is {self.rules!r}; choose own or presidio")
-        if self.model is not None and not (find_spec(self.model) or Path(self.model).is_dir()):
+        if self.model is not None and not _installed(self.model):
             raise ConfigError(
                 f"pii: the spaCy model {self.model} is not installed",
                 hint=f"python -m spacy download {self.model}",
@@ -181,6 +181,10 @@ class Pii:
         known = RecognizerRegistry.get_nlp_recognizer(engine)(supported_entities=entities)
         for kind in entities:
             yield of_object(known, kind, self.rules, engine)
+
+
+def _installed(model: str) -> bool:
+    return Path(model).is_dir() or (model.isidentifier() and find_spec(model) is not None)
 
 
 def _unknown(kinds: list[str]) -> ConfigError:
