@@ -31,7 +31,8 @@ class FirstOf:
     failed call goes on only to a route whose `on` names the reason, and only where it fits; a route that
     cannot take the request is passed over before anything is sent. Fallbacks after something was sent spend
     `budget`; those from an open circuit, a full queue or a misfit are free, so that a dead endpoint's calls
-    move on for good once its breaker has opened. The caller sees the last attempt's error.
+    move on for good once its breaker has opened. The caller sees the last attempt's error. A route's own
+    `Retry` comes before its fallback: give it little patience where another route stands by.
 
     After the first token nothing falls back: the caller gets `Interrupted`, which says how much has arrived.
     With `restart` a call that breaks later starts again on the next route instead, behind a `Reset` event
