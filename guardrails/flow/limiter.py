@@ -146,6 +146,7 @@ class Limiter:
         if slot.granted:
             self.release(slot, clock, "ignored")
         elif self._queue.remove(slot.waiting):
+            slot.waiting.item = None
             self._arm(clock, clock.now())
 
     def began(
@@ -177,6 +178,7 @@ class Limiter:
             self._dropped += 1
             self.limit = self.limit.after(Sample(now, len(self._held), "dropped"))
         self._held.discard(slot)
+        slot.progress = None  # it holds the call's journal
         if not self._held and not self._warming:
             self._idle_since = now
         self._pump(now)
@@ -186,6 +188,8 @@ class Limiter:
 
     def _pump(self, now: float) -> None:
         """Shed who is late, then let in as many as there is room for."""
+        if not len(self._queue):
+            return
         usual = self._usual()
         for late in self._queue.late(now, usual):
             self._turn_away(late, "deadline")
@@ -199,7 +203,9 @@ class Limiter:
             waiting = self._queue.take(now, "bulk" if len(self._held) < for_bulk else "standard")
             if waiting is None:
                 return
-            self._grant(waiting.item, now)
+            slot: Slot = waiting.item
+            waiting.item = None  # no cycle: a finished call is freed at once
+            self._grant(slot, now)
 
     def _grant(self, slot: Slot, now: float) -> None:
         if not self._held and now - self._idle_since >= self._idle:
@@ -219,6 +225,7 @@ class Limiter:
         shortest, longest = RETRY_SECONDS
         ahead = (len(self._queue) + 1) * self._interval
         slot: Slot = waiting.item
+        waiting.item = None
         slot.settle(Shed(_MESSAGES[why], kind=why, retry_after=max(shortest, min(longest, ahead))))
 
     def _usual(self) -> float:

@@ -25,6 +25,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol
 
+MOST = 255
+"""How many earlier first tokens a window keeps: enough for a percentile, however many calls come."""
+
 Outcome = Literal["success", "dropped", "ignored"]
 """`dropped`: the endpoint said that it is too busy (429, 503), or sent no first token in time."""
 
@@ -127,11 +130,9 @@ class Envelope:
     def after(self, ttft: float, tokens: int) -> Envelope:
         """The line, moved towards one sample."""
         slope = self.TAU if self.excess(ttft, tokens) > 0 else self.TAU - 1
-        return replace(
-            self,
-            base=max(5 * self.step, self.base + self.step * slope),
-            per_token=max(1e-6, self.per_token + self.step_per_token * slope * min(tokens, self.MAX_TOKENS)),
-        )
+        base = max(5 * self.step, self.base + self.step * slope)
+        change = self.step_per_token * slope * min(tokens, self.MAX_TOKENS)
+        return Envelope(base, max(1e-6, self.per_token + change), self.step, self.step_per_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,24 +194,21 @@ class TwoSignal:
             return self._shrunk(self.drop, sample.now)
         seen, envelope = self.seen, self.envelope
         assert envelope is not None  # __post_init__ made one
-        if seen.since == -math.inf:
-            seen = replace(seen, since=sample.now)
+        since, excess, decode, tokens = seen.since, seen.excess, seen.decode, seen.tokens
+        if since == -math.inf:
+            since = sample.now
         if sample.tpot is not None:
-            seen = replace(
-                seen,
-                decode=seen.decode + sample.tpot * sample.tokens_out,
-                tokens=seen.tokens + sample.tokens_out,
-            )
-        if sample.ttft is None:
-            return replace(self, seen=seen)
-        excess = max(0.0, envelope.excess(sample.ttft, sample.tokens_in))
-        seen = replace(seen, excess=(*seen.excess, excess))
-        envelope = envelope.after(sample.ttft, sample.tokens_in)
-        if sample.now - seen.since < self.window or len(seen.excess) < self.samples:
+            decode += sample.tpot * sample.tokens_out
+            tokens += sample.tokens_out
+        if sample.ttft is not None:
+            waited = max(0.0, envelope.excess(sample.ttft, sample.tokens_in))
+            excess = (*excess[-MOST:], waited)
+            envelope = envelope.after(sample.ttft, sample.tokens_in)
+        seen = _Window(since, excess, decode, tokens)
+        if sample.ttft is None or sample.now - since < self.window or len(excess) < self.samples:
             return replace(self, seen=seen, envelope=envelope)
-        kept = _Window(sample.now, decode=self.carry * seen.decode, tokens=self.carry * seen.tokens)
-        next_window = replace(self, seen=kept, envelope=envelope)
-        return next_window._decided(sample, self._bad(seen))
+        kept = _Window(sample.now, decode=self.carry * decode, tokens=self.carry * tokens)
+        return replace(self, seen=kept, envelope=envelope)._decided(sample, self._bad(seen))
 
     def _bad(self, seen: _Window) -> float:
         """How far the worse of the two signals is above its target (1: right at it)."""
@@ -275,7 +273,7 @@ class Aimd:
         if sample.outcome == "ignored" or sample.ttft is None:
             return self
         since = sample.now if self.seen.since == -math.inf else self.seen.since
-        seen = _Window(since, (*self.seen.excess, sample.ttft))
+        seen = _Window(since, (*self.seen.excess[-MOST:], sample.ttft))
         if sample.now - since < self.window or len(seen.excess) < self.samples:
             return replace(self, seen=seen)
         limit = self.limit
@@ -321,7 +319,7 @@ class Gradient2:
         if sample.outcome != "success" or sample.ttft is None:
             return self
         since = sample.now if self.seen.since == -math.inf else self.seen.since
-        seen = _Window(since, (*self.seen.excess, sample.ttft))
+        seen = _Window(since, (*self.seen.excess[-MOST:], sample.ttft))
         if sample.now - since < self.window or len(seen.excess) < self.samples:
             return replace(self, seen=seen)
         short = max(1e-9, sum(seen.excess) / len(seen.excess))

@@ -45,8 +45,16 @@ def good(record: CallRecord) -> bool:
     return record.tpot_ms is None or record.tpot_ms <= 1e3 * SLO.tpot
 
 
-async def send(url: str, arrivals: list[Asked], gate: Admit | None) -> list[CallRecord]:
-    """Play the arrivals in real time; the records in their order."""
+async def lags(found: list[float]) -> None:
+    """How late this process runs, every 20 ms: above some ms, the machine is the bottleneck."""
+    while True:
+        before = SYSTEM.now()
+        await SYSTEM.sleep(0.02)
+        found.append(SYSTEM.now() - before - 0.02)
+
+
+async def send(url: str, arrivals: list[Asked], gate: Admit | None, late: list[float]) -> list[CallRecord]:
+    """Play the arrivals in real time; the records in their order. `late` gets the event loop's lags."""
     layers = () if gate is None else (gate,)
     calls: list[Call] = []
     async with endpoint(f"{url}/v1", *layers, model="sim", key="none") as llm:
@@ -63,15 +71,16 @@ async def send(url: str, arrivals: list[Asked], gate: Admit | None) -> list[Call
                 pass  # its record says what happened
 
         tasks = []
+        watching = asyncio.create_task(lags(late))
         for asked in arrivals:
             await SYSTEM.sleep(began + asked.at - SYSTEM.now())
             call = Call(request(asked), arrived=began + asked.at)
             calls.append(call)
             tasks.append(asyncio.create_task(one(call)))
         done, left = await asyncio.wait(tasks, timeout=60)
-        for task in left:
+        for task in (watching, *left):
             task.cancel()
-        await asyncio.gather(*done, *left, return_exceptions=True)
+        await asyncio.gather(watching, *done, *left, return_exceptions=True)
     records = [call.journal.record for call in calls]
     assert all(record is not None for record in records), "a record for every call"
     return [record for record in records if record is not None]
@@ -109,8 +118,12 @@ def main() -> int:
         # The engine is made anew for each, so that nothing is left over from the one before.
         with simulate_process(Profile(engine=StepModel(), answers="lorem:2000")) as server:
             cpu = time.process_time()
-            records = asyncio.run(send(server.url, arrivals, gate))
+            late: list[float] = []
+            records = asyncio.run(send(server.url, arrivals, gate, late))
             cpu = time.process_time() - cpu
+        late.sort()
+        p50, p99 = (1e3 * late[int(q * (len(late) - 1))] for q in (0.5, 0.99))
+        print(f"  (this process ran late by {p50:.1f} ms at the median, {p99:.0f} ms at p99)")
         kept = [records[index] for index in counted]
         reached, shown = share(sum(map(good, kept)), len(counted))
         print(
