@@ -347,7 +347,8 @@ def main() -> None:
     section = (
         f"`python tests/bench/filter_quality.py {size}`, {datetime.now(UTC):%Y-%m-%d}. Intervals are 95 %;\n"
         f"n is the number of texts (or places) behind a figure. {texts} of each set's part\n"
-        f"that no model was trained on.\n\n{tables}"
+        f"that no model was trained on. The models' settings were compared on some of them (their cards say on\n"
+        f"which), so that these figures are a little optimistic.\n\n{tables}"
     )
     print(section)
     print(f"{time.perf_counter() - begun:.0f} s")

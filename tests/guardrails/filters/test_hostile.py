@@ -221,7 +221,6 @@ async def streamed(text: str, size: int, detectors: list[Detector]) -> str:
 PLACES = ("pii, plain", "secrets", "invisible", "denied", "url_allow")
 WINDOWS = ("toxicity", "jailbreak")
 LOOKS = 16  # of each detector at each character of a stream, at most
-HELD = 4_096 // (2 * 32)  # more, where findings lie end to end and nothing can be decided for so long
 
 
 async def handed(text: str, names: Sequence[str], looks: int) -> None:
@@ -238,9 +237,10 @@ def test_a_stream_hands_its_detectors_a_few_times_its_characters(names: Sequence
     asyncio.run(handed(TEXTS[text](3_000), names, LOOKS))
 
 
-@pytest.mark.parametrize("unit", ["* ", "you are "])
+@pytest.mark.parametrize("unit", ["* ", "0-0 ", "you are "])
 def test_also_where_findings_lie_end_to_end(unit: str) -> None:
-    asyncio.run(handed(repeated(unit, 6_000), (*PLACES, *WINDOWS), LOOKS + HELD))
+    # Those of windows do, in a text that is bad throughout: between them there is no place to cut.
+    asyncio.run(handed(repeated(unit, 6_000), (*PLACES, *WINDOWS), LOOKS))
 
 
 @pytest.mark.parametrize("text", TEXTS)
