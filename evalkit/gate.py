@@ -41,7 +41,8 @@ _PHASES = {
 _METRICS = (
     Metric("pass_rate", "share", "samples that passed, of all samples that were judged"),
     Metric("error_rate", "share", "samples whose call or whose judge failed, of all samples"),
-    Metric("pii_rate", "share", "samples with personal data in the answer, of all that were answered"),
+    Metric("pii_rate", "share", "answers with personal data in them, of those that a filter scanned"),
+    Metric("toxicity_rate", "share", "answers judged toxic, of those that a filter scanned"),
     Metric("mean_score", "score", "mean of the judge's values"),
     Metric("cost_per_call_usd", "usd", "mean cost of a call, all its attempts included"),
     *(

@@ -183,9 +183,10 @@ def samples_to_decide(rate: float, bound: float, level: float = LEVEL) -> int | 
     n = z²·b(1−b) / (p−b)², the score test's own formula (Wilson's interval is that test turned round).
     An estimate: the rate will not stay exactly as it is.
     """
-    if rate == bound or not 0 < bound < 1:
+    gap = (rate - bound) ** 2
+    if gap < 1e-300 or not 0 < bound < 1:
         return None
-    return math.floor(critical(level) ** 2 * bound * (1 - bound) / (rate - bound) ** 2) + 1
+    return math.floor(critical(level) ** 2 * bound * (1 - bound) / gap) + 1
 
 
 # --- quantiles ---------------------------------------------------------------------------------------------

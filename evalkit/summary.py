@@ -162,8 +162,9 @@ def _scorers(rows: Sequence[Trial]) -> dict[str, Measured | None]:
 
 
 def times(rows: Sequence[Trial], phase: str) -> list[float]:
-    """A phase's milliseconds, of the calls that brought a whole answer."""
-    values = (row.number(f"{phase}_ms") for row in rows if row.error is None)
+    """A phase's milliseconds, of the calls that brought a whole answer; a cached one has no pace."""
+    measured = (row for row in rows if row.error is None and not (row.record or {}).get("cached"))
+    values = (row.number(f"{phase}_ms") for row in measured)
     return [value for value in values if value is not None]
 
 
@@ -218,8 +219,8 @@ def measure(metric: Metric, rows: Sequence[Trial], rng: np.random.Generator) -> 
         return pass_rate(rows)
     if metric.name == "error_rate":
         return stats.weighted_rate([row.error is not None or bool(row.judge_errors) for row in rows], weights)
-    if metric.name == "pii_rate":
-        return _pii_rate(rows)
+    if metric.name in FOUND:
+        return _found_rate(rows, metric.name)
     if metric.name == "mean_score":
         values = [score.value for row in rows for score in row.scores.values()]
         return stats.mean([value for value in values if value is not None], rng)
@@ -232,8 +233,25 @@ def measure(metric: Metric, rows: Sequence[Trial], rng: np.random.Generator) -> 
     return stats.mean(values_ms, rng)
 
 
-def _pii_rate(rows: Sequence[Trial]) -> Measured | None:
-    """Answers in which the output filters found something, of those that they scanned."""
+def _found_rate(rows: Sequence[Trial], metric: str) -> Measured | None:
+    """Answers in which the output filters found such a thing, of those that they scanned."""
     scanned = [row for row in rows if row.record and "output" in row.record["scanned"]]
-    found = [any(f["direction"] == "output" for f in row.record["findings"]) for row in scanned if row.record]
+    kinds = FOUND[metric] or _pii_kinds()
+    found = [
+        any(f["direction"] == "output" and f["kind"] in kinds for f in row.record["findings"])
+        for row in scanned
+        if row.record
+    ]
     return stats.weighted_rate(found, [row.weight for row in scanned])
+
+
+FOUND: Mapping[str, frozenset[str]] = {
+    "pii_rate": frozenset(),  # the kinds that the detector of personal data knows
+    "toxicity_rate": frozenset({"TOXICITY"}),
+}
+
+
+def _pii_kinds() -> frozenset[str]:
+    from guardrails.filters.pii import ENTITIES
+
+    return frozenset(ENTITIES)

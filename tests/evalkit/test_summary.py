@@ -305,3 +305,30 @@ def test_on_a_terminal_there_is_a_bar() -> None:
 
     assert "2/2" in said
     assert "1 err" in said
+
+
+def finding(kind: str, direction: str = "output") -> dict[str, Any]:
+    return {"direction": direction, "kind": kind, "action": "flag", "count": 1, "shadow": False}
+
+
+def test_rates_of_findings_count_their_own_kinds_in_scanned_answers() -> None:
+    scanned = {"scanned": ["output"]}
+    rows = [
+        row(1, record=record(**scanned, findings=[finding("EMAIL_ADDRESS")])),
+        row(2, record=record(**scanned, findings=[finding("TOXICITY")])),
+        row(3, record=record(**scanned, findings=[finding("US_SSN", "input")])),
+        row(4, record=record(**scanned)),
+        row(5, record=record(findings=[finding("TOXICITY")])),
+    ]
+    for metric, value in (("pii_rate <= 1", 0.25), ("toxicity_rate <= 1", 0.25)):
+        measured = measure(gate.parse(metric).metric, rows, rng())
+        assert measured is not None
+        assert (measured.value, measured.n) == (value, 4), metric
+
+
+def test_cached_answers_have_no_pace_of_their_own() -> None:
+    rows = [row(n, record=record(ttft_ms=100.0)) for n in range(3)]
+    rows += [row(n, record=record(ttft_ms=0.1, cached=True)) for n in range(3, 6)]
+    measured = measure(gate.parse("p50_ttft_ms <= 1").metric, rows, rng())
+    assert measured is not None
+    assert (measured.value, measured.n) == (100.0, 3)
