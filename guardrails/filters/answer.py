@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from guardrails.call import Delta, Event, Finish, Opaque
+from guardrails.call import Delta, Event, Finish, Opaque, Reset
 from guardrails.filters.detector import Edit, Finding, Mark, apply
 from guardrails.filters.policy import Rule, decide, edits
 from guardrails.filters.run import Run, at_once, examine, together
@@ -200,6 +200,10 @@ class Answer:
         if isinstance(event, Delta):
             await self._text(event)
             return
+        if isinstance(event, Reset):  # what is held is void with the rest: it never leaves
+            await self.watched()
+            for each in (self._queue, self._channels, self._current):
+                each.clear()
         if isinstance(event, Opaque) and not event.structural:
             self._run.unscanned("opaque:unsupported", matters=False)
         if isinstance(event, Finish) and event.reason is not None:
