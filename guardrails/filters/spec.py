@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -36,7 +36,7 @@ GROUP = "guardrails.filters"
 
 _HERE = "guardrails.filters"
 BUILTIN: Mapping[str, Any] = {
-    "pii": f"{_HERE}.pii:Pii",
+    "pii": f"{_HERE}.spec:PiiFilter",
     "secrets": f"{_HERE}.secrets:Secrets",
     "jailbreak": f"{_HERE}.jailbreak:Jailbreak",
     "toxicity": f"{_HERE}.toxicity:Toxicity",
@@ -71,6 +71,65 @@ PRESETS: Mapping[str, Mapping[str, list[Any]]] = {
         "output": [*_HIDE, {"toxicity": {"action": "block", "hold": "sentence"}}],
     },
 }
+
+
+class PiiPattern(Strict):
+    """A pattern of a kind of one's own, and how much a match of it counts."""
+
+    regex: str
+    score: float = Field(gt=0, le=1)
+
+    @field_validator("regex")
+    @classmethod
+    def _linear(cls, value: str) -> str:
+        from guardrails.patterns import linear_pattern
+
+        try:
+            linear_pattern(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class PiiKind(Strict):
+    """A kind of one's own: the fields of `pii.Custom`."""
+
+    kind: str = Field(min_length=1)
+    patterns: tuple[PiiPattern, ...] = ()
+    words: tuple[str, ...] = ()
+    words_score: float = Field(default=1.0, gt=0, le=1)
+    context: tuple[str, ...] = ()
+    reach: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _finds(self) -> Self:
+        if not self.patterns and not any(self.words):
+            raise ValueError("has neither patterns nor words, so nothing can be found")
+        return self
+
+    def custom(self) -> Any:
+        """The recognizer."""
+        from guardrails.filters.pii import Custom
+
+        patterns = tuple((pattern.regex, pattern.score) for pattern in self.patterns)
+        return Custom(patterns=patterns, **self.model_dump(exclude={"patterns"}))
+
+
+class PiiFilter(Strict):
+    """`pii`: the fields of `pii.Pii` that a file can spell; objects of Presidio's come from Python."""
+
+    entities: tuple[str, ...] | None = None
+    threshold: float = Field(default=0.4, gt=0, le=1)
+    rules: Literal["own", "presidio"] = "own"
+    custom: tuple[PiiKind, ...] = ()
+    model: str | None = None
+
+    def build(self, name: str) -> Any:
+        """The detector."""
+        from guardrails.filters.pii import Pii
+
+        options = self.model_dump(exclude={"custom"})
+        return Pii(custom=tuple(kind.custom() for kind in self.custom), **options)
 
 
 class FunctionFilter(Strict):

@@ -15,6 +15,7 @@ from guardrails.cli import app
 from guardrails.config import build, rules
 from guardrails.filters.explain import explain
 from guardrails.filters.normal import Normalized
+from guardrails.filters.pii import Custom, Pii
 from guardrails.filters.policy import Rule, Rulebook
 from guardrails.filters.simple import Denied
 from guardrails.filters.spec import BUILTIN, PRESETS
@@ -96,6 +97,73 @@ def test_every_mistake_is_said_at_once_with_its_line_and_what_is_allowed(tmp_pat
         )
 
 
+OWN_KINDS = r"""
+filters:
+  input:
+    - pii:
+        entities: [US_SSN, BADGE, PROJECT]
+        rules: presidio
+        threshold: 0.6
+        custom:
+          - kind: BADGE
+            patterns:
+              - {regex: '\bE-\d{4}\b', score: 0.3}
+            context: [badge]
+          - {kind: PROJECT, words: [Falcon IX, Falcon], words_score: 0.9, reach: 20}
+"""
+
+WRONG_KINDS = r"""
+input:
+  - pii:
+      rules: presidos
+      custom:
+        - kind: BADGE
+          patterns:
+            - {regex: '(?=E)\d', score: 0.3}
+            - {regex: 'E', score: 2}
+            - {regex: 'E'}
+        - {kind: PROJECT}
+        - {kind: "", words: [a]}
+        - {kind: A, words: a}
+        - {kind: A, words: [a], words_score: 0}
+        - {kind: A, words: [a], colour: red}
+      recognizers: []
+output:
+  - pii: {model: no_such_model_anywhere}
+"""
+
+
+def test_kinds_of_ones_own_come_from_a_file(tmp_path: Path) -> None:
+    (rule,) = rules(write(tmp_path, OWN_KINDS)).input
+    badge = Custom("BADGE", patterns=((r"\bE-\d{4}\b", 0.3),), context=("badge",))
+    project = Custom("PROJECT", words=("Falcon IX", "Falcon"), words_score=0.9, reach=20)
+    kinds = ("US_SSN", "BADGE", "PROJECT")
+    assert rule.detector == Pii(kinds, threshold=0.6, rules="presidio", custom=(badge, project))
+    text = "my badge E-1234 opens falcon ix, E-1234 does not, jo@acme.com"
+    found = [(finding.kind, text[finding.start : finding.end]) for finding in rule.detector.detect(text)]
+    assert found == [("BADGE", "E-1234"), ("PROJECT", "falcon ix")]
+
+
+def test_a_mistake_in_a_kind_of_ones_own_is_said_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules(write(tmp_path, WRONG_KINDS))
+    said = str(caught.value).splitlines()
+    for line, words in [
+        (4, "'own' or 'presidio'"),
+        (8, "look-ahead (?=…) is not supported"),
+        (9, "less than or equal to 1"),
+        (10, "score: field required"),
+        (11, "neither patterns nor words"),
+        (12, "at least 1 character"),
+        (13, "words: input should be a valid"),
+        (14, "greater than 0"),
+        (15, "colour: is not a known field"),
+        (16, "recognizers: is not a known field"),
+        (18, "no_such_model_anywhere is not installed"),
+    ]:
+        assert any(f":{line}: " in row and words in row for row in said), (line, said)
+
+
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_a_policy_by_name(name: str) -> None:
     book = rules({"filters": name})
@@ -112,7 +180,7 @@ def test_an_unknown_policy_names_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", list(BUILTIN))
 def test_every_name_leads_somewhere(name: str) -> None:
-    assert load(BUILTIN[name])
+    assert callable(load(BUILTIN[name]))
 
 
 @pytest.mark.parametrize(
