@@ -10,6 +10,7 @@
     filters:                         # or `filters: default`; see guardrails.filters.spec
       input:  [pii, secrets, {jailbreak: {action: block}}]
       output: [{pii: {entities: [EMAIL_ADDRESS, PHONE_NUMBER], action: redact}}]
+    retry: {attempts: 3}             # and breaker, hedge, admit, budget, cache, …; see guardrails.flow.spec
     prices: my-prices.toml
     records: calls.jsonl
 
@@ -19,12 +20,13 @@ Handlers hold sockets and do not pickle; a config does, so it is what travels to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from guardrails.call import Call
 from guardrails.client import Llm
 from guardrails.dialects import NAMES as DIALECTS
 from guardrails.endpoints.opening import Timeouts
@@ -33,8 +35,11 @@ from guardrails.filters.layers import layers as filter_layers
 from guardrails.filters.policy import Rulebook
 from guardrails.filters.spec import BUILTIN as FILTERS
 from guardrails.filters.spec import Filters, rulebook
+from guardrails.flow import spec
 from guardrails.flow.deadline import Deadline
-from guardrails.handler import Handler, Layer
+from guardrails.flow.fallback import FirstOf
+from guardrails.flow.retry import RetryBudget
+from guardrails.handler import Handler, Layer, Opening, close_all, stack
 from guardrails.named import Named, Site, Strict, load
 from guardrails.record import Meter
 from guardrails.recorder import JsonlSink
@@ -45,16 +50,25 @@ __all__ = ["Filters", "Named", "Policy", "build", "rules"]
 # --- what stands in the file -------------------------------------------------------------------------------
 
 
-class Policy(BaseModel):
-    """One endpoint and the layers around it. Fields beyond these are options of the endpoint's `type`."""
+class Policy(spec.Around):
+    """One endpoint, or several as `routes`, and the layers around it; see `guardrails.flow.spec`.
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    Fields beyond these are options of the endpoint's `type`.
+    """
 
     name: str = ""
     type: str = "http"
     deadline: float | None = Field(default=None, gt=0)
     filters: Filters = Filters()
-    layers: list[Named] = []
+    layers: tuple[Named, ...] = ()
+    routes: tuple[spec.RouteSpec, ...] = ()
+    order: Named | None = None
+    restart: bool = False
+    retry_budget: spec.RetryBudgetSpec = spec.RetryBudgetSpec()
+    admit: spec.AdmitSpec | None = None
+    budget: spec.BudgetSpec | None = None
+    cache: spec.CacheSpec | None = None
+    store: spec.StoreSpec = spec.StoreSpec()
     prices: Path | None = None
     records: Path | None = None
 
@@ -84,7 +98,7 @@ class HttpOptions(Strict):
         """The endpoint."""
         from guardrails.endpoints.http import HttpConfig, HttpEndpoint
 
-        options = {spec: getattr(self, spec) for spec in type(self).model_fields}
+        options = {each: getattr(self, each) for each in type(self).model_fields}
         return HttpEndpoint(HttpConfig(name=name, **{**options, "leniency": frozenset(self.leniency)}))
 
 
@@ -148,18 +162,67 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
     site = Site(source, BUILTIN)
     policy = _policy(config, source)
     folder = Path(source.name).parent if source.lines else Path()
-    handler = site.make("guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name)
+    meter = _meter(site, policy, folder)
+    book = rulebook(site, policy.filters)
+    handler = _endpoint(site, policy, meter)
     layers: list[Layer] = [] if policy.deadline is None else [Deadline(policy.deadline)]
     for index, named in enumerate(policy.layers):
         layers.append(site.make("guardrails.layers", named.name, named.options, ("layers", index)))
-    book = rulebook(site, policy.filters)
-    if not site.found:
-        layers += _filters(book)
-    meter = _meter(site, policy, folder)
     if site.found:
         raise report(site.found, source)
+    if policy.cache is not None:
+        layers.append(spec.cache(policy.cache, policy.filters.model_dump_json()))
+    if policy.admit is not None:
+        layers.append(spec.admit(policy.admit))
+    layers += _filters(book)
     sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
     return Llm(handler, *layers, name=policy.name, sinks=sinks, meter=meter)
+
+
+def _endpoint(site: Site, policy: Policy, meter: Meter | None) -> Handler:
+    """The endpoint with the layers around it, or the routes to several."""
+    retries = RetryBudget(**policy.retry_budget.model_dump())
+    price = meter.price if meter is not None else None
+    shared = spec.Shared(policy.store.build(), retries, policy.budget, price)
+    if not policy.routes:
+        made = site.make("guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name)
+        name = policy.name or getattr(made, "name", "")
+        layers = spec.around(policy, name, shared)
+        return cast("Handler", Surrounded(made, layers) if made is not None and layers else made)
+    routes = []
+    for index, each in enumerate(policy.routes):
+        loc = ("routes", index)
+        made = site.make("guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name)
+        if mistake := spec.check_reasons(each):
+            site.found.append(f"{site.source.at((*loc, 'on'))}: {mistake}")
+        elif made is not None:
+            routes.append(each.build(made, spec.around(each, each.name, shared, each.admit)))
+    if extra := sorted(policy.model_extra or {}):
+        site.found.append(f"{site.source.at(())}: beside routes, {', '.join(extra)} belongs into each route")
+    try:
+        return FirstOf(routes, spec.ordered(policy.order), retries, policy.restart, policy.name or "routes")
+    except ConfigError as error:
+        if not site.found:
+            site.found.append(f"{site.source.at(('order' if policy.order else 'routes',))}: {error}")
+        return cast("Handler", None)  # `build` raises for what was found
+
+
+class Surrounded:
+    """An endpoint with layers of its own, still known by its name and closed with its client."""
+
+    def __init__(self, endpoint: Handler, layers: Sequence[Layer]) -> None:
+        self.name = getattr(endpoint, "name", "")
+        self.model = getattr(getattr(endpoint, "config", endpoint), "model", "")
+        self._parts: tuple[object, ...] = (*layers, endpoint)
+        self._stacked = stack(endpoint, *layers)
+
+    def __call__(self, call: Call) -> Opening:
+        """Open the stream for `call`."""
+        return self._stacked(call)
+
+    async def aclose(self) -> None:
+        """Close the endpoint and its layers."""
+        await close_all(*self._parts)
 
 
 def _source(config: str | Path | Mapping[str, Any] | Policy | Source) -> Source:

@@ -122,7 +122,9 @@ class _Reader:
                 raise ConfigError(f"{self._name}:{line}: a key must be a plain word")
             if key_node.tag == "tag:yaml.org,2002:merge":
                 raise ConfigError(f"{self._name}:{line}: merge keys (<<) are not supported")
-            key = self._scalars.construct_object(key_node)
+            # YAML 1.1 reads the words on, off, yes and no as truth values: as keys they are words.
+            is_word = key_node.tag == "tag:yaml.org,2002:bool"
+            key = key_node.value if is_word else self._scalars.construct_object(key_node)
             if key in result:
                 raise ConfigError(f"{self._name}:{line}: {key!r} stands there twice")
             result[key] = self.read(value_node, (*path, key))

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from evalkit.config import Suite
 from guardrails.config import Policy, build
 from guardrails.prices import PriceBook
+from guardrails.source import parse_yaml
 from guardrails.testing import Profile, simulate_process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_python_examples_run(code: str, server: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_yaml_examples_are_valid(text: str, tmp_path: Path) -> None:
-    data = yaml.safe_load(text)
+    data = parse_yaml(text).data
     if "golden" in data:
         Suite.model_validate(data)
     else:

@@ -35,6 +35,10 @@ def test_lines_are_those_of_the_keys() -> None:
     assert source.at(("b", 1, "z")) == "f.yaml:5: b.1.z"
 
 
+def test_words_that_yaml_takes_for_truth_values_are_keys_all_the_same() -> None:
+    assert parse_yaml("on: [yes]\nno: 1\n").data == {"on": [True], "no": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -1,0 +1,154 @@
+"""Flow layers from a configuration: what stands there is what happens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardrails import BudgetExceeded, Call, ConfigError, Llm, Request, Shed, Transient, collect
+from guardrails.config import build
+from guardrails.testing import FakeClock
+
+sys.modules.setdefault("tests_flow_spec", sys.modules[__name__])  # so that `target:` finds it
+ASKED: list[str] = []
+
+
+async def good(request: Request) -> str:
+    """An endpoint that answers."""
+    ASKED.append("good")
+    return f"answered {request.model}".strip()
+
+
+async def gone(_: Request) -> str:
+    """An endpoint that is not there."""
+    ASKED.append("gone")
+    raise ConnectionRefusedError
+
+
+async def flaky(_: Request) -> AsyncIterator[str]:
+    """An endpoint that is there every third time."""
+    ASKED.append("flaky")
+    if len(ASKED) % 3:
+        raise ConnectionResetError
+    yield "at last"
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ASKED.clear()
+
+
+def function(name: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "type": "function", "target": f"tests_flow_spec:{name}", **fields}
+
+
+async def ask(llm: Llm, clock: FakeClock, prompt: str = "hi", tenant: str = "") -> tuple[str, Any]:
+    call = Call(Request.of(prompt, max_tokens=10), clock=clock, tenant=tenant)
+    response = await clock.run(collect(llm, call))
+    assert call.journal.record is not None
+    return response.text, call.journal.record
+
+
+@pytest.mark.asyncio
+async def test_routes_fall_back_and_say_so() -> None:
+    llm = build({"name": "r", "routes": [function("gone"), function("good", model="m")]})
+    text, record = await ask(llm, FakeClock())
+    assert text == "answered m"
+    assert ASKED == ["gone", "good"]
+    assert [attempt.endpoint for attempt in record.attempts] == ["gone", "good"]
+    assert record.endpoint == "good"
+    assert any("fallback" in decision for decision in record.flow)
+
+
+@pytest.mark.asyncio
+async def test_retries() -> None:
+    llm = build(function("flaky", retry={"attempts": 3, "base": 1.0}))
+    assert (await ask(llm, FakeClock()))[0] == "at last"
+    assert len(ASKED) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_breaker_stops_asking() -> None:
+    clock = FakeClock()
+    llm = build(function("gone", breaker={"consecutive": 2, "ejection": 60}))
+    kinds = []
+    for _ in range(5):
+        with pytest.raises(Transient) as caught:
+            await ask(llm, clock)
+        kinds.append(caught.value.kind)
+    assert len(ASKED) == 2
+    assert kinds[2:] == ["circuit_open"] * 3
+
+
+@pytest.mark.asyncio
+async def test_a_cache_answers_again() -> None:
+    clock = FakeClock()
+    llm = build(function("good", cache={"store": "memory"}))
+    first, second, other = [await ask(llm, clock, prompt) for prompt in ("a", "a", "b")]
+    assert ASKED == ["good", "good"]
+    assert [record.cached for _, record in (first, second, other)] == [False, True, False]
+
+
+@pytest.mark.asyncio
+async def test_rates_and_budgets_refuse() -> None:
+    clock = FakeClock()
+    llm = build(function("good", rate_limit={"requests": 1, "burst": 60, "patience": 5}))
+    await ask(llm, clock)
+    with pytest.raises(Shed):
+        await ask(llm, clock)
+    llm = build(function("good", budget={"name": "b", "allow": [{"per": "day", "tokens": 40}]}))
+
+    async def ask_often() -> None:
+        for _ in range(10):
+            await ask(llm, clock, tenant="one")
+
+    with pytest.raises(BudgetExceeded):
+        await ask_often()
+    assert (await ask(llm, clock, tenant="two"))[0] == "answered"
+
+
+@pytest.mark.asyncio
+async def test_admission_stands_before_everything_else() -> None:
+    llm = build(function("good", admit={"limit": 1, "length": 0}, filters={"input": ["pii"]}))
+    record = (await llm.ask("hi")).record  # on the machine's clock: filters load in a thread
+    assert record.outcome == "complete"
+    assert record.scanned == ("input",)
+
+
+def test_mistakes_are_all_reported_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        """\
+order: alphabetical
+routes:
+  - {name: a, url: "http://a/v1", on: [whenever]}
+  - {name: b, url: "nowhere"}
+  - {name: c, type: telepathy}
+"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        build(file)
+    said = str(caught.value)
+    for line, word in ((3, "whenever"), (4, "must look like"), (5, "telepathy")):
+        assert any(f"policy.yaml:{line}:" in row and word in row for row in said.splitlines()), said
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"retry": {"attempts": 0}}, "greater than or equal to 1"),
+        ({"admit": {"limit": "psychic"}}, "two_signal"),
+        ({"budget": {"allow": []}}, "at least 1 item"),
+        ({"budget": {"allow": [{"per": "fortnight"}]}}, "'hour', 'day' or 'month'"),
+        ({"cache": {"tll": 3}}, "not a known field"),
+        ({"routes": [], "order": "weighted", "url": None}, "valid string|Field required|should be"),
+        ({"routes": [{"name": "x", "url": "http://h/v1"}]}, "belongs into each route"),
+    ],
+)
+def test_what_cannot_work_says_what_is_allowed(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        build({"url": "http://h/v1", **change})
