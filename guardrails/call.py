@@ -367,12 +367,14 @@ class Attempt:
 class Journal:
     """All that happened to a call: its own log, and one log per attempt. Append-only.
 
-    `record` is what they fold into, once the call is over.
+    `record` is what they fold into, once the call is over. `counts` remembers how many tokens a request has,
+    by (its `id()`, model), so that layers do not count the same prompt again.
     """
 
-    __slots__ = ("attempts", "log", "record")
+    __slots__ = ("attempts", "counts", "log", "record")
 
     def __init__(self) -> None:
+        self.counts: dict[tuple[int, str], int] = {}
         self.log: Log = []
         self.attempts: list[Attempt] = []
         self.record: CallRecord | None = None

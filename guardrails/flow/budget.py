@@ -286,7 +286,7 @@ class Budget:
     @asynccontextmanager
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Reserve the worst case, open the inner stream, book what it cost."""
-        worst = worst_case(call.request, self.model, assumed_output=self.assumed_output)
+        worst = worst_case(call, self.model, assumed_output=self.assumed_output)
         asked = self._asked(call, worst)
         reserved, where = await self._reserve(call, asked)
         before = len(call.journal.attempts)

@@ -136,7 +136,7 @@ class Limit:
         if kinds in ((), ("requests",)):
             worst = Usage()
         else:
-            worst = worst_case(call.request, "", assumed_output=self._assumed)
+            worst = worst_case(call, "", assumed_output=self._assumed)
         amounts = _amounts(1, worst)
         return worst.input_tokens, tuple(self._part(call, kind, amounts[kind]) for kind in kinds)
 

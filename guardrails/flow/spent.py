@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guardrails.call import Attempt, Call, Delta, Finish, Note, Request, Usage
+from guardrails.call import Attempt, Call, Delta, Finish, Note, Usage
 from guardrails.record import NOT_SENT
 
 
-def worst_case(request: Request, model: str, *, assumed_output: int) -> Usage:
+def worst_case(call: Call, model: str, *, assumed_output: int) -> Usage:
     """The tokens that the call may use: the prompt, and `max_tokens` for each of its `n` answers.
 
     `assumed_output` stands in where the request sets no `max_tokens`.
     """
     from guardrails import tokens
 
+    request, counts = call.request, call.journal.counts
+    key = id(request), request.model or model
+    if key not in counts:
+        counts[key] = tokens.count_messages(request, key[1]).n
     sampling = request.sampling
     most = sampling.max_tokens if sampling.max_tokens is not None else assumed_output
-    return Usage(tokens.count_messages(request, request.model or model).n, most * (sampling.n or 1))
+    return Usage(counts[key], most * (sampling.n or 1))
 
 
 def used(attempt: Attempt, prompt: int) -> Usage | None:

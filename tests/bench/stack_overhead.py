@@ -14,7 +14,7 @@ import statistics
 import time
 from decimal import Decimal
 
-from guardrails import Call, Delta, Event, Finish, Handler, Layer, Request, Usage, stack
+from guardrails import Call, Delta, Event, Finish, Handler, Layer, Message, Request, Usage, stack
 from guardrails.call import Attempt
 from guardrails.endpoints.opening import Batches, open_events
 from guardrails.flow.admit import Admit
@@ -61,7 +61,8 @@ async def cpu(handler: Handler, calls: int) -> float:
     """Microseconds of CPU per call, the best of five."""
 
     async def one() -> None:
-        async with handler(Call(Request.of(PROMPT, max_tokens=100))) as stream:
+        request = Request((Message.of("user", PROMPT),), model="gpt-4o-mini")
+        async with handler(Call(request)) as stream:
             async for _ in stream:
                 pass
 
