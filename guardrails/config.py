@@ -39,11 +39,12 @@ from guardrails.flow import spec
 from guardrails.flow.deadline import Deadline
 from guardrails.flow.fallback import FirstOf
 from guardrails.flow.retry import RetryBudget
+from guardrails.flow.route import Route
 from guardrails.handler import Handler, Layer, Opening, close_all, stack
 from guardrails.named import Named, Site, Strict, load
 from guardrails.record import Meter
 from guardrails.recorder import JsonlSink
-from guardrails.source import Source, load_yaml, mistakes, report
+from guardrails.source import Loc, Source, load_yaml, mistakes, report
 
 __all__ = ["Filters", "Named", "Policy", "build", "rules"]
 
@@ -64,6 +65,8 @@ class Policy(spec.Around):
     routes: tuple[spec.RouteSpec, ...] = ()
     order: Named | None = None
     restart: bool = False
+    cascade: spec.CascadeSpec | None = None
+    shadow: spec.ShadowSpec | None = None
     retry_budget: spec.RetryBudgetSpec = spec.RetryBudgetSpec()
     admit: spec.AdmitSpec | None = None
     budget: spec.BudgetSpec | None = None
@@ -164,7 +167,16 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
     folder = Path(source.name).parent if source.lines else Path()
     meter = _meter(site, policy, folder)
     book = rulebook(site, policy.filters)
-    handler = _endpoint(site, policy, meter)
+    shared = spec.Shared(
+        policy.store.build(),
+        RetryBudget(**policy.retry_budget.model_dump()),
+        policy.budget,
+        None if meter is None else meter.price,
+    )
+    handler = _endpoint(site, policy, shared)
+    sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
+    shadow = policy.shadow
+    candidate = None if shadow is None else _route(site, shadow.candidate, ("shadow", "candidate"), shared)
     layers: list[Layer] = [] if policy.deadline is None else [Deadline(policy.deadline)]
     for index, named in enumerate(policy.layers):
         layers.append(site.make("guardrails.layers", named.name, named.options, ("layers", index)))
@@ -175,36 +187,61 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
     if policy.admit is not None:
         layers.append(spec.admit(policy.admit))
     layers += _filters(book)
-    sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
+    if shadow is not None and candidate is not None:
+        from guardrails.flow.shadow import Shadow
+
+        layers.append(Shadow(candidate, shadow.share, shadow.limit, shadow.seconds, sinks=sinks, meter=meter))
     return Llm(handler, *layers, name=policy.name, sinks=sinks, meter=meter)
 
 
-def _endpoint(site: Site, policy: Policy, meter: Meter | None) -> Handler:
-    """The endpoint with the layers around it, or the routes to several."""
-    retries = RetryBudget(**policy.retry_budget.model_dump())
-    price = meter.price if meter is not None else None
-    shared = spec.Shared(policy.store.build(), retries, policy.budget, price)
-    if not policy.routes:
+def _endpoint(site: Site, policy: Policy, shared: spec.Shared) -> Handler:
+    """The endpoint with the layers around it, the routes to several, or a cascade of two.
+
+    What it returns after writing down a mistake is never used: `build` raises for what was found.
+    """
+    several = [name for name in ("routes", "cascade") if getattr(policy, name)]
+    if not several:
         made = site.make("guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name)
         name = policy.name or getattr(made, "name", "")
         layers = spec.around(policy, name, shared)
         return cast("Handler", Surrounded(made, layers) if made is not None and layers else made)
-    routes = []
-    for index, each in enumerate(policy.routes):
-        loc = ("routes", index)
-        made = site.make("guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name)
-        if mistake := spec.check_reasons(each):
-            site.found.append(f"{site.source.at((*loc, 'on'))}: {mistake}")
-        elif made is not None:
-            routes.append(each.build(made, spec.around(each, each.name, shared, each.admit)))
-    if extra := sorted(policy.model_extra or {}):
-        site.found.append(f"{site.source.at(())}: beside routes, {', '.join(extra)} belongs into each route")
+    if extra := [*several[1:], *sorted(policy.model_extra or {})]:
+        known = f"beside {several[0]}, {', '.join(extra)} belongs into each route, or nowhere"
+        site.found.append(f"{site.source.at((several[0],))}: {known}")
+    if policy.cascade is not None:
+        return _cascade(site, policy.cascade, shared)
+    made_routes = (_route(site, each, ("routes", at), shared) for at, each in enumerate(policy.routes))
+    routes = [route for route in made_routes if route is not None]
     try:
-        return FirstOf(routes, spec.ordered(policy.order), retries, policy.restart, policy.name or "routes")
+        order = spec.ordered(policy.order)
+        return FirstOf(routes, order, shared.retries, policy.restart, policy.name or "routes")
     except ConfigError as error:
         if not site.found:
             site.found.append(f"{site.source.at(('order' if policy.order else 'routes',))}: {error}")
-        return cast("Handler", None)  # `build` raises for what was found
+        return cast("Handler", None)
+
+
+def _route(site: Site, each: spec.RouteSpec, loc: Loc, shared: spec.Shared) -> Route | None:
+    made = site.make("guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name)
+    if mistake := spec.check_reasons(each):
+        site.found.append(f"{site.source.at((*loc, 'on'))}: {mistake}")
+    elif made is not None:
+        return each.build(made, spec.around(each, each.name, shared, each.admit))
+    return None
+
+
+def _cascade(site: Site, given: spec.CascadeSpec, shared: spec.Shared) -> Handler:
+    from guardrails.flow.cascade import Cascade, finished_well
+
+    small = _route(site, given.small, ("cascade", "small"), shared)
+    large = _route(site, given.large, ("cascade", "large"), shared)
+    judge = finished_well
+    if given.good_enough is not None:
+        try:
+            judge = load(given.good_enough)
+        except ConfigError as error:
+            site.found.append(f"{site.source.at(('cascade', 'good_enough'))}: {error}")
+    return cast("Handler", small and large and Cascade(small, large, judge))
 
 
 class Surrounded:

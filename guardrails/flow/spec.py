@@ -20,6 +20,11 @@ or, with several endpoints, `routes:` instead of an endpoint of its own; `retry`
       - {name: main, url: "http://a/v1", model: m, breaker: {consecutive: 5}}
       - {name: backup, url: "http://b/v1", model: m, on: [transient, shed, budget]}
 
+or a small model before a large one, and a candidate that gets copies of what is asked:
+
+    cascade: {small: {name: s, url: "http://a/v1"}, large: {name: l, url: "http://b/v1"}}
+    shadow: {candidate: {name: next, url: "http://c/v1"}, share: 0.1}
+
 Outermost first the layers are: the deadline, the cache, `admit`, the filters; then, around each endpoint, its
 retries, hedge, hold-back, cold start, breaker, own `admit`, budget and rates.
 """
@@ -207,6 +212,23 @@ class RouteSpec(Around):
             self.weight,
             self.price,
         )
+
+
+class ShadowSpec(Strict):
+    """A candidate that gets copies of a share of the calls; its answers are recorded and never returned."""
+
+    candidate: RouteSpec
+    share: float = Field(default=1.0, gt=0, le=1)
+    limit: int = Field(default=4, ge=1)
+    seconds: float = Field(default=120.0, gt=0)
+
+
+class CascadeSpec(Strict):
+    """A small model first; `good_enough` (`module:function`) says whether its answer will do."""
+
+    small: RouteSpec
+    large: RouteSpec
+    good_enough: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
 def ordered(order: Named | None) -> Order:

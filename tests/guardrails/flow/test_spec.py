@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from guardrails import BudgetExceeded, Call, ConfigError, Llm, Request, Shed, Transient, collect
@@ -109,6 +111,33 @@ async def test_rates_and_budgets_refuse() -> None:
     with pytest.raises(BudgetExceeded):
         await ask_often()
     assert (await ask(llm, clock, tenant="two"))[0] == "answered"
+
+
+async def short(request: Request) -> str:
+    """A small model that gives up on questions."""
+    ASKED.append("short")
+    return "" if "?" in request.messages[-1].text else "small talk"
+
+
+@pytest.mark.asyncio
+async def test_a_cascade_goes_on_when_the_small_answer_will_not_do() -> None:
+    llm = build({"cascade": {"small": function("short"), "large": function("good")}})
+    assert (await ask(llm, FakeClock(), "hello"))[0] == "small talk"
+    assert (await ask(llm, FakeClock(), "why?"))[0] == "answered"
+    assert ASKED == ["short", "short", "good"]
+
+
+@pytest.mark.asyncio
+async def test_a_shadow_is_asked_and_never_heard(tmp_path: Path) -> None:
+    records = tmp_path / "calls.jsonl"
+    llm = build(function("good", shadow={"candidate": function("short")}, records=records))
+    async with llm:
+        assert (await llm.ask("hello")).text == "answered"
+        for _ in range(100):
+            await asyncio.sleep(0)
+    rows = [orjson.loads(line) for line in records.read_bytes().splitlines()]
+    assert sorted(row["endpoint"] for row in rows) == ["good", "short"]
+    assert [bool(row["labels"].get("shadow_of")) for row in rows if row["endpoint"] == "short"] == [True]
 
 
 @pytest.mark.asyncio
