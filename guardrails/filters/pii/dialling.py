@@ -28,16 +28,14 @@ class Region:
         general = metadata.general_desc
         self.code: int = metadata.country_code
         self.leading = _compiled(metadata.leading_digits) if metadata.leading_digits else None
-        self.abroad: str = metadata.international_prefix or "(?!)"
-        self.prefix: str = metadata.national_prefix_for_parsing or "(?!)"
-        self.transform: str = metadata.national_prefix_transform_rule or ""
-        self._abroad, self._prefix = _compiled(self.abroad), _compiled(self.prefix)
+        self._abroad = _compiled(metadata.international_prefix or "(?!)")
+        self._prefix = _compiled(metadata.national_prefix_for_parsing or "(?!)")
+        self._transform: str = metadata.national_prefix_transform_rule or ""
         self._general = _compiled(general.national_number_pattern)
         self._lengths = frozenset(general.possible_length)
         self._local = frozenset(general.possible_length_local_only)
         self._longest = max(general.possible_length)
-        self._valid = _by_length(metadata)
-        self.patterns = frozenset(pattern.pattern for pattern in self._valid.values())
+        self.valid = _by_length(metadata)
         self._forms = [
             (_compiled((form.leading_digits_pattern or [""])[-1]), _compiled(form.pattern), _prefixed(form))
             for form in metadata.number_format
@@ -61,6 +59,18 @@ class Region:
             return False
         return loosely or sharing(self.code)[0].written(number, digits)
 
+    def could_dial(self, length: int, first: str) -> bool:
+        """Whether so many digits that begin so could be a valid number, dialled from here."""
+        import regex  # type: ignore[import-untyped] # it has no types; unlike `re` it matches beginnings
+
+        code = str(self.code)
+        if code.startswith(first) or first.startswith(code):
+            return True
+        if any(regex.match(p.pattern, first, partial=True) for p in (self._abroad, self._prefix)):
+            return True
+        kinds = [plan.valid[length].pattern for plan in sharing(self.code) if length in plan.valid]
+        return any(regex.fullmatch(kind, first, partial=True) for kind in kinds)
+
     def national(self, digits: str) -> str:
         """The number that is meant, without its national prefix; empty when it can be none."""
         if len(digits) < _SHORTEST:
@@ -73,7 +83,7 @@ class Region:
 
     def has(self, number: str) -> bool:
         """Whether the national number is one of this region's."""
-        pattern = self._valid.get(len(number))
+        pattern = self.valid.get(len(number))
         return pattern is not None and pattern.fullmatch(number) is not None and self._fits(number)
 
     def written(self, number: str, digits: str) -> bool:
@@ -88,8 +98,8 @@ class Region:
         prefix = self._prefix.match(digits)
         if prefix is None:
             return digits, False
-        if self.transform and prefix.groups()[-1] is not None:
-            rest = prefix.expand(self.transform) + digits[prefix.end() :]
+        if self._transform and prefix.groups()[-1] is not None:
+            rest = prefix.expand(self._transform) + digits[prefix.end() :]
         else:
             rest = digits[prefix.end() :]
         if self._fits(digits) and not self._fits(rest):
@@ -111,12 +121,15 @@ def international(digits: str) -> bool:
 
 def country_code(digits: str) -> int:
     """The country code at the start, or 0."""
+    codes = _country_codes()
+    return next((codes[digits[:size]] for size in (1, 2, 3) if digits[:size] in codes), 0)
+
+
+@cache
+def _country_codes() -> dict[str, int]:
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
-    if digits[:1] in ("", "0"):
-        return 0
-    codes = (int(digits[:size]) for size in (1, 2, 3))
-    return next((code for code in codes if code in COUNTRY_CODE_TO_REGION_CODE), 0)
+    return {str(code): code for code in COUNTRY_CODE_TO_REGION_CODE}
 
 
 def valid(code: int, number: str) -> bool:
@@ -149,18 +162,6 @@ def region(name: str) -> Region:
     from phonenumbers import PhoneMetadata
 
     return Region(PhoneMetadata.metadata_for_region(name))
-
-
-@cache
-def dialled(name: str) -> str:
-    """A pattern that all digits match which, dialled from that region, are a valid number, and some more."""
-    own = region(name)
-    number = "|".join(sorted({pattern for plan in sharing(own.code) for pattern in plan.patterns}))
-    if own.transform:  # it may take a carrier's code out too
-        home = rf"\d*(?:{number})"
-    else:  # after a country code the national prefix is taken off twice
-        home = rf"(?:{own.prefix})(?:{number})|{own.code}(?:{own.prefix}){{0,2}}(?:{number})"
-    return rf"(?:{own.abroad})\d*|{home}|{number}"
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

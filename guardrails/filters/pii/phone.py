@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from guardrails.filters.pii.dialling import country_code, dialled, international, region
+from guardrails.filters.pii.dialling import Region, country_code, international, region
 
 Match = tuple[int, int, float]
 
@@ -26,7 +26,7 @@ _NOT_CUT = f"[^{re.escape(CUT)}]"
 _STRETCH = re.compile(rf"\d(?:{_NOT_CUT}*\d)?")
 _TAIL = re.compile(rf"{_NOT_CUT}{{0,3}}.?", re.DOTALL)  # "#", a letter that spoils the number
 _LEAD = 11  # brackets and plus signs before the first digit, and the character before them
-_LEAST = 4  # digits of the shortest number
+_LEAST, _MOST = 4, 40  # digits of a number, with all prefixes
 
 _PLAIN = re.compile(r"[\d ().\-/\[\]+]*", re.ASCII)
 _WITH_PLUS = re.compile(r"[^+\d]*\++[^+]*")
@@ -85,8 +85,8 @@ class Phones:
         self._regions = regions
         self._leniency = leniency
         self._score = score
-        self._plans = [(name, region(name), re.compile(dialled(name), re.ASCII)) for name in regions]
-        self._anywhere = re.compile("|".join(f"(?:{dialled(name)})" for name in regions), re.ASCII)
+        self._plans = [(name, region(name)) for name in regions]
+        self._could: dict[tuple[int, str], list[tuple[str, Region]]] = {}  # by length and two digits
         self._listing, self._sieved = _matchers()
         # The matcher's other degrees of strictness ask for more, or less, than a valid number.
         self._known = leniency == 1 and bool(self._candidates("(212) 555-0123"))
@@ -189,13 +189,14 @@ class Phones:
         return Verdict(tuple(found), False)
 
     def _dialled(self, digits: str, *, loosely: bool = False) -> tuple[str, ...]:
-        if len(digits) < _LEAST or not self._anywhere.fullmatch(digits):
+        length, first = len(digits), digits[:2]
+        if not _LEAST <= length <= _MOST:
             return ()
-        return tuple(
-            name
-            for name, plan, rough in self._plans
-            if rough.fullmatch(digits) and plan.dials(digits, loosely=loosely)
-        )
+        could = self._could.get((length, first))
+        if could is None:
+            could = [(name, plan) for name, plan in self._plans if plan.could_dial(length, first)]
+            self._could[length, first] = could
+        return tuple([name for name, plan in could if plan.dials(digits, loosely=loosely)])
 
     def _possible(self, blocks: list[str], seen: _Seen) -> bool:
         """Whether neighbouring blocks of digits are a valid number."""
