@@ -34,12 +34,13 @@ def lifted(score: float) -> float:
 class Words:
     """The words of a text, to be asked which of them stand before a place."""
 
-    __slots__ = ("_all", "_near", "_text")
+    __slots__ = ("_all", "_looked", "_near", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._all: tuple[list[int], list[str]] | None = None
         self._near: dict[int, str] = {}
+        self._looked = 0  # characters
 
     def near(self, position: int) -> str:
         """The words that lend the match at `position` their meaning, a line each, in lower case."""
@@ -51,10 +52,15 @@ class Words:
     def _around(self, position: int) -> list[str]:
         # Mostly a few words are enough. Else all are taken, once: looking farther and farther is quadratic.
         start, end = max(0, position - _NEAR), min(len(self._text), position + _NEAR)
-        ends, words = self._read(start, end)
+        self._looked += end - start
+        ends, words = self._all or self._read(start, end)
         last = bisect_right(ends, position)  # the first word that ends after the position
-        if (start and last < 7) or (end < len(self._text) and last >= len(ends) - 1):
-            ends, words = self._all = self._all or self._read(0, len(self._text))
+        if self._all is None and (
+            self._looked > len(self._text)
+            or (start and last < 7)
+            or (end < len(self._text) and last >= len(ends) - 1)
+        ):
+            ends, words = self._all = self._read(0, len(self._text))
             last = bisect_right(ends, position)
         begins = ends[last] - len(words[last]) if last < len(ends) else position + 1
         here = begins <= position or self._text[position:begins].isspace()

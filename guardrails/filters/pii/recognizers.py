@@ -81,10 +81,11 @@ class Shape:
     hint: str = ""
 
 
+_DATE = r"\d/\d|\d-\d{1,2}-\d|\d\.\d{1,2}\.\d|[a-z]{3}-\d|\d-[a-z]{3}"
 SHAPES = {
     "CREDIT_CARD": Shape("CreditCardRecognizer", digits=13),
     "CRYPTO": Shape("CryptoRecognizer", digits=1, hint=r"(?:bc1|[13])[a-z0-9]{25}"),
-    "DATE_TIME": Shape("DateRecognizer", digits=2, hint=r"\d[-/.]|[a-z]{3}-\d"),
+    "DATE_TIME": Shape("DateRecognizer", digits=2, hint=_DATE),
     "EMAIL_ADDRESS": Shape("EmailRecognizer"),
     "IBAN_CODE": Shape("IbanRecognizer", digits=2, hint=r"[a-z]{2}\d\d"),
     "IP_ADDRESS": Shape("IpRecognizer", hint=r"::|[0-9a-f]:[0-9a-f]|\d\.\d"),
@@ -148,11 +149,11 @@ def _finder(kind: str, known: Any, shape: Shape, rules: Rules) -> Callable[[Text
     patterns = _patterns(known)
 
     def find(text: Text) -> list[Match]:
-        found: list[Match] = []
+        raw, found = text.raw, []
         for start, end, digits in text.islands:
-            if digits >= shape.digits and hint.search(text.raw, start, end):
+            if digits >= shape.digits and hint.search(raw, start, end):
                 for pattern in patterns:
-                    found += pattern(text.raw, start, end)
+                    found += pattern(raw, start, end)
         return uncontained(found)
 
     return find
@@ -204,7 +205,7 @@ def catalogue() -> dict[str, list[Callable[[], Any]]]:
     return found
 
 
-def _patterns(known: Any, kind: str = "") -> list[Callable[[str, int, int], Iterator[Match]]]:
+def _patterns(known: Any, kind: str = "") -> list[Callable[[str, int, int], list[Match]]]:
     import regex  # type: ignore[import-untyped] # it has no types
 
     return [
@@ -214,18 +215,28 @@ def _patterns(known: Any, kind: str = "") -> list[Callable[[str, int, int], Iter
     ]
 
 
-def _pattern(known: Any, pattern: Any, score: float) -> Callable[[str, int, int], Iterator[Match]]:
-    def find(text: str, start: int, end: int) -> Iterator[Match]:
+def _pattern(known: Any, pattern: Any, score: float) -> Callable[[str, int, int], list[Match]]:
+    from presidio_analyzer import PatternRecognizer
+
+    cls = type(known)
+    checked = cls.validate_result is not PatternRecognizer.validate_result
+    checked = checked or cls.invalidate_result is not PatternRecognizer.invalidate_result
+
+    def find(text: str, start: int, end: int) -> list[Match]:
+        found = []
         # Two characters more, for what a pattern wants to see behind the match.
-        for match in pattern.finditer(text, start, min(len(text), end + 2)):
+        for match in pattern.finditer(text, start, end + 2):
             first, last = match.span()
             if first >= end or first == last:
                 continue
-            word = text[first:last]
-            valid = known.validate_result(word)
-            if (valid is not None and not valid) or known.invalidate_result(word):
-                continue
-            yield first, last, score if valid is None else 1.0
+            valid = None
+            if checked:
+                word = text[first:last]
+                valid = known.validate_result(word)
+                if (valid is not None and not valid) or known.invalidate_result(word):
+                    continue
+            found.append((first, last, score if valid is None else 1.0))
+        return found
 
     return find
 
@@ -270,6 +281,9 @@ def _ibans(known: Any, rules: Rules, case: int) -> Callable[[str, list[Span]], I
 
 def uncontained(matches: Iterable[Match]) -> list[Match]:
     """The matches of one kind without those that lie in another of at least their score."""
+    matches = list(matches)
+    if len(matches) < 2:
+        return matches
     kept: list[Match] = []
     active: list[Match] = []
     for start, end, score in sorted(set(matches), key=lambda m: (m[0], m[0] - m[1], -m[2])):
