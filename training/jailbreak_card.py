@@ -14,6 +14,7 @@ from guardrails.filters import jailbreak_rules
 from guardrails.filters.linear import LinearModel
 
 WILD = ("inthewild_jailbreak", "giskard")
+RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1)  # false positives on arena_hard_benign
 SETS = {
     "deepset_test": "deepset's test: short injections, German and English",
     "bipia_test": "BIPIA's test: orders hidden in e-mails, tables, code",
@@ -34,6 +35,7 @@ def card(
         rules=len(jailbreak_rules.RULES),
         data=_data(train, rows),
         quality=_quality(rows, values, least),
+        trade=_trade(rows, values),
         families=_found(rows, values, least, lambda row: row.source.startswith("attack/")),
         parts=_bipia(rows, values, least, "kind"),
         orders=_bipia(rows, values, least, "attack"),
@@ -100,6 +102,20 @@ def _quality(rows: Sequence[Row], values: Floats, least: float) -> str:
         "false positives",
     )
     return table(head, body)
+
+
+def _trade(rows: Sequence[Row], values: Floats) -> str:
+    """What other thresholds would find of deepset's test, and what they would cost, by arena's alarms."""
+    source = np.array([row.source for row in rows])
+    bad = np.array([row.label > 0 for row in rows])
+    arena, hard, deepset = source == "arena_hard_benign", source == "hard-benign", source == "deepset_test"
+    general = np.array([public(row) for row in rows])
+    body = []
+    for rate in RATES:
+        least = linear.threshold(values[arena], rate)
+        sets = (deepset & bad, arena, hard, general)
+        body.append((f"{least:.4f}", *(share(values[which] >= least) for which in sets)))
+    return table(("threshold", "deepset's test found", "arena_hard_benign", "hard-benign", "general"), body)
 
 
 def _found(rows: Sequence[Row], values: Floats, least: float, which: Callable[[Row], bool]) -> str:
