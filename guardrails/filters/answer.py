@@ -1,9 +1,10 @@
 """An answer on its way out: which of its events may leave, and with which changes.
 
-- Events keep their order. Text waits until every rule that acts has decided on it (for places about 100
-  characters, see `guardrails.filters.window`; for judges as their rule says), and what came after it waits
-  behind it. A delta without a finding passes as the object that it is; of one with a finding the
-  log-probabilities and the vendor's chunk (think of its token ids) are dropped: they spell the text.
+- Events keep their order. Text waits until every rule that acts has decided on it (for places a word, and
+  about 100 characters from where something could begin, see `guardrails.filters.window`; for judges as their
+  rule says), and what came after it waits behind it. A delta without a finding passes as the object that it
+  is; of one with a finding the log-probabilities and the vendor's chunk (think of its token ids) are dropped:
+  they spell the text.
 - A channel (text, reasoning, refusal) is at its end when its choice finishes or goes on in another channel.
   If it then goes on after all, a finding across that seam is removed from the seam on only. Judges of whole
   answers wait for the choice to finish.
@@ -23,7 +24,7 @@ from guardrails.filters.detector import Edit, Finding, Mark, apply
 from guardrails.filters.policy import Rule, decide, edits
 from guardrails.filters.run import Run, at_once, examine, together
 from guardrails.filters.surfaces import Arguments, is_json
-from guardrails.filters.window import SENTENCE, Steps, Whole, Window
+from guardrails.filters.window import BREAK, SENTENCE, Begins, Steps, Whole, Window
 
 _LOOKS = 6  # how often a window looks at each character, about
 _LONGEST = 16_384  # a judge's text without a break
@@ -45,19 +46,19 @@ class _Track:
         if self.whole:
             self.pane = Whole(self._look, resolve=resolve)
         elif rules[0].judges:
-            pause = {"pause": SENTENCE} if rules[0].hold == "sentence" else {}
-            steps = 1 if pause else rules[0].steps
+            by_sentence = rules[0].hold == "sentence"
             self.pane = Window(
                 self._look,
                 0,
-                stride=steps,
+                stride=1 if by_sentence else rules[0].steps,
                 context=rules[0].looks_back,
                 longest=_LONGEST,
                 resolve=resolve,
-                **pause,
+                pause=SENTENCE if by_sentence else BREAK,
             )
         else:
-            self.pane = Window(self._look, max(rule.detector.reach for rule in rules), resolve=resolve)
+            reach = max(rule.detector.reach for rule in rules)
+            self.pane = Window(self._look, reach, resolve=resolve, begins=_begins(rules))
 
     def _look(self, text: str) -> list[Finding]:
         return self._run.spared(text, self._run.look(self._rules, text, self._how))
@@ -81,6 +82,25 @@ class _Track:
         except StopIteration as done:
             findings: list[Finding] = done.value
             return findings
+
+
+def _begins(rules: Sequence[Rule]) -> Begins | None:
+    """Where any of the detectors could find something; None when one of them cannot tell."""
+    asked = [rule.detector for rule in rules]
+    instead = [other for rule in rules for other in (rule.on_exceeded, rule.on_crash)]
+    asked += [other for other in instead if not isinstance(other, str)]
+    each = [getattr(detector, "begins", None) for detector in asked]
+    if not all(each):
+        return None
+
+    def begins(text: str, start: int) -> int | None:
+        try:
+            places = [ask(text, start) for ask in each if ask]
+        except Exception:  # then `detect` is asked, for whose failures the rule says what to do
+            return start
+        return min((place for place in places if place is not None), default=None)
+
+    return begins
 
 
 def _tracks(run: Run, channel: str) -> list[_Track]:

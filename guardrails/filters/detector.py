@@ -29,11 +29,16 @@ class Detector(Protocol):
     characters after it. A detector of single words has a reach of 0. What has begun and not ended (a private
     key's block) is found up to the end of the text: a stream holds it back until its end is seen.
 
-    Four more attributes are optional. `scope`: "span" (what is assumed) finds places; "text" judges a text as
+    Five more attributes are optional. `scope`: "span" (what is assumed) finds places; "text" judges a text as
     a whole. In a stream it is shown the text from its beginning, or the last `context` characters and what is
     new, every `stride` characters; a stride of 0 judges the whole answer only, which a stream then holds to
     its end. `channels`: the channels of an answer that it looks at (`text`, `reasoning`, `refusal`); if left
-    out all, but for judges of whole answers, which look at the text.
+    out all, but for judges of whole answers, which look at the text. `begins(text, start) -> int | None`, of
+    "span" detectors: the first place from `start` on where a finding could begin, however the text goes on;
+    None: nowhere. From there on the text is whole words, each with the white space behind it (`\\S*\\s`); up
+    to 96 characters before are what came before them. The answer about a word may not depend on later ones.
+    What is cleared leaves a stream at once, without `detect`, so `begins` has to be cheap and linear, and to
+    say rather too much than too little (`start`: it could begin anywhere).
     """
 
     @property

@@ -39,6 +39,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from guardrails.filters.detector import Detector, Finding
+from guardrails.filters.window import Begins
 
 LEVELS = 2
 INVISIBLE = (
@@ -121,6 +122,26 @@ class Normalized:
     def channels(self) -> tuple[str, ...] | None:
         """The inner detector's; None for all."""
         return getattr(self.detector, "channels", None)
+
+    @property
+    def begins(self) -> Begins | None:
+        """The inner detector's, and where something could be disguised; None if the inner one has none.
+
+        `spelled` may make one word of several, so then it is None too.
+        """
+        inner: Begins | None = getattr(self.detector, "begins", None)
+        if inner is None or self.spelled:
+            return None
+
+        def begins(text: str, start: int) -> int | None:
+            first = inner(text, start)
+            if first == start or not _suspect(text, False):
+                return first
+            words = (word for word in _CHUNK.finditer(text) if _suspect(word.group(), False))
+            disguised = next((max(start, word.start()) for word in words), None)
+            return min((place for place in (first, disguised) if place is not None), default=None)
+
+        return begins
 
     def detect(self, text: str) -> list[Finding]:
         """What the inner detector finds in the text as it is, and in the text as it reads."""

@@ -35,6 +35,12 @@ from guardrails.filters.secret_rules import RULES, Rule
 KINDS = tuple(dict.fromkeys(rule.kind for rule in RULES))
 """Every kind that `Secrets` can find."""
 
+# What announces a secret. All that nothing announces have 16 characters and more.
+_SIGN = (
+    r"(?i)[!-~]{16}|://|-----BEGIN|-u|--user|authorization|bearer"
+    r"|(?:secret|token|key|credentials?|password|passwd|passphrase|passcode|pwd|pass)[^a-z0-9_]"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
@@ -66,6 +72,12 @@ class Secrets:
         _hints()
         for number in range(len(RULES)):
             _compiled(number)
+
+    def begins(self, text: str, start: int) -> int | None:
+        """Where a secret, or what announces one, could begin, from `start` on (see `Detector`)."""
+        data = text.encode("utf-8", "replace")
+        sign = _sign().search(data)
+        return None if sign is None else max(start, len(data[: sign.start()].decode()))
 
     def detect(self, text: str) -> list[Finding]:
         """All findings of at least `threshold`, in order; none lies within another."""
@@ -112,6 +124,13 @@ def _hints() -> _Hints:
     pattern = "|".join(f"(?:{flag}{re2.escape(word)})" for word, flag in ordered)
     always = frozenset(number for number, rule in enumerate(RULES) if not rule.words)
     return _Hints(re2.compile(pattern), always)
+
+
+@cache
+def _sign() -> Any:
+    import re2
+
+    return re2.compile(_SIGN)
 
 
 @lru_cache(maxsize=1024)

@@ -13,6 +13,9 @@ The rules, with the numbers that are parameters:
   number its meaning).
 - Everything up to the last break that is `reach` characters old, and that no finding crosses, is decided.
   While nothing is found, at most `reach + stride` characters and two words are held.
+- Where `begins` can tell the words in which a finding could begin, the words before the first of them are
+  decided at once, without detection. Only words of less than `stride` characters are: in a longer one,
+  detection may be due before its end.
 - More than `longest` characters without a place to cut cannot be scanned with bounded effort. They fail
   closed: one finding of kind `UNSCANNABLE` from the last cut to the next break.
 - A finding that goes up to the end of what was looked at is *open* (a private key that has begun): it is held
@@ -20,8 +23,8 @@ The rules, with the numbers that are parameters:
   along: nobody can tell any more where it ends.
 
 Cost: every run covers `context + reach + stride` characters and a few words, so a character is scanned about
-(context + reach + stride) / stride times (6 with the defaults and a reach of 64). Time is linear in the
-length of the text. A text that is there as a whole takes longer strides: see `scan`.
+(context + reach + stride) / stride times (6 with the defaults and a reach of 64), unless `begins` spares it.
+Time is linear in the length of the text. A text that is there as a whole takes longer strides: see `scan`.
 
 What is not covered: a finding that breaks its detector's promise of `reach` is removed from its first
 undecided character on; the part before that has left already.
@@ -39,13 +42,14 @@ UNSCANNABLE = "UNSCANNABLE"
 OPEN = 65_536
 
 Detect = Callable[[str], list[Finding]]
+Begins = Callable[[str, int], int | None]
 Resolve = Callable[[Iterable[Finding]], list[Finding]]
 Steps = Generator[str, list[Finding], list[Finding]]
 """Yields a text to look at, wants to be sent what was found in it, and returns what is decided now."""
 
 # Nothing in it may depend on what comes after the match: that may not have arrived yet.
 SENTENCE = re.compile(r"[.!?\u2026][)\]\"'\u2019\u201d\u00bb*_]*\s|\n|[\u3002\uff01\uff1f]")
-_BREAK = re.compile(r"[\s\u0e00-\u109f\u1780-\u17ff\u2e80-\uabff\uf900-\U0010ffff]")
+BREAK = re.compile(r"[\s\u0e00-\u109f\u1780-\u17ff\u2e80-\uabff\uf900-\U0010ffff]")
 _SLICE = 1024  # every run shortens the buffer at its front: in slices that stays linear for long texts
 
 
@@ -55,21 +59,25 @@ class Window:
     Positions count characters from the first push on. Findings come out once, disjoint and in order, from
     the push (or the `finish`) that decided them. `pushing` and `finishing` do the same in `Steps`, for those
     who look elsewhere. `pause`: where a run may end, when a plain break is not enough (`SENTENCE`, which is
-    waited for up to half of `longest`).
+    waited for up to half of `longest`). `begins`: see `detector.Detector`.
     """
 
     __slots__ = (
         "_base",
+        "_begins",
         "_context",
         "_cuts",
         "_detect",
         "_due",
+        "_found",
+        "_held",
         "_longest",
         "_most",
         "_open",
         "_pause",
         "_reach",
         "_resolve",
+        "_short",
         "_stride",
         "_swallowing",
         "_text",
@@ -84,10 +92,13 @@ class Window:
         stride: int = 32,
         context: int = 96,
         longest: int = 4096,
-        pause: re.Pattern[str] = _BREAK,
+        pause: re.Pattern[str] = BREAK,
         resolve: Resolve = resolve,
+        begins: Begins | None = None,
     ) -> None:
         self._detect = detect
+        self._begins = begins
+        self._short = re.compile(rf"(?:\S{{0,{stride - 1}}}\s)+")
         self._reach = reach
         self._stride = stride
         self._context = context
@@ -101,6 +112,8 @@ class Window:
         self._due = stride
         self._most = longest  # how far one may read without a decision
         self._open = False  # something has begun that has no end yet
+        self._held = False  # the next word waits for detection
+        self._found = 0  # where the last finding ends
         self._swallowing = ""  # "" | "word": to the next break | "rest": for good
 
     def push(self, text: str) -> list[Finding]:
@@ -116,8 +129,10 @@ class Window:
         out: list[Finding] = []
         for start in range(0, len(text), _SLICE):
             self._text += text[start : start + _SLICE]
+            self._flow()
             while (end := self._next()) is not None:
                 out += yield from self._run(end)
+                self._flow()
         return out
 
     def finishing(self) -> Steps:
@@ -131,10 +146,44 @@ class Window:
         self._open = False
         return self._close(end, found)
 
+    def _flow(self) -> None:
+        """Decide the whole words in which, and before which, nothing can begin.
+
+        Each word is judged by itself, so it does not matter how many of them are here by now; and a word that
+        is short enough ends before the next run, so neither can come before the other.
+        """
+        if self._begins is None or self._held or self._open or self._swallowing:
+            return
+        here = self._short.match(self._text, self.decided - self._base)
+        if here is None:
+            return
+        start = max(0, here.start() - self._context)  # what was decided at other times lies before it
+        text, start = self._text[start : here.end()], here.start() - start
+        end = len(text)
+        if (first := self._begins(text, start)) is not None:
+            self._held = True
+            end = next((at for at in range(first, start, -1) if text[at - 1].isspace()), start)
+        if end > start:
+            self._leave(self.decided + end - start)
+
+    def _leave(self, cut: int) -> None:
+        """Decide up to `cut`, where there is no finding."""
+        self.decided = cut
+        self._most = cut + self._longest
+        self._due = max(self._due, cut + self._stride)
+        first, start = max(self._base, self._found), cut - self._context
+        behind = BREAK.search(self._text[first - self._base : max(first, start) - self._base][::-1])
+        if behind is not None:  # else the context starts where it did
+            start -= behind.start()
+            self._cuts = deque([start])
+            self._text, self._base = self._text[start - self._base :], start
+
     def _next(self) -> int | None:
         """Where the next run ends, if that much text is here."""
         end = self._base + len(self._text)
         limit = self._most + 1
+        if end < min(self._due, limit):
+            return None
         if self._swallowing != "rest" and (found := self._pause_after(min(self._due, limit))) is not None:
             return found
         if end >= limit:  # what is swallowed need not be kept
@@ -144,10 +193,10 @@ class Window:
 
     def _pause_after(self, due: int) -> int | None:
         found = self._pause.search(self._text, max(0, due - self._base - 1))
-        if self._pause is not _BREAK:
+        if self._pause is not BREAK:
             late = max(due, self.decided + self._longest // 2)  # a sentence that never ends is not waited for
             if found is None or self._base + found.end() > late:
-                found = _BREAK.search(self._text, max(0, late - self._base - 1))
+                found = BREAK.search(self._text, max(0, late - self._base - 1))
         return None if found is None else self._base + found.end()
 
     def _run(self, end: int) -> Steps:
@@ -191,7 +240,7 @@ class Window:
                 rest.pop()
             if rest and rest[-1].end > at:
                 at = rest[-1].start
-            elif _BREAK.match(self._text, at - 1 - self._base):
+            elif BREAK.match(self._text, at - 1 - self._base):
                 return at
             else:
                 at -= 1
@@ -201,13 +250,16 @@ class Window:
         earlier = self._cut(cut - self._context, findings)  # else a long stride makes a long context
         self._cuts.extend([cut] if earlier is None else [earlier, cut])
         self.decided = cut
+        self._held = False
         self._most = cut + self._longest
         self._due = max(self._due, cut + self._stride)
         while len(self._cuts) > 1 and self._cuts[1] <= cut - self._context:
             self._cuts.popleft()
         keep = max(self._cuts[0], self._base)
         self._text, self._base = self._text[keep - self._base :], keep
-        return [f for f in findings if f.start < cut]
+        decided = [f for f in findings if f.start < cut]
+        self._found = max(self._found, *(f.end for f in decided), 0)
+        return decided
 
 
 class Whole:

@@ -37,6 +37,7 @@ from typing import Any
 
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
+from guardrails.filters.pii import spots
 from guardrails.filters.pii.context import Rules, lifted
 from guardrails.filters.pii.custom import Custom
 from guardrails.filters.pii.recognizers import (
@@ -151,6 +152,16 @@ class Pii:
             for kind, matches in found.items()
             for start, end, score in uncontained(matches)
         ]
+
+    def begins(self, text: str, start: int) -> int | None:
+        """Where a finding could begin, from `start` on (see `Detector`).
+
+        Of kinds that are not in `ENTITIES` nothing is known: they could begin anywhere.
+        """
+        added = self._has_model or self.custom or self.recognizers
+        if added or not set(self.entities or ()) <= SHAPES.keys():
+            return start
+        return spots.begins(text, start)
 
     def _recognizers(self) -> Iterator[Recognizer]:
         """What finds the kinds that are asked for, and what was added unless `entities` leaves it out."""

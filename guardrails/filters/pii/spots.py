@@ -1,7 +1,7 @@
 """Where a text could hold an identifier: one cheap pass, so that the recognizers look at few places.
 
-Both functions cut where no identifier can go across, so that what is found inside is what would be found in
-the whole text. Time is linear in the length of the text.
+`islands` and `near_digits` cut where no identifier can go across, so that what is found inside is what would
+be found in the whole text. Time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ _LETTERS = r"[:.\-](?:(?<=::)|(?<=[a-fA-F][:\-])[a-fA-F]{1,4}[:\-]|[a-fA-F]{4}\.
 _HEX = re.compile(_LETTERS)
 _EITHER = re.compile(rf"\d|{_LETTERS}")
 _SPACE = re.compile(r"\s")
+# Also what an address needs, and the signs that a telephone number opens with before a space.
+_BEGIN = re.compile(rf"\d|@|://|\.\w|{_LETTERS}|[+(\[\uff0b\uff08\uff3b](?:[^\w\s]|[x\u30fc]){{0,9}}\s")
 
 
 def islands(text: str) -> list[Span]:
@@ -29,13 +31,22 @@ def islands(text: str) -> list[Span]:
     at = 0
     while hit := trigger.search(text, at):
         before = text[at : hit.start()]
-        start = hit.start() - (len(before.split()[-1]) if before and not before[-1].isspace() else 0)
+        start = hit.start() - (len(before.rsplit(None, 1)[-1]) if before and not before[-1].isspace() else 0)
         space = _SPACE.search(text, hit.end())
         at = space.start() if space else len(text)
         if found and start == found[-1][1] + 1 and text[start - 1] == " ":
             start = found.pop()[0]
         found.append((start, at))
     return found
+
+
+def begins(text: str, start: int) -> int | None:
+    """Where the first sign is of anything that the default kinds could be; None: nowhere.
+
+    From `start` on the text is whole words. An identifier begins in a word with such a sign.
+    """
+    sign = _BEGIN.search(text, start)
+    return None if sign is None else sign.start()
 
 
 def near_digits(text: str, margin: int) -> list[Span]:
