@@ -24,6 +24,7 @@ STOPWORDS = frozenset(
 )
 
 _NEAR = 120  # characters to look for them at first
+_EACH = 40  # characters whose words cost as much as a look
 
 
 def lifted(score: float) -> float:
@@ -34,13 +35,12 @@ def lifted(score: float) -> float:
 class Words:
     """The words of a text, to be asked which of them stand before a place."""
 
-    __slots__ = ("_all", "_looked", "_near", "_text")
+    __slots__ = ("_all", "_near", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._all: tuple[list[int], list[str]] | None = None
+        self._all: tuple[list[int], list[int], list[str]] | None = None
         self._near: dict[int, str] = {}
-        self._looked = 0  # characters
 
     def near(self, position: int) -> str:
         """The words that lend the match at `position` their meaning, a line each, in lower case."""
@@ -50,30 +50,59 @@ class Words:
         return found
 
     def _around(self, position: int) -> list[str]:
-        # Mostly a few words are enough. Else all are taken, once: looking farther and farther is quadratic.
-        start, end = max(0, position - _NEAR), min(len(self._text), position + _NEAR)
-        self._looked += end - start
-        ends, words = self._all or self._read(start, end)
+        # Mostly a few words are enough. Else all are taken, once: looking farther and farther is quadratic,
+        # and where there is something at every other word, all is cheaper.
+        if self._all is None and len(self._near) * _EACH <= len(self._text):
+            words = self._beside(position)
+            if words is not None:
+                return words
+        begin, ends, all_words = self._all = self._all or self._read()
         last = bisect_right(ends, position)  # the first word that ends after the position
-        if self._all is None and (
-            self._looked > len(self._text)
-            or (start and last < 7)
-            or (end < len(self._text) and last >= len(ends) - 1)
-        ):
-            ends, words = self._all = self._read(0, len(self._text))
-            last = bisect_right(ends, position)
-        begins = ends[last] - len(words[last]) if last < len(ends) else position + 1
+        begins = begin[last] if last < len(ends) else position + 1
         here = begins <= position or self._text[position:begins].isspace()
-        return words[max(0, last - 6 + here) : last + 1]
+        return all_words[max(0, last - 6 + here) : last + 1]
 
-    def _read(self, start: int, end: int) -> tuple[list[int], list[str]]:
-        """The words between two places, with the places where they end."""
+    def _beside(self, position: int) -> list[str] | None:
+        """The same from the characters around; None when they are too few."""
+        text = self._text
+        start, end = max(0, position - _NEAR), min(len(text), position + _NEAR)
+        before = _WORD.findall(text, start, position)
+        begins, after = position, ""
+        for match in _WORD.finditer(text, position, end):
+            begins, after = match.span()[0], match.group()
+            if match.end() == end < len(text):
+                return None
+            if begins == position and before and _WORD.match(text, position - 1):
+                after = before.pop() + after
+            after = after.lower()
+            if after not in STOPWORDS:
+                break
+        else:
+            if end < len(text):
+                return None
+            begins, after = position + 1, ""
+        here = begins <= position or text[position:begins].isspace()
+        words = [after] if after else []
+        wanted = len(words) + 6 - here
+        for word in reversed(before[1:] if start else before):
+            lower = word.lower()
+            if lower not in STOPWORDS:
+                words.append(lower)
+                if len(words) == wanted:
+                    break
+        else:
+            if start:
+                return None
+        return words[::-1]
+
+    def _read(self) -> tuple[list[int], list[int], list[str]]:
+        """Where the words begin and end, and the words."""
         found = [
-            (match.end(), word)
-            for match in _WORD.finditer(self._text, start, end)
+            (*match.span(), word)
+            for match in _WORD.finditer(self._text)
             if (word := match.group().lower()) not in STOPWORDS
         ]
-        return [place for place, _ in found], [word for _, word in found]
+        return [begin for begin, _, _ in found], [end for _, end, _ in found], [word for *_, word in found]
 
 
 def hints(words: Iterable[str], rules: Rules) -> re.Pattern[str] | None:
