@@ -85,6 +85,21 @@ def test_no_personal_data_begins_where_pii_sees_no_sign(seed: int, mangle: bool)
         is_sound(text, pii, pii.begins)
 
 
+@pytest.mark.parametrize("lead", ["( 212) ", "+ 1 212 ", "(+ 1 212 ", "\uff0b 1 212 ", "(\u00a0212) "])
+def test_a_number_may_open_with_a_sign_and_a_space(lead: str) -> None:
+    text = f"call {lead}555 0123 now"
+    assert min(f.start for f in PII.detect(text)) == 5
+    is_sound(text, PII, PII.begins)
+
+
+@pytest.mark.parametrize(
+    "text", ["see dead:beef::1", "see acme.com", "see ab-cd-ab-cd-ab-cd", "see jo@acme.com"]
+)
+def test_not_all_that_is_personal_has_a_digit(text: str) -> None:
+    assert PII.begins(text + " ", 0) is not None
+    is_sound(text, PII, PII.begins)
+
+
 _ODD = (
     "212|555|0123|4567|http|www|dead|BEEF|cafe|de|\uff0b|\uff08|\u3000|49|jo|acme.com|::|漢|é|::1|ab:cd|١٢٣|"
     'x |+|"|(|[|)|-|.|/|:|@|x|~|#| |\t|\n|\u00a0'
