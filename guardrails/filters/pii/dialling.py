@@ -63,12 +63,17 @@ class Region:
         """Whether so many digits that begin so could be a valid number, dialled from here."""
         import regex  # type: ignore[import-untyped] # it has no types; unlike `re` it matches beginnings
 
-        code = str(self.code)
+        if regex.match(self._abroad.pattern, first, partial=True):
+            return True
+        share, code = sharing(self.code), str(self.code)
+        shortest = min(_lengths(self.code), default=0)
+        if length < shortest and not any(plan._transform for plan in share):
+            return False  # whatever is taken off
         if code.startswith(first) or first.startswith(code):
             return True
-        if any(regex.match(p.pattern, first, partial=True) for p in (self._abroad, self._prefix)):
+        if regex.match(self._prefix.pattern, first, partial=True):
             return True
-        kinds = [plan.valid[length].pattern for plan in sharing(self.code) if length in plan.valid]
+        kinds = [plan.valid[length].pattern for plan in share if length in plan.valid]
         return any(regex.fullmatch(kind, first, partial=True) for kind in kinds)
 
     def national(self, digits: str) -> str:
@@ -135,8 +140,8 @@ def _country_codes() -> dict[str, int]:
 def valid(code: int, number: str) -> bool:
     """Whether a national number is one of the regions' that share the country code."""
     share = sharing(code)
-    if not number or len(share) == 1:
-        return bool(number) and share[0].has(number)
+    if len(share) == 1 or len(number) not in _lengths(code):
+        return share[0].has(number)
     for region in share:
         if region.leading is None:
             if region.has(number):
@@ -154,6 +159,12 @@ def sharing(code: int) -> tuple[Region, ...]:
     names = COUNTRY_CODE_TO_REGION_CODE[code]
     made: Any = PhoneMetadata.metadata_for_region_or_calling_code
     return tuple(Region(made(code, name)) for name in names)
+
+
+@cache
+def _lengths(code: int) -> frozenset[int]:
+    """How many digits the national numbers have."""
+    return frozenset(length for plan in sharing(code) for length in plan.valid)
 
 
 @cache
