@@ -200,10 +200,13 @@ class Phones:
 
     def _possible(self, blocks: list[str], seen: _Seen) -> bool:
         """Whether neighbouring blocks of digits are a valid number."""
-        ends = range(1, len(blocks) + 1)
-        return any(
-            self._plausible("".join(blocks[at:end]), seen).regions for end in ends for at in range(end)
-        )
+        for at in range(len(blocks)):
+            digits = ""
+            for block in blocks[at:]:
+                digits += block
+                if len(digits) >= _LEAST and self._plausible(digits, seen).regions:
+                    return True
+        return False
 
 
 def stands(text: str, candidate: str, at: int) -> bool | None:
