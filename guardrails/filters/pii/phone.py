@@ -26,7 +26,7 @@ _NOT_CUT = f"[^{re.escape(CUT)}]"
 _STRETCH = re.compile(rf"\d(?:{_NOT_CUT}*\d)?")
 _TAIL = re.compile(rf"{_NOT_CUT}{{0,3}}.?", re.DOTALL)  # "#", a letter that spoils the number
 _LEAD = 11  # brackets and plus signs before the first digit, and the character before them
-_LEAST, _MOST = 4, 40  # digits of a number, with all prefixes
+_LEAST, _USUAL, _MOST = 4, 14, 40  # digits of a number, with all prefixes
 
 _PLAIN = re.compile(r"[\d ().\-/\[\]+]*", re.ASCII)
 _WITH_PLUS = re.compile(r"[^+\d]*\++[^+]*")
@@ -87,6 +87,9 @@ class Phones:
         self._score = score
         self._plans = [(name, region(name)) for name in regions]
         self._could: dict[tuple[int, str], list[tuple[str, Region]]] = {}  # by length and two digits
+        for length in range(_LEAST, _USUAL + 1):  # now, so that no text has to wait for it
+            for first in range(100):
+                self._who(length, f"{first:02}")
         self._listing, self._sieved = _matchers()
         # The matcher's other degrees of strictness ask for more, or less, than a valid number.
         self._known = leniency == 1 and bool(self._candidates("(212) 555-0123"))
@@ -189,14 +192,19 @@ class Phones:
         return Verdict(tuple(found), False)
 
     def _dialled(self, digits: str, *, loosely: bool = False) -> tuple[str, ...]:
-        length, first = len(digits), digits[:2]
-        if not _LEAST <= length <= _MOST:
+        if not _LEAST <= len(digits) <= _MOST:
             return ()
-        could = self._could.get((length, first))
-        if could is None:
-            could = [(name, plan) for name, plan in self._plans if plan.could_dial(length, first)]
-            self._could[length, first] = could
+        could = self._who(len(digits), digits[:2])
         return tuple([name for name, plan in could if plan.dials(digits, loosely=loosely)])
+
+    def _who(self, length: int, first: str) -> list[tuple[str, Region]]:
+        """The regions where so many digits that begin so could be a number."""
+        found = self._could.get((length, first))
+        if found is None:
+            plans = self._who(length, first[:1]) if len(first) > 1 else self._plans
+            found = [(name, plan) for name, plan in plans if plan.could_dial(length, first)]
+            self._could[length, first] = found
+        return found
 
     def _possible(self, blocks: list[str], seen: _Seen) -> bool:
         """Whether neighbouring blocks of digits are a valid number."""
