@@ -368,13 +368,14 @@ class Journal:
     """All that happened to a call: its own log, and one log per attempt. Append-only.
 
     `record` is what they fold into, once the call is over. `counts` remembers how many tokens a request has,
-    by (its `id()`, model), so that layers do not count the same prompt again.
+    by (its `id()`, model), so that layers do not count the same prompt again; it keeps the request, since a
+    freed one's `id()` may come back as another's.
     """
 
     __slots__ = ("attempts", "counts", "log", "record")
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[int, str], int] = {}
+        self.counts: dict[tuple[int, str], tuple[Request, int]] = {}
         self.log: Log = []
         self.attempts: list[Attempt] = []
         self.record: CallRecord | None = None

@@ -191,6 +191,8 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
         from guardrails.flow.shadow import Shadow
 
         layers.append(Shadow(candidate, shadow.share, shadow.limit, shadow.seconds, sinks=sinks, meter=meter))
+    if policy.store.redis is not None:
+        handler = Surrounded(handler, (), shared.store)
     return Llm(handler, *layers, name=policy.name, sinks=sinks, meter=meter)
 
 
@@ -245,12 +247,15 @@ def _cascade(site: Site, given: spec.CascadeSpec, shared: spec.Shared) -> Handle
 
 
 class Surrounded:
-    """An endpoint with layers of its own, still known by its name and closed with its client."""
+    """An endpoint with layers of its own, still known by its name and closed with its client.
 
-    def __init__(self, endpoint: Handler, layers: Sequence[Layer]) -> None:
+    `also` is closed with them: the store that the layers of all endpoints share.
+    """
+
+    def __init__(self, endpoint: Handler, layers: Sequence[Layer], *also: object) -> None:
         self.name = getattr(endpoint, "name", "")
         self.model = getattr(getattr(endpoint, "config", endpoint), "model", "")
-        self._parts: tuple[object, ...] = (*layers, endpoint)
+        self._parts: tuple[object, ...] = (*layers, endpoint, *also)
         self._stacked = stack(endpoint, *layers)
 
     def __call__(self, call: Call) -> Opening:

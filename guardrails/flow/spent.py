@@ -23,10 +23,10 @@ def worst_case(call: Call, model: str, *, assumed_output: int) -> Usage:
     request, counts = call.request, call.journal.counts
     key = id(request), request.model or model
     if key not in counts:
-        counts[key] = tokens.count_messages(request, key[1]).n
+        counts[key] = request, tokens.count_messages(request, key[1]).n
     sampling = request.sampling
     most = sampling.max_tokens if sampling.max_tokens is not None else assumed_output
-    return Usage(counts[key], most * (sampling.n or 1))
+    return Usage(counts[key][1], most * (sampling.n or 1))
 
 
 def used(attempt: Attempt, prompt: int) -> Usage | None:

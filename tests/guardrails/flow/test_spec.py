@@ -148,6 +148,17 @@ async def test_admission_stands_before_everything_else() -> None:
     assert record.scanned == ("input",)
 
 
+@pytest.mark.asyncio
+async def test_the_shared_store_is_closed_with_the_client() -> None:
+    store = {"redis": "redis://127.0.0.1:1/0", "when_gone": "local_share"}
+    llm = build(function("good", store=store, rate_limit={"requests": 10}))
+    assert (await llm.ask("hi")).text == "answered"
+    shared = llm._endpoint._parts[-1]  # type: ignore[attr-defined]
+    assert shared._client is not None
+    await llm.aclose()
+    assert shared._client is None
+
+
 def test_mistakes_are_all_reported_with_their_lines(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(
