@@ -40,10 +40,11 @@ from guardrails.flow.deadline import Deadline
 from guardrails.flow.fallback import FirstOf
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import Route
-from guardrails.handler import Handler, Layer, Opening, close_all, stack
+from guardrails.flow.store import Store
+from guardrails.handler import Handler, Layer, Opening, close_all, stack, warm_all
 from guardrails.named import Named, Site, Strict, load
 from guardrails.record import Meter
-from guardrails.recorder import JsonlSink
+from guardrails.recorder import JsonlSink, Record
 from guardrails.source import Loc, Source, load_yaml, mistakes, report
 
 __all__ = ["Filters", "Named", "Policy", "build", "rules"]
@@ -155,8 +156,11 @@ BUILTIN: Mapping[str, Mapping[str, Any]] = {
 # --- building ----------------------------------------------------------------------------------------------
 
 
-def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
+def build(config: str | Path | Mapping[str, Any] | Policy | Source, *, store: Store | None = None) -> Llm:
     """A ready `Llm` from a YAML file, a mapping or a `Policy`.
+
+    With a `store`, rates, budgets and breakers are shared with all others that are built with it, unless the
+    configuration names Redis. Whoever gives it closes it.
 
     Raises `ConfigError` listing every mistake with its file and line. Nothing is sent, and no key is read,
     until the first call.
@@ -167,14 +171,19 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
     folder = Path(source.name).parent if source.lines else Path()
     meter = _meter(site, policy, folder)
     book = rulebook(site, policy.filters)
+    sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
+    gate = None if policy.admit is None else spec.admit(policy.admit)
+    given = None if policy.store.redis else store
     shared = spec.Shared(
-        policy.store.build(),
+        given or policy.store.build(),
         RetryBudget(**policy.retry_budget.model_dump()),
         policy.budget,
         None if meter is None else meter.price,
+        gate,
+        Record(sinks, meter),
+        shares_breakers=given is not None,
     )
     handler = _endpoint(site, policy, shared)
-    sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
     shadow = policy.shadow
     candidate = None if shadow is None else _route(site, shadow.candidate, ("shadow", "candidate"), shared)
     layers: list[Layer] = [] if policy.deadline is None else [Deadline(policy.deadline)]
@@ -183,14 +192,12 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source) -> Llm:
     if site.found:
         raise report(site.found, source)
     if policy.cache is not None:
-        layers.append(spec.cache(policy.cache, policy.filters.model_dump_json()))
-    if policy.admit is not None:
-        layers.append(spec.admit(policy.admit))
+        layers.append(spec.cache(policy.cache, policy))
+    if gate is not None:
+        layers.append(gate)
     layers += _filters(book)
     if shadow is not None and candidate is not None:
-        from guardrails.flow.shadow import Shadow
-
-        layers.append(Shadow(candidate, shadow.share, shadow.limit, shadow.seconds, sinks=sinks, meter=meter))
+        layers.append(spec.shadow(shadow, candidate, shared.record, gate))
     if policy.store.redis is not None:
         handler = Surrounded(handler, (), shared.store)
     return Llm(handler, *layers, name=policy.name, sinks=sinks, meter=meter)
@@ -212,7 +219,10 @@ def _endpoint(site: Site, policy: Policy, shared: spec.Shared) -> Handler:
         site.found.append(f"{site.source.at((several[0],))}: {known}")
     if policy.cascade is not None:
         return _cascade(site, policy.cascade, shared)
-    made_routes = (_route(site, each, ("routes", at), shared) for at, each in enumerate(policy.routes))
+    made_routes = (
+        _route(site, each, ("routes", at), shared, refuses_filtered=_has_resort(policy, at))
+        for at, each in enumerate(policy.routes)
+    )
     routes = [route for route in made_routes if route is not None]
     try:
         order = spec.ordered(policy.order)
@@ -223,12 +233,23 @@ def _endpoint(site: Site, policy: Policy, shared: spec.Shared) -> Handler:
         return cast("Handler", None)
 
 
-def _route(site: Site, each: spec.RouteSpec, loc: Loc, shared: spec.Shared) -> Route | None:
+def _has_resort(policy: Policy, at: int) -> bool:
+    """Whether another route may be asked when the filter of this one's endpoint ends an answer."""
+    others = [
+        each for place, each in enumerate(policy.routes) if place > at or (policy.order and place != at)
+    ]
+    return any("content_policy" in each.on for each in others)
+
+
+def _route(
+    site: Site, each: spec.RouteSpec, loc: Loc, shared: spec.Shared, *, refuses_filtered: bool = False
+) -> Route | None:
     made = site.make("guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name)
     if mistake := spec.check_reasons(each):
         site.found.append(f"{site.source.at((*loc, 'on'))}: {mistake}")
     elif made is not None:
-        return each.build(made, spec.around(each, each.name, shared, each.admit))
+        layers = spec.around(each, each.name, shared, each.admit, refuses_filtered=refuses_filtered)
+        return each.build(made, layers)
     return None
 
 
@@ -261,6 +282,10 @@ class Surrounded:
     def __call__(self, call: Call) -> Opening:
         """Open the stream for `call`."""
         return self._stacked(call)
+
+    def warm(self) -> None:
+        """Load now what the first call would wait for."""
+        warm_all(*self._parts)
 
     async def aclose(self) -> None:
         """Close the endpoint and its layers."""

@@ -35,18 +35,18 @@ from guardrails.filters.linear import Features, LinearModel
 
 STRENGTH = 4.0
 STRIDES, STEP = 3, 2  # of a window; training takes one window in `STEP`
-SEED, EACH = 1, 600  # of the generator
+SEED, EACH = 1, 1000  # of the generator
 LONG = 8000  # harmless texts put together from several
 RATE = 0.01  # false positives that the threshold allows on each kind of harmless text
 SURE = 1.5  # log odds that a window of an attack from the wild must have, by a model that has not seen it
 
 WILD = ("inthewild_jailbreak", "giskard", "gptfuzz_templates_x3")
 ATTACKS = {  # the weight of a text of the set
-    "inthewild_jailbreak": 1.5,
-    "giskard": 1.5,
-    "gptfuzz_templates_x3": 1.0,
+    "inthewild_jailbreak": 3.0,
+    "giskard": 3.0,
+    "gptfuzz_templates_x3": 2.0,
     "deepset_train": 8.0,
-    "bipia_train": 1.5,
+    "bipia_train": 3.0,
     "jailtrick_adv_suffix_sample800": 0.3,
 }
 BENIGN = (

@@ -11,6 +11,7 @@ import numpy as np
 from linear import Floats, Row, share, table
 
 from guardrails.filters import jailbreak_rules
+from guardrails.filters.jailbreak_patterns import RULES
 from guardrails.filters.linear import LinearModel
 
 WILD = ("inthewild_jailbreak", "giskard")
@@ -32,7 +33,7 @@ def card(
         size=len(model.encode()),
         threshold=least,
         made_with=made_with,
-        rules=len(jailbreak_rules.RULES),
+        rules=len(RULES),
         data=_data(train, rows),
         quality=_quality(rows, values, least),
         trade=_trade(rows, values),
@@ -159,14 +160,14 @@ def _hard(rows: Sequence[Row], values: Floats, least: float) -> str:
 
 
 def _rules(rows: Sequence[Row]) -> str:
-    hits: dict[int, list[int]] = {number: [0, 0, 0] for number in range(len(jailbreak_rules.RULES))}
+    hits: dict[int, list[int]] = {number: [0, 0, 0] for number in range(len(RULES))}
     for row in rows:
         column = 0 if row.label else 2 if row.source == "hard-benign" else 1
         for number in {match.rule for match in jailbreak_rules.matches(row.text)}:
             hits[number][column] += 1
     body = []
     for number, (bad, good, hard) in hits.items():
-        rule = jailbreak_rules.RULES[number]
+        rule = RULES[number]
         precision = share(np.arange(bad + good + hard) < bad) if bad + good + hard else "–"
         body.append((rule.name, rule.family, rule.weight, bad, good, hard, precision))
     return table(

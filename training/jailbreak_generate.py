@@ -72,12 +72,19 @@ def families(label: int) -> list[str]:
 @functools.cache
 def _read(label: int) -> tuple[Grammar, Grammar]:
     """The grammar and the families. Harmless texts may use what stands inside of attacks, bare."""
-    documents, attacks, benign = (
-        tomllib.loads((_HERE / f"jailbreak_{name}.toml").read_text(encoding="utf-8"))
-        for name in ("documents", "attacks", "benign")
+    documents, attacks, direct = map(_file, ("documents", "attacks", "direct"))
+    grammar = documents["grammar"] | attacks["grammar"] | direct["grammar"]
+    if label:
+        return grammar, attacks["families"] | direct["families"]
+    benign, plain, work = map(_file, ("benign", "direct_benign", "work"))
+    return (
+        grammar | benign["grammar"] | plain["grammar"] | work["grammar"],
+        benign["families"] | plain["families"] | work["families"],
     )
-    grammar = documents["grammar"] | attacks["grammar"]
-    return (grammar, attacks["families"]) if label else (grammar | benign["grammar"], benign["families"])
+
+
+def _file(name: str) -> dict[str, Grammar]:
+    return tomllib.loads((_HERE / f"jailbreak_{name}.toml").read_text(encoding="utf-8"))
 
 
 def _one(templates: Sequence[str], grammar: Grammar, rng: random.Random) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
+from guardrails.filters.window import first_sign
 from guardrails.patterns import linear_pattern
 
 # --- topics and scripts -----------------------------------------------------------------------------
@@ -105,12 +106,19 @@ _URL = (
     r"|(\b(?:(?:javascript|vbscript):|data:[a-z]+/[a-z0-9.+\-]+[;,]|blob:)))"
     rf"([^{_STOP}]+)"
 )
+# What every URL has, and in its first word.
+_URL_SIGN = r"(?i)((?:https?|wss?|ftp|javascript|vbscript|data|blob):|[/\\]{2}|www\.)"
 _TRAILING = ".,;:!?)]}"
 
 
 @cache
 def _urls() -> Any:
     return linear_pattern(_URL)
+
+
+@cache
+def _url_sign() -> Any:
+    return linear_pattern(_URL_SIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,10 @@ class UrlAllow:
         object.__setattr__(self, "_exact", frozenset(map(_plain, bare)))
         under = tuple("." + _plain(host[2:]) for host in self.hosts if host.startswith("*."))
         object.__setattr__(self, "_under", under)
+
+    def begins(self, text: str, start: int) -> int | None:
+        """In which word a URL could begin (see `Detector`)."""
+        return first_sign(_url_sign(), text, start)
 
     def detect(self, text: str) -> list[Finding]:
         """A finding for each URL, from its scheme to its end."""

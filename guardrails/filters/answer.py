@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from guardrails.call import Delta, Event, Finish, Opaque, Reset
-from guardrails.filters.detector import Edit, Finding, Mark, apply
+from guardrails.filters.detector import AsyncDetector, Detector, Edit, Finding, Mark, apply
 from guardrails.filters.policy import Rule, decide, edits
 from guardrails.filters.run import Run, at_once, examine, together
 from guardrails.filters.surfaces import Arguments, is_json
-from guardrails.filters.window import BREAK, SENTENCE, Begins, Steps, Whole, Window
+from guardrails.filters.window import BREAK, SENTENCE, Begins, Hidden, Steps, Whole, Window, earliest
 
 _LOOKS = 6  # how often a window looks at each character, about
 _LONGEST = 16_384  # a judge's text without a break
@@ -58,7 +58,8 @@ class _Track:
             )
         else:
             reach = max(rule.detector.reach for rule in rules)
-            self.pane = Window(self._look, reach, resolve=resolve, begins=_begins(rules))
+            hidden = _hidden(rules)
+            self.pane = Window(self._look, reach, resolve=resolve, begins=_begins(rules), hidden=hidden)
 
     def _look(self, text: str) -> list[Finding]:
         return self._run.spared(text, self._run.look(self._rules, text, self._how))
@@ -84,23 +85,35 @@ class _Track:
             return findings
 
 
+def _asked(rules: Sequence[Rule]) -> list[Detector | AsyncDetector]:
+    """The detectors of the rules, and those that look when one of them fails."""
+    instead = [other for rule in rules for other in (rule.on_exceeded, rule.on_crash)]
+    return [rule.detector for rule in rules] + [other for other in instead if not isinstance(other, str)]
+
+
+def _hidden(rules: Sequence[Rule]) -> Hidden | None:
+    """How much of a text some detector takes for a disguise; None when none does."""
+    each = list(dict.fromkeys(filter(None, (getattr(one, "hidden", None) for one in _asked(rules)))))
+    return (lambda text: max(hidden(text) for hidden in each)) if each else None
+
+
 def _begins(rules: Sequence[Rule]) -> Begins | None:
     """Where any of the detectors could find something; None when one of them cannot tell."""
-    asked = [rule.detector for rule in rules]
-    instead = [other for rule in rules for other in (rule.on_exceeded, rule.on_crash)]
-    asked += [other for other in instead if not isinstance(other, str)]
-    each = [getattr(detector, "begins", None) for detector in asked]
-    if not all(each):
-        return None
+    asked = _asked(rules)
+    each: dict[Begins, None] = {}  # what several have in common is asked once
+    for detector in asked:
+        begins = getattr(detector, "begins", None)
+        if begins is None:
+            return None
+        each |= dict.fromkeys(getattr(detector, "signs", None) or (begins,))
 
-    def begins(text: str, start: int) -> int | None:
+    def first(text: str, start: int) -> int | None:
         try:
-            places = [ask(text, start) for ask in each if ask]
+            return earliest(each, text, start)
         except Exception:  # then `detect` is asked, for whose failures the rule says what to do
             return start
-        return min((place for place in places if place is not None), default=None)
 
-    return begins
+    return first
 
 
 def _tracks(run: Run, channel: str) -> list[_Track]:

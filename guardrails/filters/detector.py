@@ -29,7 +29,7 @@ class Detector(Protocol):
     characters after it. A detector of single words has a reach of 0. What has begun and not ended (a private
     key's block) is found up to the end of the text: a stream holds it back until its end is seen.
 
-    Five more attributes are optional. `scope`: "span" (what is assumed) finds places; "text" judges a text as
+    More attributes are optional. `scope`: "span" (what is assumed) finds places; "text" judges a text as
     a whole. In a stream it is shown the text from its beginning, or the last `context` characters and what is
     new, every `stride` characters; a stride of 0 judges the whole answer only, which a stream then holds to
     its end. `channels`: the channels of an answer that it looks at (`text`, `reasoning`, `refusal`); if left
@@ -39,6 +39,13 @@ class Detector(Protocol):
     to 96 characters before are what came before them. The answer about a word may not depend on later ones.
     What is cleared leaves a stream at once, without `detect`, so `begins` has to be cheap and linear, and to
     say rather too much than too little (`start`: it could begin anywhere).
+
+    `about(request) -> Detector`: the detector for answers to one request, for those that compare the two. It
+    is asked once for each answer; without it, and in other directions, `detect` is called as it is.
+
+    `hidden(text) -> int`: how many characters of a piece of text do not count towards `reach`, as nobody sees
+    them. And `read(text)`, a function that is the same object for all detectors that begin with the same
+    work, with `detect_read(text, read)`, which finds what `detect` does from what `read` made: see `Reading`.
     """
 
     @property
@@ -66,6 +73,32 @@ class AsyncDetector(Protocol):
 
     async def detect(self, text: str) -> list[Finding]:
         """All findings. It is cancelled when its answer is not needed any more."""
+
+
+class Reading:
+    """What detectors made of a text before they looked, for those that come after and begin alike.
+
+    Lives as long as one look at a text, in one thread. `unread`: something in it was too deeply encoded for a
+    detector; who asks sets it back.
+    """
+
+    __slots__ = ("_made", "unread")
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Callable[[str], Any], str], Any] = {}
+        self.unread = False
+
+    def detect(self, detector: Detector, text: str) -> list[Finding]:
+        """What the detector finds in the text, or in a part of it."""
+        read = getattr(detector, "read", None)
+        if read is None:
+            return detector.detect(text)
+        made = self._made.get((read, text))
+        if made is None:
+            made = self._made[read, text] = read(text)
+        self.unread |= bool(getattr(made, "unread", ()))
+        found: list[Finding] = detector.detect_read(text, made)  # type: ignore[attr-defined] # optional
+        return found
 
 
 Mark = Callable[[Finding], str]

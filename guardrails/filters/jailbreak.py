@@ -9,18 +9,20 @@ subject. The card beside the weights (`weights/jailbreak.md`) has the numbers, f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.filters import jailbreak_rules
 from guardrails.filters.detector import Finding
+from guardrails.filters.jailbreak_patterns import RULES
 from guardrails.filters.jailbreak_rules import Match
-from guardrails.filters.linear import LONGEST, STRIDE, Features, LinearModel, Window
+from guardrails.filters.linear import LONGEST, STRIDE, Features, LinearModel, Window, blocks
 
 MOST = 6.0  # what all rules together add to a window's log odds
-LENGTH = 3.0  # what 400 characters lose: over more n-grams sums spread wider, harmless ones too
+LENGTH = 2.0  # what 400 characters lose: over more n-grams sums spread wider, harmless ones too
+UNKNOWN = 2.0  # and what they lose besides if no rule matches: a long prompt of known kind has many wordings
 _EDGE = 1e-6  # scores are rounded to six places
 
 
@@ -37,6 +39,7 @@ class Jailbreak:
     scope: ClassVar[str] = "text"
     stride: ClassVar[int] = 200
     context: ClassVar[int] = 400  # a window
+    read: ClassVar[Callable[[str], Iterable[Features]]] = staticmethod(blocks)
 
     threshold: float | None = None
     name: str = field(default="jailbreak", init=False)
@@ -60,8 +63,12 @@ class Jailbreak:
 
     def detect(self, text: str) -> list[Finding]:
         """Every window of at least `threshold`."""
+        return self.detect_read(text, blocks(text))
+
+    def detect_read(self, text: str, read: Iterable[Features]) -> list[Finding]:
+        """`detect`, from features that other models use too."""
         rules = jailbreak_rules.matches(text)
-        return [finding for block in Features.of(text) for finding in self.judge(block, rules)]
+        return [finding for block in read for finding in self.judge(block, rules)]
 
     def judge(self, block: Features, rules: Sequence[Match]) -> list[Finding]:
         """What `detect` finds, from features that other models use too and from the text's rule matches."""
@@ -74,15 +81,16 @@ class Jailbreak:
 
 
 def scored(block: Features, rules: Sequence[Match], model: LinearModel | None = None) -> list[Window]:
-    """The block's windows: the model's log odds, less `LENGTH` for a full window, plus what rules add."""
+    """The block's windows: the model's log odds, less what a full window loses, plus what rules add."""
     windows = (model or LinearModel.load("jailbreak")).spans(block)
     return [_weighed(window, rules) for window in windows]
 
 
 def _weighed(window: Window, rules: Sequence[Match]) -> Window:
     here = {match.rule for match in rules if match.start < window.end and match.end > window.start}
-    added = min(MOST, sum(jailbreak_rules.RULES[rule].weight for rule in here))
-    added -= LENGTH * min(1.0, (window.end - window.start) / (LONGEST * STRIDE))
+    added = min(MOST, sum(RULES[rule].weight for rule in here))
+    full = min(1.0, (window.end - window.start) / (LONGEST * STRIDE))
+    added -= (LENGTH if here else LENGTH + UNKNOWN) * full
     score = min(max(window.score, _EDGE), 1 - _EDGE)
     odds = math.log(score / (1 - score)) + added
     return window._replace(score=round(1 / (1 + math.exp(-odds)), 6))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from guardrails.call import Call, Event, Message, Request
 from guardrails.errors import Blocked, ConfigError
 from guardrails.filters.answer import Answer
-from guardrails.filters.detector import AsyncDetector, Detector, Edit, Mark, apply, named
+from guardrails.filters.detector import AsyncDetector, Detector, Mark, named
 from guardrails.filters.memory import Memory
 from guardrails.filters.policy import (
     Action,
@@ -29,12 +29,11 @@ from guardrails.filters.policy import (
     Rulebook,
     Rules,
     VaultOf,
-    decide,
-    edits,
     misplaced,
 )
+from guardrails.filters.question import Question
 from guardrails.filters.run import Again, Run
-from guardrails.filters.surfaces import Arguments, rewrite, unscanned
+from guardrails.filters.surfaces import unscanned
 from guardrails.handler import Handler, Stream
 
 Given = Sequence[Rule | Detector | AsyncDetector]
@@ -85,9 +84,9 @@ class _Settings:
 class InputFilters(_Settings):
     """Scans what is asked, before anything is sent.
 
-    Every text of the request is looked at (`guardrails.filters.surfaces` lists them), each by itself: what is
-    spread over two parts of a message is not found. Images, schemas of tools and a vendor's own parts and
-    fields are not looked at; they pass with a `not_scanned` note.
+    Every text of the request is looked at (`guardrails.filters.surfaces` lists them), each by itself, and for
+    places also with the texts beside it in its message: a value may be spread over two. Images, schemas of
+    tools and a vendor's own parts and fields are not looked at; they pass with a `not_scanned` note.
 
     `tool_results`: rules of their own for what tools answered. `memory` spares looking again at texts that
     did not change, such as the history of a conversation; `Memory(0)` remembers nothing.
@@ -107,13 +106,18 @@ class InputFilters(_Settings):
             self, "_results", None if results is None else self._rules(results, "tool_results")
         )
 
+    def warm(self) -> None:
+        """Load now what the first call would wait for. Safe in any thread."""
+        results = None if self._results is None else self._results.rules
+        Rulebook(self._asked.rules, tool_results=results).warm()
+
     @asynccontextmanager
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner` with the filtered request. Raises `Blocked` before anything is sent."""
         vault = self._vault(call)
         run = self._run(call, "input", self._asked, vault)
         results = run if self._results is None else self._run(call, "tool_results", self._results, vault)
-        request = await self._filtered(call.request, run, results)
+        request = await Question(run, results, self.mark, self.memory).filtered(call.request)
         for kind in unscanned(request):
             run.unscanned(f"{kind}:unsupported", matters=False)
         for each in dict.fromkeys((run, results)):
@@ -122,44 +126,6 @@ class InputFilters(_Settings):
             each.raise_if_blocked()
         async with inner(call if request is call.request else call.with_request(request)) as stream:
             yield stream
-
-    async def _filtered(self, request: Request, run: Run, results: Run) -> Request:
-        def asked(role: str) -> tuple[Run, tuple[str, ...]]:
-            of = results if role == "tool" else run
-            return of, tuple(rule.name for rule in of.rules.rules if rule.listens_to(role))
-
-        texts: dict[tuple[Run, tuple[str, ...]], list[str]] = {}
-        parsed: dict[str, Arguments] = {}
-
-        def note(text: str, role: str) -> str:
-            texts.setdefault(asked(role), []).append(text)
-            return text
-
-        def note_arguments(text: str) -> str:
-            parsed[text] = Arguments.of(text)
-            note(parsed[text].looked, "assistant")
-            return text
-
-        rewrite(request, note, note_arguments)
-        found = {}
-        for (of, names), those in texts.items():
-            rules = [of.rules.by_name[name] for name in names]
-            found[of, names] = await of.whole(those, rules, self.memory)
-
-        def marks(looked: str, role: str, arguments: Arguments | None = None) -> list[Edit]:
-            of, names = asked(role)
-            findings = [*found[of, names][looked], *of.literals(looked)]
-            verdict = decide(findings if arguments is None else arguments.found(findings), of.rules)
-            of.take(verdict)
-            return edits(verdict.changes, looked, of.rules, self.mark, of.vault)
-
-        return rewrite(
-            request,
-            lambda text, role: apply(text, marks(text, role)),
-            lambda text: apply(
-                text, parsed[text].edits(marks(parsed[text].looked, "assistant", parsed[text]))
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +155,11 @@ class OutputFilters(_Settings):
         object.__setattr__(self, "_answered", answered)
         object.__setattr__(self, "_arguments", None if own is None else self._rules(own, "tool_arguments"))
 
+    def warm(self) -> None:
+        """Load now what the first call would wait for. Safe in any thread."""
+        arguments = None if self._arguments is None else self._arguments.rules
+        Rulebook(output=self._answered.rules, tool_arguments=arguments).warm()
+
     @asynccontextmanager
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner` and yield its filtered stream, which may raise `Blocked` at any event."""
@@ -214,10 +185,10 @@ class OutputFilters(_Settings):
 
     async def _filtered(self, call: Call, stream: Stream) -> AsyncGenerator[Event]:
         vault = self._vault(call)
-        run = self._run(call, "output", self._answered, vault)
+        run = self._run(call, "output", self._answered.about(call.request), vault)
         arguments = run
         if self._arguments is not None:
-            arguments = self._run(call, "tool_arguments", self._arguments, vault)
+            arguments = self._run(call, "tool_arguments", self._arguments.about(call.request), vault)
         answer = Answer(run, arguments, self.mark)
         async for event in stream:
             await answer.take(event)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
@@ -107,6 +107,21 @@ class Features:
         low = self.low[:, :count]
         high = np.maximum(self.high[:, -count:], low)  # fewer than five characters: no n-gram of five
         return low, high, self.after[:count], self.before[-count:]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The features of a text of many blocks, extracted anew each time: together they would be large."""
+
+    text: str = field(repr=False)
+
+    def __iter__(self) -> Iterator[Features]:
+        return Features.of(self.text)
+
+
+def blocks(text: str) -> Iterable[Features]:
+    """The features of a text, for several models (see `detector.Reading`)."""
+    return tuple(Features.of(text)) if len(text) <= BLOCK else Blocks(text)
 
 
 @dataclass(frozen=True, slots=True)

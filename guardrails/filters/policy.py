@@ -18,9 +18,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import is_
 from typing import Any, Literal, Protocol
 
-from guardrails.call import Call
+from guardrails.call import Call, Request
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import AsyncDetector, Detector, Edit, Finding, Mark, by_score, named, resolve
 from guardrails.filters.window import UNSCANNABLE
@@ -41,8 +42,11 @@ CONTEXT = 65_536
 class Pseudonyms(Protocol):
     """What `pseudonymize` asks: the vault of one conversation (`guardrails.filters.vault`)."""
 
-    def token(self, kind: str, value: str) -> str:
-        """What stands for this value throughout the conversation."""
+    def token(self, kind: str, value: str, *, plain: bool = False) -> str:
+        """What stands for this value throughout the conversation; `plain`: what looks like nothing else."""
+
+    def comes_back(self, text: str, edits: Sequence[Edit]) -> bool:
+        """Whether the tokens that the edits put into the text could be told from the rest of it."""
 
     def literals(self, text: str) -> list[Finding]:
         """What somebody wrote that could be read as one of the tokens."""
@@ -168,6 +172,11 @@ class Rule:
         channels = getattr(self.detector, "channels", default)
         return channels is None or channel in channels
 
+    def about(self, request: Request) -> Rule:
+        """The rule for answers to this request: its detector may compare them with what was asked."""
+        about = getattr(self.detector, "about", None)
+        return self if about is None else replace(self, detector=about(request))
+
     def select(self, findings: Iterable[Finding]) -> list[Finding]:
         """The findings that the rule is about, under its name."""
         kinds = self.kinds
@@ -194,6 +203,11 @@ class Rules:
             count = taken[rule.name] = taken.get(rule.name, 0) + 1
             rules.append(rule if count == 1 else replace(rule, name=f"{rule.name}:{count}"))
         return cls(tuple(sorted(rules, key=lambda rule: ACTIONS.index(rule.action))))
+
+    def about(self, request: Request) -> Rules:
+        """The rules for answers to this request."""
+        rules = tuple(rule.about(request) for rule in self.rules)
+        return self if all(map(is_, rules, self.rules)) else Rules(rules)
 
     @cached_property
     def by_name(self) -> Mapping[str, Rule]:
@@ -263,16 +277,25 @@ def decide(findings: Iterable[Finding], rules: Rules) -> Verdict:
 def edits(
     changes: Iterable[Finding], text: str, rules: Rules, mark: Mark = named, vault: Pseudonyms | None = None
 ) -> list[Edit]:
-    """How `text` is changed for a verdict's changes. Positions count from the start of `text`."""
-    out = []
-    for finding in changes:
-        rule = rules.rule(finding)
-        if rule.action == "pseudonymize" and vault is not None:
-            new = vault.token(finding.kind, text[finding.start : finding.end])
-        else:
-            new = rule.text if rule.action == "replace" else mark(finding)
-        out.append(Edit(finding.start, finding.end, new))
-    return out
+    """How `text` is changed for a verdict's changes. Positions count from the start of `text`.
+
+    Where a surrogate could not be told from what stands around it, the whole text gets plain tokens.
+    """
+    changes = tuple(changes)
+
+    def made(plain: bool) -> list[Edit]:
+        out = []
+        for finding in changes:
+            rule = rules.rule(finding)
+            if rule.action == "pseudonymize" and vault is not None:
+                new = vault.token(finding.kind, text[finding.start : finding.end], plain=plain)
+            else:
+                new = rule.text if rule.action == "replace" else mark(finding)
+            out.append(Edit(finding.start, finding.end, new))
+        return out
+
+    edits = made(plain=False)
+    return edits if vault is None or vault.comes_back(text, edits) else made(plain=True)
 
 
 @dataclass(frozen=True, slots=True)

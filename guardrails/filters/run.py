@@ -16,13 +16,14 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from guardrails.call import Call
 from guardrails.clock import Expired, Watchdog
 from guardrails.errors import Blocked
-from guardrails.filters.detector import AsyncDetector, Detector, Finding
+from guardrails.filters.detector import AsyncDetector, Detector, Finding, Reading
 from guardrails.filters.memory import Memory
 from guardrails.filters.policy import Direction, Pseudonyms, Rule, Rules, Verdict
 from guardrails.filters.window import scan
@@ -30,20 +31,24 @@ from guardrails.filters.window import scan
 INLINE = 500  # characters to look at
 
 T = TypeVar("T")
-Look = Callable[[Detector, str], list[Finding]]
+Look = Callable[[Detector, str, Reading], list[Finding]]
 Reason = Literal["crash", "budget"]
 
 
-def at_once(detector: Detector, text: str) -> list[Finding]:
+def at_once(detector: Detector, text: str, reading: Reading) -> list[Finding]:
     """Look at a piece of a text."""
-    return detector.detect(text)
+    return reading.detect(detector, text)
+
+
+def part_by_part(detector: Detector, text: str, reading: Reading) -> list[Finding]:
+    """Look for places in a text that is there as a whole."""
+    hidden = getattr(detector, "hidden", None)
+    return scan(text, partial(reading.detect, detector), detector.reach, hidden)
 
 
 def examine(rule: Rule) -> Look:
     """How the detectors of a rule look at a text that is there as a whole."""
-    if rule.judges:
-        return at_once
-    return lambda detector, text: scan(text, detector.detect, detector.reach)
+    return at_once if rule.judges else part_by_part
 
 
 class Run:
@@ -64,10 +69,12 @@ class Run:
     def look(self, rules: Iterable[Rule], text: str, how: Look | None = None) -> list[Finding]:
         """What the rules' detectors find, one after another, in this thread."""
         found: list[Finding] = []
+        reading = Reading()
         for rule in rules:
             look = how or examine(rule)
             try:
-                found += rule.select(look(rule.detector, text))  # type: ignore[arg-type] # it does not wait
+                found += rule.select(look(rule.detector, text, reading))  # type: ignore[arg-type] # no waiting
+                self._read(rule, reading)
                 continue
             except Exception as error:
                 name, place = type(error).__name__, _place(error)
@@ -140,11 +147,13 @@ class Run:
 
     async def _away(self, rule: Rule, text: str, how: Look | None = None) -> list[Finding]:
         look = how or examine(rule)
-        watchdog = Watchdog(self._call.clock)
+        watchdog, reading = Watchdog(self._call.clock), Reading()
         reason: Reason = "crash"
         try:
             with watchdog.limit("budget", None if rule.budget_ms is None else rule.budget_ms / 1e3):
-                return rule.select(await _asked(rule.detector, look, text))
+                found = rule.select(await _asked(rule.detector, look, text, reading))
+                self._read(rule, reading)
+                return found
         except Expired:
             reason, name, place = "budget", f"{rule.budget_ms:g} ms", ""
         except Exception as error:
@@ -170,7 +179,7 @@ class Run:
             self.unscanned(f"{rule.name}:{reason}", matters=not rule.shadow)
             return []
         try:
-            found = rule.select(look(otherwise, text))
+            found = rule.select(look(otherwise, text, Reading()))
         except Exception as error:
             name, place = type(error).__name__, _place(error)
         else:
@@ -221,6 +230,11 @@ class Run:
         """Something was not looked at; it `matters` when the direction cannot be called scanned for it."""
         self._unscanned[what] = self._unscanned.get(what, False) or matters
 
+    def _read(self, rule: Rule, reading: Reading) -> None:
+        if reading.unread:
+            self.unscanned(f"{rule.name}:encoded too deeply", matters=False)
+            reading.unread = False
+
     def finish(self) -> None:
         """Write down that the direction was scanned, and what of it was not."""
         for what in sorted(self._unscanned):
@@ -266,10 +280,12 @@ def _closed(works: Sequence[Coroutine[Any, Any, T]]) -> list[Coroutine[Any, Any,
     return []
 
 
-def _asked(detector: Detector | AsyncDetector, look: Look, text: str) -> Coroutine[Any, Any, list[Finding]]:
+def _asked(
+    detector: Detector | AsyncDetector, look: Look, text: str, reading: Reading
+) -> Coroutine[Any, Any, list[Finding]]:
     if inspect.iscoroutinefunction(detector.detect):
         return detector.detect(text)
-    return asyncio.to_thread(look, detector, text)  # type: ignore[arg-type] # it does not wait
+    return asyncio.to_thread(look, detector, text, reading)  # type: ignore[arg-type] # it does not wait
 
 
 def _place(error: Exception) -> str:

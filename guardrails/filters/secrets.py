@@ -76,6 +76,8 @@ class Secrets:
     def begins(self, text: str, start: int) -> int | None:
         """Where a secret, or what announces one, could begin, from `start` on (see `Detector`)."""
         data = text.encode("utf-8", "replace")
+        if not _any_sign().Match(data):
+            return None
         sign = _sign().search(data)
         return None if sign is None else max(start, len(data[: sign.start()].decode()))
 
@@ -131,6 +133,18 @@ def _sign() -> Any:
     import re2
 
     return re2.compile(_SIGN)
+
+
+@cache
+def _any_sign() -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    signs = re2.Set.SearchSet(options)  # says whether, not where, in half the time
+    signs.Add(_SIGN)
+    signs.Compile()
+    return signs
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ from guardrails import tokens
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
 from guardrails.filters.normal import INVISIBLE
+from guardrails.filters.window import first_sign
 from guardrails.schema import Schema
 
 # --- invisible characters -----------------------------------------------------------------------------------
@@ -39,7 +40,7 @@ _UNSEEN = re.compile(
 def _unseen() -> Any:
     import re2
 
-    return re2.compile(f"[{INVISIBLE}]")
+    return re2.compile(f"([{INVISIBLE}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,10 @@ class Invisible:
 
     name: str = field(default="invisible", init=False)
     reach: int = field(default=0, init=False)  # a run is found as far as it has come
+
+    def begins(self, text: str, start: int) -> int | None:
+        """Where the first of all such characters is (see `Detector`)."""
+        return first_sign(_unseen(), text, start)
 
     def detect(self, text: str) -> list[Finding]:
         """A finding for each run of tags or controls, and for each other character."""
@@ -90,6 +95,7 @@ class Denied:
     name: str = "denied"
     reach: int = field(init=False)
     _pattern: Any = field(init=False, repr=False, compare=False)
+    _sign: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         words = [string.split() for string in self.strings]
@@ -98,9 +104,14 @@ class Denied:
         longest = max(len(" ".join(parts)) + (_LONGEST_GAP - 1) * (len(parts) - 1) for parts in words)
         object.__setattr__(self, "reach", longest + 1)
         object.__setattr__(self, "_pattern", _any_of(words, self.whole_words))
+        object.__setattr__(self, "_sign", _first_of(words, self.whole_words))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.strings, self.kind, self.whole_words, self.name)
+
+    def begins(self, text: str, start: int) -> int | None:
+        """Where the first word of a string stands (see `Detector`)."""
+        return first_sign(self._sign, text, start)
 
     def detect(self, text: str) -> list[Finding]:
         """Every place of a string; of strings that begin at the same place the longest."""
@@ -118,16 +129,32 @@ class Denied:
 def _any_of(strings: list[list[str]], whole_words: bool) -> Any:
     import re2
 
+    gap = rf"\s{{1,{_LONGEST_GAP}}}"
+    pattern = "|".join(gap.join(re2.escape(_text(part)) for part in parts) for parts in strings)
+    behind = rf"(?:[^{_SPACED}]|$)" if whole_words else ""
+    return _denied(f"({pattern}){behind}", whole_words)
+
+
+def _first_of(strings: list[list[str]], whole_words: bool) -> Any:
+    """What finds the first word of each string, with the space behind it if there are more."""
+    import re2
+
+    behind = rf"(?:[^{_SPACED}]|$)" if whole_words else ""
+    firsts = {re2.escape(parts[0]) + (r"\s" if len(parts) > 1 else behind) for parts in strings}
+    return _denied(f"({'|'.join(sorted(firsts))})", whole_words)
+
+
+def _denied(pattern: str, whole_words: bool) -> Any:
+    import re2
+
     options = re2.Options()
     options.case_sensitive = False
     options.longest_match = True
     options.log_errors = False
     options.max_mem = 256 << 20
-    gap = rf"\s{{1,{_LONGEST_GAP}}}"
-    pattern = "|".join(gap.join(re2.escape(_text(part)) for part in parts) for parts in strings)
-    pattern = rf"(?:^|[^{_SPACED}])({pattern})(?:[^{_SPACED}]|$)" if whole_words else f"({pattern})"
+    before = rf"(?:^|[^{_SPACED}])" if whole_words else ""
     try:
-        return re2.compile(pattern, options)
+        return re2.compile(before + pattern, options)
     except re2.error:
         raise ConfigError(
             "denied: too many or too long strings for one pattern", hint="use two detectors"

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from typing import Any, Protocol
 
 from guardrails.call import (
     Image,
@@ -29,6 +32,13 @@ from guardrails.filters.window import UNSCANNABLE
 
 Scan = Callable[[str], list[Finding]]
 Rewrite = Callable[[str, str], str]  # of a text and of who speaks
+
+
+class RewriteRun(Protocol):
+    """Of texts that a reader takes for one, and of who speaks."""
+
+    def __call__(self, texts: Sequence[str], /, role: str) -> Sequence[str]: ...  # noqa: D102 - as above
+
 
 _VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[-+.\deE]*')
 _BETWEEN = " ; "  # no pattern goes on across it, and a key still lends its value context
@@ -100,33 +110,45 @@ def is_json(text: str) -> bool:
     return True
 
 
-def rewrite(request: Request, text: Rewrite, arguments: Callable[[str], str]) -> Request:
+def rewrite(
+    request: Request, text: Rewrite, arguments: Callable[[str], str], run: RewriteRun | None = None
+) -> Request:
     """The request with each text and each tool call's arguments passed through a function.
+
+    `run` gets texts that follow each other in one message, two or more; without it, each is by itself.
 
     `text` is told who speaks: the turn's role, `tool` for the texts of a tool's result, and `system` for what
     the application wrote elsewhere (descriptions of tools, stop sequences). Covered: text and reasoning of
-    every turn, and all of these. What does not change stays the same object. A changed `Reasoning` keeps its
-    vendor's signature, which will no longer fit: such an endpoint then refuses the request.
+    every turn, and all of these. What does not change stays the same object. Reasoning that changes is left
+    out when its vendor signed it: with other words under the signature, the request would be refused.
     """
 
-    def part(old: Part, role: str) -> Part:
+    def part(old: Part, role: str) -> Part | None:
         match old:
             case Text() | Reasoning():
                 new = text(old.text, role)
-                return old if new == old.text else replace(old, text=new)
+                if new == old.text:
+                    return old
+                return None if isinstance(old, Reasoning) and old.extra else replace(old, text=new)
             case ToolUse():
                 new = arguments(old.arguments)
                 return old if new == old.arguments else replace(old, arguments=new)
             case ToolResult():
                 # A tool result holds texts, images and opaque parts only.
-                parts = tuple(part(inner, "tool") for inner in old.parts)
+                parts = each(old.parts, "tool")
                 return old if parts == old.parts else replace(old, parts=parts)  # type: ignore[arg-type]
             case Image() | OpaquePart():
                 return old
 
-    def message(old: Message) -> Message:
-        parts = tuple(part(inner, old.role) for inner in old.parts)
-        return old if parts == old.parts else replace(old, parts=parts)
+    def each(parts: Sequence[Part], role: str) -> tuple[Part, ...]:
+        together = None if run is None else partial(run, role=role)
+        return tuple(_each(parts, partial(part, role=role), together))
+
+    def message(old: Message) -> Message | None:
+        parts = each(old.parts, old.role)
+        if parts == old.parts:
+            return old
+        return replace(old, parts=parts) if parts else None  # nothing but what it was thinking
 
     def tool(old: Tool) -> Tool:
         new = old.description and text(old.description, "system")
@@ -135,11 +157,25 @@ def rewrite(request: Request, text: Rewrite, arguments: Callable[[str], str]) ->
     stop = request.sampling.stop
     changed = replace(
         request,
-        messages=tuple(message(old) for old in request.messages),
+        messages=tuple(new for old in request.messages if (new := message(old)) is not None),
         tools=tuple(tool(old) for old in request.tools),
         sampling=replace(request.sampling, stop=stop and tuple(text(word, "system") for word in stop)),
     )
     return request if changed == request else changed
+
+
+def _each(
+    parts: Sequence[Part],
+    part: Callable[[Part], Part | None],
+    run: Callable[[Sequence[str]], Sequence[str]] | None,
+) -> Iterator[Part]:
+    for is_text, group in groupby(parts, key=lambda one: isinstance(one, Text)):
+        those: list[Any] = list(group)
+        if is_text and run is not None and len(those) > 1:
+            for old, new in zip(those, run([one.text for one in those]), strict=True):
+                yield old if new == old.text else replace(old, text=new)
+        else:
+            yield from filter(None, map(part, those))
 
 
 def unscanned(request: Request) -> list[str]:

@@ -6,12 +6,13 @@ like any other. The card beside the weights (`weights/toxicity.md`) has the numb
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
-from guardrails.filters.linear import Features, LinearModel
+from guardrails.filters.linear import Features, LinearModel, blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Toxicity:
     scope: ClassVar[str] = "text"
     stride: ClassVar[int] = 200
     context: ClassVar[int] = 400  # a window
+    read: ClassVar[Callable[[str], Iterable[Features]]] = staticmethod(blocks)
 
     threshold: float | None = None
     name: str = field(default="toxicity", init=False)
@@ -49,7 +51,11 @@ class Toxicity:
 
     def detect(self, text: str) -> list[Finding]:
         """Every window of at least `threshold`."""
-        return [finding for block in Features.of(text) for finding in self.judge(block)]
+        return self.detect_read(text, blocks(text))
+
+    def detect_read(self, text: str, read: Iterable[Features]) -> list[Finding]:
+        """`detect`, from features that other models use too."""
+        return [finding for block in read for finding in self.judge(block)]
 
     def judge(self, block: Features) -> list[Finding]:
         """What `detect` finds, from features that other models use too."""

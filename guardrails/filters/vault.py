@@ -30,6 +30,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NoReturn
 
 from guardrails.errors import Blocked, ConfigError
@@ -78,9 +79,16 @@ class Vault:
         self.lexicon = Lexicon()
         """What `guardrails.filters.pseudonyms` restores by."""
 
-    def token(self, kind: str, value: str) -> str:
-        """The token of a value. Raises `Blocked` when the vault is full."""
-        return self._token(kind, value, self._shape.style)
+    def token(self, kind: str, value: str, *, plain: bool = False) -> str:
+        """The token of a value; `plain`: no surrogate. Raises `Blocked` when the vault is full."""
+        return self._token(kind, value, "token" if plain else self._shape.style)
+
+    def comes_back(self, text: str, edits: Sequence[Edit]) -> bool:
+        """Whether each token that the edits put into the text can be told from what is around it."""
+        if all(edit.text.startswith("<") for edit in edits):
+            return True
+        back = [Edit(edit.start, edit.end, self.restore(edit.text)) for edit in edits]
+        return self.restore(apply(text, edits)) == apply(text, back)
 
     def literals(self, text: str, findings: Iterable[Finding] = ()) -> list[Finding]:
         """What somebody wrote in this text that would be restored as one of the vault's tokens.
@@ -203,12 +211,9 @@ def pseudonymize(text: str, findings: Iterable[Finding], vault: Vault) -> str:
     """
     found = list(findings)
     edits = _edits(text, found, vault, vault.token)
-    new = apply(text, edits)
-    if any(not edit.text.startswith("<") for edit in edits) and vault.restore(new) != _back(
-        text, edits, vault
-    ):
-        return apply(text, _edits(text, found, vault, lambda kind, value: vault._token(kind, value, "token")))
-    return new
+    if vault.comes_back(text, edits):
+        return apply(text, edits)
+    return apply(text, _edits(text, found, vault, partial(vault.token, plain=True)))
 
 
 def _edits(text: str, findings: list[Finding], vault: Vault, token: Callable[[str, str], str]) -> list[Edit]:
@@ -228,7 +233,3 @@ def _literals(
             token(finding.kind, text[finding.start : finding.end])
         if len(vault) == size:
             return literals
-
-
-def _back(text: str, edits: list[Edit], vault: Vault) -> str:
-    return apply(text, [Edit(edit.start, edit.end, vault.restore(edit.text)) for edit in edits])

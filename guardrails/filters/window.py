@@ -35,6 +35,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 from guardrails.filters.detector import Finding, resolve
 
@@ -43,14 +44,39 @@ OPEN = 65_536
 
 Detect = Callable[[str], list[Finding]]
 Begins = Callable[[str, int], int | None]
+Hidden = Callable[[str], int]
 Resolve = Callable[[Iterable[Finding]], list[Finding]]
 Steps = Generator[str, list[Finding], list[Finding]]
 """Yields a text to look at, wants to be sent what was found in it, and returns what is decided now."""
 
 # Nothing in it may depend on what comes after the match: that may not have arrived yet.
 SENTENCE = re.compile(r"[.!?\u2026][)\]\"'\u2019\u201d\u00bb*_]*\s|\n|[\u3002\uff01\uff1f]")
-BREAK = re.compile(r"[\s\u0e00-\u109f\u1780-\u17ff\u2e80-\uabff\uf900-\U0010ffff]")
+# No character is a break that a reader does not see, or that reads as one of ASCII's (`ｊｏ＠`).
+BREAK = re.compile(
+    r"[\s\u0e00-\u109f\u1780-\u17b3\u17b6-\u17ff\u2e80-\u309a\u309d-\u3163\u3165-\u31ff\u3400-\ua6ff"
+    r"\ua800-\uabff\uf900-\ufaff\uff61-\uff9f\U00010800-\U0001bc9f\U0001d800-\U0001f0ff\U0001f200-\U0001fbef"
+    r"\U00020000-\U000dffff\U000e1000-\U0010ffff]"
+)
 _SLICE = 1024  # every run shortens the buffer at its front: in slices that stays linear for long texts
+
+
+def first_sign(pattern: Any, text: str, start: int) -> int | None:
+    """Where the first group of an RE2 pattern is, from `start` on: for detectors whose `begins` it can be."""
+    data = text[start:].encode("utf-8", "replace")
+    sign = pattern.search(data)
+    return None if sign is None else start + len(data[: sign.start(1)].decode())
+
+
+def earliest(signs: Iterable[Begins], text: str, start: int) -> int | None:
+    """The first place that any of them names."""
+    first: int | None = None
+    for begins in signs:
+        place = begins(text, start)
+        if place is not None and (first is None or place < first):
+            if place <= start:
+                return place
+            first = place
+    return first
 
 
 class Window:
@@ -59,7 +85,7 @@ class Window:
     Positions count characters from the first push on. Findings come out once, disjoint and in order, from
     the push (or the `finish`) that decided them. `pushing` and `finishing` do the same in `Steps`, for those
     who look elsewhere. `pause`: where a run may end, when a plain break is not enough (`SENTENCE`, which is
-    waited for up to half of `longest`). `begins`: see `detector.Detector`.
+    waited for up to half of `longest`). `begins` and `hidden`: see `detector.Detector`.
     """
 
     __slots__ = (
@@ -71,6 +97,8 @@ class Window:
         "_due",
         "_found",
         "_held",
+        "_hidden",
+        "_left",
         "_longest",
         "_most",
         "_open",
@@ -95,8 +123,10 @@ class Window:
         pause: re.Pattern[str] = BREAK,
         resolve: Resolve = resolve,
         begins: Begins | None = None,
+        hidden: Hidden | None = None,
     ) -> None:
         self._detect = detect
+        self._hidden = hidden
         self._begins = begins
         self._short = re.compile(rf"(?:\S{{0,{stride - 1}}}\s)+")
         self._reach = reach
@@ -113,6 +143,7 @@ class Window:
         self._most = longest  # how far one may read without a decision
         self._open = False  # something has begun that has no end yet
         self._held = False  # the next word waits for detection
+        self._left = False  # words have left since the context was last cut off
         self._found = 0  # where the last finding ends
         self._swallowing = ""  # "" | "word": to the next break | "rest": for good
 
@@ -142,6 +173,7 @@ class Window:
             return []
         if self._swallowing or end > self._most:
             return self._give_up(end)
+        self._forget()
         found = self._place((yield self._text), end)
         self._open = False
         return self._close(end, found)
@@ -159,19 +191,31 @@ class Window:
             return
         start = max(0, here.start() - self._context)  # what was decided at other times lies before it
         text, start = self._text[start : here.end()], here.start() - start
-        end = len(text)
+        end, due = len(text), 0
         if (first := self._begins(text, start)) is not None:
             self._held = True
             end = next((at for at in range(first, start, -1) if text[at - 1].isspace()), start)
+            behind = next(at for at in range(first, len(text)) if text[at].isspace()) + 1
+            due = self.decided + behind - start + self._reach  # before that, the word could not be decided
         if end > start:
             self._leave(self.decided + end - start)
+        self._due = max(self._due, due)
 
     def _leave(self, cut: int) -> None:
         """Decide up to `cut`, where there is no finding."""
         self.decided = cut
         self._most = cut + self._longest
         self._due = max(self._due, cut + self._stride)
-        first, start = max(self._base, self._found), cut - self._context
+        self._left = True
+        if len(self._text) > _SLICE:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Start the context where it should after words have left; how many at a time does not matter."""
+        if not self._left:
+            return
+        self._left = False
+        first, start = max(self._base, self._found), self.decided - self._context
         behind = BREAK.search(self._text[first - self._base : max(first, start) - self._base][::-1])
         if behind is not None:  # else the context starts where it did
             start -= behind.start()
@@ -184,6 +228,7 @@ class Window:
         limit = self._most + 1
         if end < min(self._due, limit):
             return None
+        self._forget()
         if self._swallowing != "rest" and (found := self._pause_after(min(self._due, limit))) is not None:
             return found
         if end >= limit:  # what is swallowed need not be kept
@@ -208,7 +253,10 @@ class Window:
             return self._give_up(end - self._text[end - 1 - self._base].isspace())
         findings = self._place((yield self._text[: end - self._base]), end)
         self._due = end + self._stride
-        cut = self._cut(end - self._reach, findings)
+        latest = self._latest(end)
+        cut = self._cut(latest, findings)
+        if latest < end - self._reach and cut is None:  # more and more that nobody sees: as below
+            self._due = end + max(self._stride, (end - self.decided) // 2)
         decided = [] if cut is None else self._close(cut, findings)
         last = findings[-1] if findings else None
         self._open = last is not None and last.end == end > self.decided
@@ -231,6 +279,19 @@ class Window:
             for f in found
         )
         return self._resolve(shifted)
+
+    def _latest(self, end: int) -> int:
+        """What is `reach` characters old, as a reader counts them."""
+        latest = end - self._reach
+        if self._hidden is None:
+            return latest
+        for _ in range(8):  # it grows with each look: then nearly all of it is hidden, and nothing may leave
+            start = max(latest, self.decided)
+            wanted = end - self._reach - self._hidden(self._text[start - self._base : end - self._base])
+            if wanted >= latest or latest <= self.decided:
+                return latest
+            latest = wanted
+        return self.decided
 
     def _cut(self, latest: int, findings: list[Finding]) -> int | None:
         """The last break at or before `latest` that lies in no finding."""
@@ -312,10 +373,10 @@ def walk(steps: Steps, detect: Detect) -> list[Finding]:
         return findings
 
 
-def scan(text: str, detect: Detect, reach: int) -> list[Finding]:
+def scan(text: str, detect: Detect, reach: int, hidden: Hidden | None = None) -> list[Finding]:
     """All findings of a text that is there as a whole, disjoint and in order, in linear time.
 
     Nobody waits for its parts, so the strides are long (2,048), and so may be what is held (65,536).
     """
-    window = Window(detect, reach, stride=2048, longest=65_536)
+    window = Window(detect, reach, stride=2048, longest=65_536, hidden=hidden)
     return window.push(text) + window.finish()

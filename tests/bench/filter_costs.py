@@ -31,8 +31,10 @@ from typing import Any
 from guardrails import endpoint
 from guardrails.call import Request
 from guardrails.filters import Detector, Pii, scan
+from guardrails.filters.detector import Reading
 from guardrails.filters.jailbreak import Jailbreak
 from guardrails.filters.normal import Normalized
+from guardrails.filters.run import at_once, part_by_part
 from guardrails.filters.secrets import Secrets
 from guardrails.filters.toxicity import Toxicity
 
@@ -53,12 +55,10 @@ def looks() -> dict[str, Callable[[str], object]]:
 
 
 def everything(text: str) -> None:
-    """All four, one after another."""
+    """All four, one after another, as the rules of one direction."""
+    reading = Reading()
     for name, detector in DETECTORS.items():
-        if name in PLACES:
-            scan(text, detector.detect, detector.reach)
-        else:
-            detector.detect(text)
+        (part_by_part if name in PLACES else at_once)(detector, text, reading)
 
 
 def clean(size: int, count: int) -> list[str]:
@@ -187,6 +187,7 @@ import {first}
 before = seen()
 from guardrails.filters import Pii
 from guardrails.filters.normal import Normalized
+from guardrails.filters.run import at_once, part_by_part
 from guardrails.filters.secrets import Secrets
 from guardrails.filters.toxicity import Toxicity
 from guardrails.filters.jailbreak import Jailbreak

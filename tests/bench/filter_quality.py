@@ -29,8 +29,10 @@ from quality_sets import KINDS
 from evalkit.config import Suite
 from evalkit.detection import Counts, Place, auc, places, recall_at, verdicts
 from evalkit.evaluate import evaluate
-from evalkit.plan import Plan, Target
+from evalkit.plan import Part, Plan, Target
+from evalkit.prompts import Prompt, PromptSpec
 from evalkit.sample import GoldenSet, Sample
+from evalkit.scoring import Judges, Scoring
 from evalkit.stats import Measured, wilson
 from evalkit.trial import Trial
 from guardrails.call import Request
@@ -40,7 +42,7 @@ from guardrails.filters import Detector, Pii, scan
 from guardrails.filters.jailbreak import Jailbreak
 from guardrails.filters.secrets import Secrets
 from guardrails.filters.toxicity import Toxicity
-from judges.judge import Judge, Question, Score
+from judges.judge import Answer, Judge, Question, Score
 
 DETECTORS: dict[str, Detector] = {d.name: d for d in (Pii(), Secrets(), Toxicity(), Jailbreak())}
 
@@ -70,8 +72,8 @@ class Flagged:
     def check(self, question: Question, /) -> str | None:
         return None if "label" in question.metadata else "the sample has no label"
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
-        said = bool(json.loads(answer)["findings"])
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
+        said = bool(json.loads(answer.text)["findings"])
         return Score.verdict(said == bool(question.metadata["label"]), "flagged" if said else "not flagged")
 
 
@@ -84,8 +86,8 @@ class Placed:
     def check(self, question: Question, /) -> str | None:
         return None if "places" in question.metadata else "the sample has no places"
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
-        total = sum(counted(question.metadata["places"], answer).values(), Counts())
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
+        total = sum(counted(question.metadata["places"], answer.text).values(), Counts())
         missed, wrong = total.wanted - total.found, total.said - total.right
         return Score.verdict(not missed and not wrong, f"{missed} missed, {wrong} too many")
 
@@ -116,7 +118,7 @@ class Result:
         """The findings as JSON. A failed call would make every figure wrong: it ends the script."""
         if self.trial.answer is None or self.trial.judge_errors:
             raise SystemExit(f"{self.trial.endpoint}, sample {self.trial.sample}: {self.trial.error}")
-        return self.trial.answer
+        return self.trial.answer.text
 
     @property
     def label(self) -> bool:
@@ -142,14 +144,16 @@ Results = dict[str, list[Result]]
 def measured(name: str, samples: Sequence[Sample], detectors: Sequence[str], out: Path) -> Results:
     """Every detector's results on a set, by the runner."""
     judge: Judge = Placed() if "places" in samples[0].metadata else Flagged()
-    suite = Suite(golden=name, endpoints=tuple({"name": d} for d in detectors), concurrency=1, out=out)
+    asked = {"golden": name, "endpoints": [{"name": d} for d in detectors], "concurrency": 1, "out": out}
+    suite = Suite.model_validate(asked)
     golden = GoldenSet(name, Path(name), tuple(samples), "")
-    judges = {sample.id: (judge,) for sample in samples}
-    plan = Plan(suite, golden, golden.samples, tuple(map(target, detectors)), judges)
-    outcome = asyncio.run(evaluate(plan))
+    scoring = Scoring((), name, _made={"": Judges((judge,), judge.name)})  # no file names these judges
+    plan = Plan(suite, (Part(golden, scoring, 0),), tuple(map(target, detectors)), (Prompt.of(PromptSpec()),))
+    trials: list[Trial] = []
+    asyncio.run(evaluate(plan, seen=trials.append))
     by_id = {sample.id: sample for sample in samples}
     rows: Results = {detector: [] for detector in detectors}
-    for trial in outcome.rows:
+    for trial in trials:
         rows[trial.endpoint].append(Result(by_id[trial.sample], trial))
     return rows
 

@@ -12,21 +12,28 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from secrets_normal import clean
 
-from guardrails.filters.detector import Detector, Finding, redact
+from guardrails.filters.detector import Detector, Finding, Reading, redact
 from guardrails.filters.normal import Normalized
 from guardrails.filters.pii import Pii
 from guardrails.filters.secrets import Secrets
-from guardrails.filters.window import Begins, Window
+from guardrails.filters.window import Begins, Window, earliest
 
 SIZE, PIECE = 40_000, 4
 
 
 def stream(text: str, detectors: Sequence[Detector], begins: Begins | None) -> tuple[float, list[int], str]:
     """CPU milliseconds, the characters that were held after each piece, and what came out."""
-    window = Window(lambda part: [f for d in detectors for f in d.detect(part)], 64, begins=begins)
+
+    def look(part: str) -> list[Finding]:
+        reading = Reading()
+        return [f for detector in detectors for f in reading.detect(detector, part)]
+
+    window = Window(look, 64, begins=begins)
     held, found = [], list[Finding]()
     start = time.process_time()
     for at in range(0, len(text), PIECE):
@@ -36,14 +43,10 @@ def stream(text: str, detectors: Sequence[Detector], begins: Begins | None) -> t
     return (time.process_time() - start) * 1e3, held, redact(text, found)
 
 
-def first(detectors: Sequence[Detector]) -> Begins:
+def first(detectors: Sequence[Any]) -> Begins:
     """What a filter makes of the detectors' `begins`."""
-
-    def begins(text: str, start: int) -> int | None:
-        places = [d.begins(text, start) for d in detectors]  # type: ignore[attr-defined] # it is optional
-        return min((place for place in places if place is not None), default=None)
-
-    return begins
+    signs = dict.fromkeys(sign for d in detectors for sign in getattr(d, "signs", (d.begins,)))
+    return partial(earliest, signs)
 
 
 def main() -> None:

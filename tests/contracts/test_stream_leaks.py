@@ -15,7 +15,8 @@ import pytest
 
 from guardrails.call import Call, Delta, Event, Finish, Request
 from guardrails.errors import Blocked
-from guardrails.filters import OutputFilters, Pii, redact
+from guardrails.filters import Detector, OutputFilters, Pii, redact
+from guardrails.filters.normal import Normalized
 from guardrails.filters.secrets import Secrets
 from guardrails.handler import Stream
 
@@ -36,10 +37,12 @@ suite: Any = _suite()
 DETECTORS = (Pii(), Secrets())
 
 
+@dataclass
 class Ours:
     """`OutputFilters` with the detectors for personal data and for secrets."""
 
-    name = "evalkit-guardrails"
+    detectors: Sequence[Detector] = DETECTORS
+    name: str = "evalkit-guardrails"
     kinds: Sequence[str] = tuple(suite.VALUES)
     modes: Sequence[str] = ("redact", "block")
 
@@ -56,7 +59,7 @@ class Ours:
         async def endpoint(call: Call) -> AsyncGenerator[Stream]:
             yield events()
 
-        layer = OutputFilters(DETECTORS, action=mode)
+        layer = OutputFilters(self.detectors, action=mode)
         try:
             async with layer(Call(Request.of("?")), endpoint) as stream:
                 async for event in stream:
@@ -140,3 +143,42 @@ def test_scores_print_as_a_table() -> None:
     score = suite.Score("ours", 3, 0, (suite.Failure("x", leaked=4),), 12.0, 30, 9)
     assert "runs that leak     1" in suite.table([score.row()])
     assert suite.table([]) == ""
+
+
+# --- values in disguise ------------------------------------------------------------------------------------
+
+FILLERS = {
+    "tag characters": "".join(chr(0xE0020 + number) for number in range(95)),
+    "zero width": "\u200b" * 150,
+    "variation selectors": "\ufe00\U000e0100" * 75,
+    "fillers": "\u3164\uffa0\u17b4\u115f" * 40,
+    "musical": "\U0001d173" * 150,
+    "wide letters": "\uff4a\uff4f" * 60,
+    "mathematical letters": "\U0001d423" * 120,
+    "entities": "&#x200b;" * 40,
+    "an entity after an entity": "&ZeroWidthSpace;&zwnj;" * 20,
+}
+HIDDEN = {
+    "an address": ("jo", "@acme.com", "EMAIL_ADDRESS"),
+    "a number's first group": ("+1 212 ", "555 0187", "PHONE_NUMBER"),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("value", HIDDEN)
+@pytest.mark.parametrize("filler", FILLERS)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_what_stretches_a_value_lets_no_part_of_it_out(filler: str, value: str, size: int) -> None:
+    first, second, kind = HIDDEN[value]
+    if kind == "PHONE_NUMBER" and "letters" in filler:
+        pytest.skip("a number with letters in it is none")
+    before, after = "Now please write to ", " before noon tomorrow, as was agreed by all of us last week."
+    text = before + first + FILLERS[filler] + second + after
+    pieces = ((0, text[at : at + size]) for at in range(0, len(text), size))
+
+    async def source() -> AsyncIterator[Any]:
+        for piece in pieces:
+            yield piece
+
+    released = "".join([text async for _, text in Ours([Normalized(Pii())]).filter(source(), "redact")])
+    assert released == f"{before}<{kind}>{after}"

@@ -19,8 +19,8 @@ The tests hold the two against each other.
   continuation). Here one is read with and without regard to case.
 
 Under both rules: of `IN_PAN` the third pattern is left out, which takes any ten characters for a number when
-four digits follow anywhere in the text, in quadratic time; and what is found of other countries' identifiers
-is at most 64 characters long.
+four digits follow anywhere in the text, in quadratic time; what is found of other countries' identifiers is
+at most 64 characters long; and the digits in `www2.` are ASCII's.
 
 What is not covered: anything that only meaning gives away (see `nlp_engine`), and secrets.
 """
@@ -50,6 +50,7 @@ from guardrails.filters.pii.recognizers import (
     of_object,
     uncontained,
 )
+from guardrails.filters.window import earliest
 
 __all__ = ["ENTITIES", "Custom", "Pii"]
 
@@ -156,12 +157,12 @@ class Pii:
     def begins(self, text: str, start: int) -> int | None:
         """Where a finding could begin, from `start` on (see `Detector`).
 
-        Of kinds that are not in `ENTITIES` nothing is known: they could begin anywhere.
+        Of kinds that are neither in `ENTITIES` nor `custom` nothing is known: they could begin anywhere.
         """
-        added = self._has_model or self.custom or self.recognizers
-        if added or not set(self.entities or ()) <= SHAPES.keys():
+        own = {custom.kind for custom in self.custom}
+        if self.recognizers or self._has_model or not SHAPES.keys() | own >= set(self.entities or ()):
             return start
-        return spots.begins(text, start)
+        return earliest((spots.begins, *(custom.begins for custom in self.custom)), text, start)
 
     def _recognizers(self) -> Iterator[Recognizer]:
         """What finds the kinds that are asked for, and what was added unless `entities` leaves it out."""

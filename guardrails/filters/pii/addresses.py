@@ -26,7 +26,9 @@ def _suffixes() -> Callable[[str], Any]:
     import tldextract
 
     # The list that came with the package: no download, no cache on disk.
-    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    split = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    split("a.com")  # reads the list now, so that no text has to wait for it
+    return split
 
 
 def own_emails() -> Find:
@@ -68,6 +70,7 @@ def own_urls() -> Find:
 
 
 _DOT = re.compile(r"\.[^\W\d_]")
+_QUOTE = re.compile("[\"']")
 
 
 _FAR = 253 + len("www123.") + 2  # from where a host starts to behind its last possible dot
@@ -135,7 +138,7 @@ class _PresidioUrls:
         self._www = compiled(r"www\d{0,3}[.]")
         self._scheme = compiled(r"https?://")
         rest = rf"([a-z0-9.\-]++){middle}{path}[\"']"
-        self._quoted = ((compiled(rf"[\"']https?://{rest}"), 0.6), (compiled(rf"[\"']{rest}"), 0.5))
+        self._quoted = ((compiled(rf"https?://{rest}"), 0.6), (compiled(rest), 0.5))
 
     def find(self, text: str) -> Iterator[Match]:
         """All matches; they overlap."""
@@ -177,15 +180,19 @@ class _PresidioUrls:
             yield start, at, 0.5
 
     def _in_quotes(self, text: str) -> Iterator[Match]:
+        quotes = [quote.start() for quote in _QUOTE.finditer(text)]
         for pattern, score in self._quoted:
             at = 0
-            for match in pattern.finditer(text, overlapped=True):
+            for start in quotes:
+                match = pattern.match(text, start + 1) if start >= at else None
+                if match is None:
+                    continue
                 host = match.group(1)
                 dot, www = host.rfind("."), self._www.match(host)
                 size = dot - (www.end() if www and www.end() < dot else 0)
-                if match.start() >= at and 0 < size <= 253 and self._ending.fullmatch(host, dot + 1):
+                if 0 < size <= 253 and self._ending.fullmatch(host, dot + 1):
                     at = match.end()
-                    yield match.start(), at, score
+                    yield start, at, score
 
     def _last_dot(self, text: str, start: int, dots: list[int]) -> int:
         """The dot before the ending of the host that starts at `start`; -1 when that is none."""

@@ -23,7 +23,7 @@ STOPWORDS = frozenset(
     )
 )
 
-_NEAR = 120  # characters to look for them at first
+_NEAR = (72, 200)  # characters to look for them at first, and then
 _EACH = 40  # characters whose words cost as much as a look
 
 
@@ -53,19 +53,20 @@ class Words:
         # Mostly a few words are enough. Else all are taken, once: looking farther and farther is quadratic,
         # and where there is something at every other word, all is cheaper.
         if self._all is None and len(self._near) * _EACH <= len(self._text):
-            words = self._beside(position)
-            if words is not None:
-                return words
+            for near in _NEAR:
+                words = self._beside(position, near)
+                if words is not None:
+                    return words
         begin, ends, all_words = self._all = self._all or self._read()
         last = bisect_right(ends, position)  # the first word that ends after the position
         begins = begin[last] if last < len(ends) else position + 1
         here = begins <= position or self._text[position:begins].isspace()
         return all_words[max(0, last - 6 + here) : last + 1]
 
-    def _beside(self, position: int) -> list[str] | None:
-        """The same from the characters around; None when they are too few."""
+    def _beside(self, position: int, near: int) -> list[str] | None:
+        """The same from so many characters around; None when they are too few."""
         text = self._text
-        start, end = max(0, position - _NEAR), min(len(text), position + _NEAR)
+        start, end = max(0, position - near), min(len(text), position + near)
         before = _WORD.findall(text, start, position)
         begins, after = position, ""
         for match in _WORD.finditer(text, position, end):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from guardrails.errors import ConfigError
 from guardrails.filters.pii.context import Rules, hints
@@ -42,6 +43,18 @@ class Custom:
             except ConfigError as error:
                 raise ConfigError(f"pii: pattern {number} of {self.kind}: {error}") from None
 
+    def begins(self, text: str, start: int) -> int | None:
+        """Where a match could begin, from `start` on (see `detector.Detector`)."""
+        places: list[int] = []
+        words = _first_words(self.words)
+        if words is not None and (word := words.search(text, start)) is not None:
+            places.append(word.start())
+        signs = _signs(tuple(pattern for pattern, _ in self.patterns))
+        data = text[start:].encode("utf-8", "replace")
+        if signs is not None and (sign := signs.search(data)) is not None:
+            places.append(start + len(data[: sign.start()].decode("utf-8", "ignore")))
+        return min(places, default=None)
+
     def recognizer(self, rules: Rules) -> Recognizer:
         """What finds it."""
         searches: list[Callable[[str], Iterable[Match]]] = [
@@ -61,3 +74,38 @@ class Custom:
 def _search(pattern: str, score: float) -> Callable[[str], Iterable[Match]]:
     compiled = linear_pattern(pattern)
     return lambda text: ((m.start(), m.end(), score) for m in compiled.finditer(text) if m.end() > m.start())
+
+
+_AHEAD = 16  # bytes of what a pattern's matches begin with
+_FIRST_WORD = re.compile(r"\S*\s?")
+_FIRST_BYTES = re.compile(rb"[^\s\x80-\xff]*[\s\x80-\xff]")  # some spaces are not ASCII
+
+
+@cache
+def _first_words(words: tuple[str, ...]) -> re.Pattern[str] | None:
+    firsts = {match.group() for word in words if (match := _FIRST_WORD.match(word)) and word}
+    return re.compile("|".join(map(re.escape, sorted(firsts))), re.IGNORECASE) if firsts else None
+
+
+@cache
+def _signs(patterns: tuple[str, ...]) -> re.Pattern[bytes] | None:
+    """What finds the beginnings of all matches, as far as they stand in one word."""
+    return re.compile(b"|".join(sorted(set(map(_sign, patterns))))) if patterns else None
+
+
+def _sign(pattern: str) -> bytes:
+    """What every match of a pattern begins with: what the least and the greatest text that match have in
+    common, and one more byte in between. Nothing, and so any place, when RE2 cannot tell.
+    """
+    import re2
+
+    try:
+        least, greatest = linear_pattern(pattern).possiblematchrange(_AHEAD)
+    except re2.error:
+        return b""
+    at = next((at for at, (one, two) in enumerate(zip(least, greatest, strict=False)) if one != two), None)
+    common: bytes = least[: min(len(least), len(greatest)) if at is None else at]
+    word = _FIRST_BYTES.match(common)
+    if at is None or word is not None:
+        return re.escape(word.group() if word else common)
+    return re.escape(common) + b"[\\x%02x-\\x%02x]" % (least[at], greatest[at])

@@ -35,16 +35,17 @@ class Region:
         self._lengths = frozenset(general.possible_length)
         self._local = frozenset(general.possible_length_local_only)
         self._longest = max(general.possible_length)
-        self.valid = _by_length(metadata)
+        self.valid = _by_length(metadata)  # compiled when such a number is met: a region has many
         self._forms = [
-            (_compiled((form.leading_digits_pattern or [""])[-1]), _compiled(form.pattern), _prefixed(form))
+            ((form.leading_digits_pattern or [""])[-1], form.pattern, _prefixed(form))
             for form in metadata.number_format
         ]
 
-    def dials(self, digits: str, *, loosely: bool = False) -> bool:
+    def dials(self, digits: str, *, written: str = "", loosely: bool = False) -> bool:
         """Whether these digits, dialled from here, are a valid number.
 
-        Where it is usually written with the national prefix, that has to be there, or else `loosely`.
+        Where it is usually written with the national prefix, that has to be there, or else `loosely`; it is
+        looked for in all digits that were `written`, those of an extension too.
         """
         leaving = self._abroad.match(digits)
         if leaving and digits[leaving.end() : leaving.end() + 1] != "0":
@@ -57,24 +58,26 @@ class Region:
         number = self.national(digits)
         if not valid(self.code, number):
             return False
-        return loosely or sharing(self.code)[0].written(number, digits)
+        return loosely or sharing(self.code)[0].written(number, written or digits)
 
-    def could_dial(self, length: int, first: str) -> bool:
-        """Whether so many digits that begin so could be a valid number, dialled from here."""
-        import regex  # type: ignore[import-untyped] # it has no types; unlike `re` it matches beginnings
-
-        if regex.match(self._abroad.pattern, first, partial=True):
-            return True
-        share, code = sharing(self.code), str(self.code)
-        shortest = min(_lengths(self.code), default=0)
-        if length < shortest and not any(plan._transform for plan in share):
-            return False  # whatever is taken off
-        if code.startswith(first) or first.startswith(code):
-            return True
-        if regex.match(self._prefix.pattern, first, partial=True):
-            return True
-        kinds = [plan.valid[length].pattern for plan in share if length in plan.valid]
-        return any(regex.fullmatch(kind, first, partial=True) for kind in kinds)
+    def beyond(self) -> str:
+        """An expression for all that `dials` accepts, even loosely, and for little else."""
+        main = sharing(self.code)[0]
+        kinds = {valid for plan in sharing(self.code) for valid in plan.valid.values()}
+        number = f"(?:{'|'.join(sorted(kinds))})"
+        own, theirs = (f"(?:{plan._prefix.pattern})" for plan in (self, main))
+        # What a prefix is rewritten to could be anything.
+        rewritten = [
+            rf"(?:{self.code})?(?:{plan._prefix.pattern})\d*" for plan in (self, main) if plan._transform
+        ]
+        return "|".join(
+            [
+                rf"(?:{self._abroad.pattern})[1-9]\d*",
+                f"{own}?{number}",
+                f"{self.code}{own}?{theirs}?{number}",
+                *rewritten,
+            ]
+        )
 
     def national(self, digits: str) -> str:
         """The number that is meant, without its national prefix; empty when it can be none."""
@@ -89,12 +92,12 @@ class Region:
     def has(self, number: str) -> bool:
         """Whether the national number is one of this region's."""
         pattern = self.valid.get(len(number))
-        return pattern is not None and pattern.fullmatch(number) is not None and self._fits(number)
+        return pattern is not None and _compiled(pattern).fullmatch(number) is not None and self._fits(number)
 
     def written(self, number: str, digits: str) -> bool:
         """Whether the national prefix was dialled, where the number's usual form has one."""
         for leading, pattern, prefixed in self._forms:
-            if leading.match(number) and pattern.fullmatch(number):
+            if _compiled(leading).match(number) and _compiled(pattern).fullmatch(number):
                 return not prefixed or self._stripped(digits)[1]
         return True
 
@@ -175,6 +178,7 @@ def region(name: str) -> Region:
     return Region(PhoneMetadata.metadata_for_region(name))
 
 
+@cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
@@ -185,7 +189,7 @@ def _prefixed(form: Any) -> bool:
     return bool(rule) and not form.national_prefix_optional_when_formatting and not _NO_PREFIX.fullmatch(rule)
 
 
-def _by_length(metadata: Any) -> dict[int, re.Pattern[str]]:
+def _by_length(metadata: Any) -> dict[int, str]:
     """The patterns of all kinds of numbers, by the lengths that each kind has."""
     patterns: dict[int, set[str]] = {}
     general = metadata.general_desc
@@ -197,4 +201,4 @@ def _by_length(metadata: Any) -> dict[int, re.Pattern[str]]:
         for length in known.possible_length or general.possible_length:
             if length in general.possible_length or not general.possible_length:
                 patterns.setdefault(length, set()).add(known.national_number_pattern)
-    return {length: _compiled("|".join(sorted(many))) for length, many in patterns.items()}
+    return {length: "|".join(sorted(many)) for length, many in patterns.items()}

@@ -3,7 +3,7 @@
 `phonenumbers.PhoneNumberMatcher` is run once per region, and parses every run of digits eight times. Here the
 text is first cut into the stretches that could hold a number; one walk over a stretch lists what the matcher
 would parse, `dialling` says which regions accept any of it, and the matcher runs for those, asking `dialling`
-instead of parsing. What is more than digits and brackets (extensions, other scripts) the library parses.
+instead of parsing. What is more than digits, brackets and an extension the library parses.
 
 Both hook into one private method of the matcher. Should it ever go, `Phones` notices, and gives the whole
 text to every region.
@@ -12,7 +12,7 @@ text to every region.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,14 +26,20 @@ _NOT_CUT = f"[^{re.escape(CUT)}]"
 _STRETCH = re.compile(rf"\d(?:{_NOT_CUT}*\d)?")
 _TAIL = re.compile(rf"{_NOT_CUT}{{0,3}}.?", re.DOTALL)  # "#", a letter that spoils the number
 _LEAD = 11  # brackets and plus signs before the first digit, and the character before them
-_LEAST, _USUAL, _MOST = 4, 14, 40  # digits of a number, with all prefixes
+_LEAST, _MOST = 4, 40  # digits of a number, with all prefixes
 
-_PLAIN = re.compile(r"[\d ().\-/\[\]+]*", re.ASCII)
+# Dashes and spaces that part digits as ASCII's do.
+_OTHER = "\u00a0\u00ad\u200b\u2010-\u2015\u2060\u2212\u3000"
+_PLAIN = re.compile(rf"[\d ().\-/\[\]+{_OTHER}]*", re.ASCII)
+# An extension that can be read in one way only.
+_EXTENDED = re.compile(
+    rf"([\d ().\-/\[\]+{_OTHER}]*\d)[ \u00a0]*(?:x|extn?)[:.]?[ \u00a0-]*\d{{1,6}}", re.ASCII | re.IGNORECASE
+)
 _WITH_PLUS = re.compile(r"[^+\d]*\++[^+]*")
 _NO_DIGIT = re.compile(r"\D+")
 _BLOCK = re.compile(r"\d+")
 # Only with one of these can something be more than blocks of digits: an extension, an international number.
-_MORE = re.compile(r"[xX;#~+]|(?i:int)|[^\x00-\x7f]")
+_MORE = re.compile(r"[xX;#~+]|(?i:int)|[^\x00-\xff\u2010-\u201f\u2060\u2212]")
 _FEW, _LONG = 5, 20  # blocks that are judged without a walk; digits that the matcher takes at once
 
 # As the matcher has them: brackets that match, and what is more likely the pages of a publication.
@@ -42,6 +48,7 @@ _BRACKETS = re.compile(
 )
 _PAGES = re.compile(r"\d{1,5}-+\d{1,5}\s{0,4}\(\d{1,4}", re.ASCII)
 _SPOILS = re.compile(r"[A-Za-z$%]")  # beside a number
+_KNOWN = re.compile(rf"[\x00-\x7f\u2018-\u201f{_OTHER}]*")
 
 
 class Verdict(NamedTuple):
@@ -86,13 +93,10 @@ class Phones:
         self._leniency = leniency
         self._score = score
         self._plans = [(name, region(name)) for name in regions]
-        self._could: dict[tuple[int, str], list[tuple[str, Region]]] = {}  # by length and two digits
-        for length in range(_LEAST, _USUAL + 1):  # now, so that no text has to wait for it
-            for first in range(100):
-                self._who(length, f"{first:02}")
+        self._could = _any_of([plan for _, plan in self._plans])
         self._listing, self._sieved = _matchers()
         # The matcher's other degrees of strictness ask for more, or less, than a valid number.
-        self._known = leniency == 1 and bool(self._candidates("(212) 555-0123"))
+        self._known = leniency == 1 and bool(self._candidates("(212) 555-0123", lambda *_: False))
 
     def find(self, text: str) -> Iterator[Match]:
         """All matches, of every region."""
@@ -120,15 +124,13 @@ class Phones:
                 yield match.start, match.end, self._score
 
     def _in_stretch(self, stretch: str, last: int, seen: _Seen) -> set[tuple[int, int]]:
-        candidates = self._candidates(stretch)
+        # The first is the longest: where any region accepts it, the others could only find parts of it.
+        candidates = self._candidates(stretch, partial(self._settles, stretch, last, seen=seen))
         if not any(self._plausible(candidate, seen).regions for candidate, _ in candidates):
             return set()
-        # The first is the longest: where any region accepts it, the others could only find parts of it.
         candidate, at = candidates[0]
-        end = at + len(candidate)
-        verdict = self._plausible(candidate, seen)
-        if end >= last and verdict.sure and verdict.regions and stands(stretch, candidate, at):
-            return {(at, end)}
+        if len(candidates) == 1 and self._settles(stretch, last, candidate, at, seen):
+            return {(at, at + len(candidate))}
         found: set[tuple[int, int]] = set()
         for name in self._regions:
             accepted = self._first_accepted(stretch, name, candidates, seen)
@@ -160,9 +162,17 @@ class Phones:
         matcher.judged, matcher.refused = partial(self._plausible, seen=seen), set()
         return matcher
 
-    def _candidates(self, text: str) -> list[tuple[str, int]]:
-        """What the matcher would parse, and where it stands."""
+    def _settles(self, stretch: str, last: int, candidate: str, at: int, seen: _Seen) -> bool:
+        """Whether a candidate is certainly a number, and the last of its stretch."""
+        if at + len(candidate) < last:
+            return False
+        verdict = self._plausible(candidate, seen)
+        return verdict.sure and bool(verdict.regions) and bool(stands(stretch, candidate, at))
+
+    def _candidates(self, text: str, settles: Callable[[str, int], bool]) -> list[tuple[str, int]]:
+        """What the matcher would parse, and where it stands; the first one only, when that `settles` it."""
         matcher = self._listing(text, None, leniency=self._leniency)
+        matcher.settles = settles
         matcher.has_next()
         return list(dict.fromkeys(matcher.tried or []))
 
@@ -174,12 +184,18 @@ class Phones:
         return found
 
     def _judged(self, candidate: str, seen: _Seen) -> Verdict:
-        digits = _NO_DIGIT.sub("", candidate) if _PLAIN.fullmatch(candidate) else ""
-        if digits and "+" not in candidate:
-            known = digits != candidate
-            return self._plausible(digits, seen) if known else Verdict(self._dialled(digits), True)
-        if digits and _WITH_PLUS.fullmatch(candidate) and country_code(digits):
-            return Verdict((_ANY,) if international(digits) else (), True)
+        if candidate.isascii() and candidate.isdigit():
+            return Verdict(self._dialled(candidate), True)
+        extended = _EXTENDED.fullmatch(candidate)
+        number = extended.group(1) if extended else candidate
+        if _PLAIN.fullmatch(number):
+            digits = _NO_DIGIT.sub("", number)
+            if "+" not in number:
+                if extended:
+                    return Verdict(self._dialled(digits, written=_NO_DIGIT.sub("", candidate)), True)
+                return self._plausible(digits, seen) if digits else Verdict((), True)
+            if _WITH_PLUS.fullmatch(number) and country_code(digits):
+                return Verdict((_ANY,) if international(digits) else (), True)
         readings = _readings(candidate)
         if readings is None:
             return Verdict(self._regions, False)
@@ -191,20 +207,11 @@ class Phones:
                 found.update(self._dialled(digits, loosely=True))
         return Verdict(tuple(found), False)
 
-    def _dialled(self, digits: str, *, loosely: bool = False) -> tuple[str, ...]:
+    def _dialled(self, digits: str, *, written: str = "", loosely: bool = False) -> tuple[str, ...]:
         if not _LEAST <= len(digits) <= _MOST:
             return ()
-        could = self._who(len(digits), digits[:2])
-        return tuple([name for name, plan in could if plan.dials(digits, loosely=loosely)])
-
-    def _who(self, length: int, first: str) -> list[tuple[str, Region]]:
-        """The regions where so many digits that begin so could be a number."""
-        found = self._could.get((length, first))
-        if found is None:
-            plans = self._who(length, first[:1]) if len(first) > 1 else self._plans
-            found = [(name, plan) for name, plan in plans if plan.could_dial(length, first)]
-            self._could[length, first] = found
-        return found
+        could = [self._plans[number] for number in self._could.Match(digits) or ()]
+        return tuple([name for name, plan in could if plan.dials(digits, written=written, loosely=loosely)])
 
     def _possible(self, blocks: list[str], seen: _Seen) -> bool:
         """Whether neighbouring blocks of digits are a valid number."""
@@ -217,13 +224,29 @@ class Phones:
         return False
 
 
+def _any_of(plans: Sequence[Region]) -> Any:
+    """Says of digits, in one pass, from which of the regions (by number) they could be dialled."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    could = re2.Set.FullMatchSet(options)
+    for plan in plans:
+        try:
+            could.Add(plan.beyond())
+        except re2.error:
+            could.Add(r"\d+")
+    could.Compile()
+    return could
+
+
 def stands(text: str, candidate: str, at: int) -> bool | None:
     """Whether digits and signs at that place are written as numbers are; None when only the matcher knows."""
     if not _BRACKETS.fullmatch(candidate) or _PAGES.search(candidate):
         return False
     around = text[at - 1 : at] if at and candidate[0] not in "([+" else ""
     around += text[at + len(candidate) : at + len(candidate) + 1]
-    return None if not around.isascii() else not _SPOILS.search(around)
+    return not _SPOILS.search(around) if _KNOWN.fullmatch(around) else None
 
 
 def _matchers() -> tuple[Any, Any]:
@@ -234,10 +257,13 @@ def _matchers() -> tuple[Any, Any]:
 
     class Listing(base):  # type: ignore[misc] # it is imported late
         tried: list[tuple[str, int]] | None = None
+        settles: Callable[[str, int], bool]
 
-        def _parse_and_verify(self, candidate: str, offset: int) -> None:
-            self.tried = self.tried or []
+        def _parse_and_verify(self, candidate: str, offset: int) -> _Cut | None:
+            first, self.tried = not self.tried, self.tried or []
             self.tried.append((candidate, offset))
+            settled = first and self.settles(candidate, offset)
+            return _Cut(offset, offset + len(candidate)) if settled else None
 
     class Sieved(base):  # type: ignore[misc] # it is imported late
         judged: Callable[[str], Verdict]

@@ -8,7 +8,7 @@ does more than that, its `analyze` is called.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -16,31 +16,33 @@ from typing import Any, cast
 from guardrails.filters.pii.addresses import own_emails, own_urls, presidio_emails, presidio_urls
 from guardrails.filters.pii.context import Rules, Words, hints
 from guardrails.filters.pii.phone import Phones
+from guardrails.filters.pii.sieve import Find, Kind, Match, Sieve
 from guardrails.filters.pii.spots import Span, islands, near_digits
 
-Match = tuple[int, int, float]
+__all__ = ["SHAPES", "Match", "Recognizer", "Text", "catalogue", "load", "of_object", "uncontained"]
 
 
 class Text:
     """A text, and what was worked out about it so far, once for all recognizers."""
 
-    __slots__ = ("_artifacts", "_islands", "_near", "_words", "raw")
+    __slots__ = ("_artifacts", "_near", "_places", "_words", "raw")
 
     def __init__(self, raw: str) -> None:
         self.raw = raw
-        self._islands: list[tuple[int, int, int]] | None = None
+        self._places: dict[str, list[tuple[int, int, Find]]] | None = None
         self._near: list[Span] | None = None
         self._words: Words | None = None
         self._artifacts: Any = None
 
-    @property
-    def islands(self) -> list[tuple[int, int, int]]:
-        """Where numbers and hexadecimal groups stand, and how many digits are there."""
-        if self._islands is None:
-            self._islands = [
-                (start, end, len(_DIGIT.findall(self.raw, start, end))) for start, end in islands(self.raw)
-            ]
-        return self._islands
+    def places(self, kind: str) -> Sequence[tuple[int, int, Find]]:
+        """Where identifiers of a default kind could stand, and what finds them there."""
+        if self._places is None:
+            self._places = {}
+            could = _sieve()
+            for start, end in islands(self.raw):
+                for name, find in could(self.raw[start:end]):
+                    self._places.setdefault(name, []).append((start, end, find))
+        return self._places.get(kind, ())
 
     @property
     def near_digits(self) -> list[Span]:
@@ -74,35 +76,38 @@ class Recognizer:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the words around a match of a default kind hold at least: so many digits, and the hint."""
+    """Which recognizer finds a default kind, and what the words around a match hold at least.
+
+    `by_hint`: the hint says enough. (CRYPTO's pattern has more states than an automaton should have, and an
+    IBAN goes on across words without digits.)
+    """
 
     recognizer: str
-    digits: int = 0
     hint: str = ""
+    by_hint: bool = False
 
 
 _DATE = r"\d/\d|\d-\d{1,2}-\d|\d\.\d{1,2}\.\d|[a-z]{3}-\d|\d-[a-z]{3}"
 SHAPES = {
-    "CREDIT_CARD": Shape("CreditCardRecognizer", digits=13),
-    "CRYPTO": Shape("CryptoRecognizer", digits=1, hint=r"(?:bc1|[13])[a-z0-9]{25}"),
-    "DATE_TIME": Shape("DateRecognizer", digits=2, hint=_DATE),
+    "CREDIT_CARD": Shape("CreditCardRecognizer", r"(?:\d\D*){13}"),
+    "CRYPTO": Shape("CryptoRecognizer", r"[a-z0-9]{26}", by_hint=True),
+    "DATE_TIME": Shape("DateRecognizer", _DATE),
     "EMAIL_ADDRESS": Shape("EmailRecognizer"),
-    "IBAN_CODE": Shape("IbanRecognizer", digits=2, hint=r"[a-z]{2}\d\d"),
-    "IP_ADDRESS": Shape("IpRecognizer", hint=r"::|[0-9a-f]:[0-9a-f]|\d\.\d"),
-    "MAC_ADDRESS": Shape("MacAddressRecognizer", hint=r"[0-9a-f]{2}[:-][0-9a-f]{2}|[0-9a-f]{4}\.[0-9a-f]{4}"),
-    "MEDICAL_LICENSE": Shape("MedicalLicenseRecognizer", digits=7, hint=r"\d{7}"),
+    "IBAN_CODE": Shape("IbanRecognizer", r"[a-z]{2}\d\d", by_hint=True),
+    "IP_ADDRESS": Shape("IpRecognizer", r"::|[0-9a-f]:[0-9a-f]|\d\.\d"),
+    "MAC_ADDRESS": Shape("MacAddressRecognizer", r"[0-9a-f]{2}[:-][0-9a-f]{2}|[0-9a-f]{4}\.[0-9a-f]{4}"),
+    "MEDICAL_LICENSE": Shape("MedicalLicenseRecognizer", r"\d{7}"),
     "PHONE_NUMBER": Shape("PhoneRecognizer"),
-    "UK_NHS": Shape("NhsRecognizer", digits=10, hint=r"\d{3}[- ]?\d{3}[- ]?\d{4}"),
+    "UK_NHS": Shape("NhsRecognizer", r"\d{3}[- ]?\d{3}[- ]?\d{4}"),
     "URL": Shape("UrlRecognizer"),
-    "US_BANK_NUMBER": Shape("UsBankRecognizer", digits=8, hint=r"\d{8}"),
-    "US_DRIVER_LICENSE": Shape("UsLicenseRecognizer", digits=1, hint=r"\d{6}|[a-z]\d|\]\d"),
-    "US_ITIN": Shape("UsItinRecognizer", digits=9, hint=r"9\d\d[- ]?\d\d"),
-    "US_PASSPORT": Shape("UsPassportRecognizer", digits=8, hint=r"\d{8}"),
-    "US_SSN": Shape("UsSsnRecognizer", digits=9, hint=r"\d{3}[- .]?\d{2}[- .]?\d{4}"),
-    "UUID": Shape("UuidRecognizer", hint=r"[0-9a-f]{8}-"),
+    "US_BANK_NUMBER": Shape("UsBankRecognizer", r"\d{8}"),
+    "US_DRIVER_LICENSE": Shape("UsLicenseRecognizer", r"\d{6}|[a-z]\d|\]\d"),
+    "US_ITIN": Shape("UsItinRecognizer", r"9\d\d[- ]?\d\d"),
+    "US_PASSPORT": Shape("UsPassportRecognizer", r"\d{8}"),
+    "US_SSN": Shape("UsSsnRecognizer", r"\d{3}[- .]?\d{2}[- .]?\d{4}"),
+    "UUID": Shape("UuidRecognizer", r"[0-9a-f]{8}-"),
 }
 
-_DIGIT = re.compile(r"\d")
 _LONGEST = 66  # of an identifier with a digit, with two characters to look ahead
 _LETTERS_ONLY = frozenset({"IT_FISCAL_CODE"})  # digits of it may be written as letters
 # Takes any ten characters for a number when four digits follow anywhere in the text, in quadratic time.
@@ -131,32 +136,40 @@ def _finder(kind: str, known: Any, shape: Shape, rules: Rules) -> Callable[[Text
     if kind == "PHONE_NUMBER":
         phones = Phones(tuple(known.supported_regions), known.leniency, known.SCORE)
         return lambda text: uncontained(phones.find(text.raw))
-    hint = re.compile(shape.hint, re.IGNORECASE)
     if kind == "IBAN_CODE":
         ibans = [_ibans(known, rules, re.IGNORECASE)]
         if rules == "own":
             ibans.append(_ibans(known, rules, 0))
 
         def find_ibans(text: Text) -> list[Match]:
-            spans = [
-                (start, end)
-                for start, end, digits in text.islands
-                if digits >= shape.digits and hint.search(text.raw, start, end)
-            ]
+            spans = [(start, end) for start, end, _ in text.places(kind)]
             return uncontained(match for find in ibans for match in find(text.raw, spans))
 
         return find_ibans
-    patterns = _patterns(known)
+
+    _sieve()  # now, so that no text has to wait for it
 
     def find(text: Text) -> list[Match]:
-        raw, found = text.raw, []
-        for start, end, digits in text.islands:
-            if digits >= shape.digits and hint.search(raw, start, end):
-                for pattern in patterns:
-                    found += pattern(raw, start, end)
-        return uncontained(found)
+        found: list[Match] = []
+        for start, end, pattern in text.places(kind):
+            found += pattern(text.raw, start, end)
+        return uncontained(found) if found else found
 
     return find
+
+
+@cache
+def _sieve() -> Sieve:
+    from presidio_analyzer import predefined_recognizers
+
+    kinds = {}
+    for kind, shape in SHAPES.items():
+        if not shape.hint:
+            continue
+        known = getattr(predefined_recognizers, shape.recognizer)()
+        finds = [("" if shape.by_hint else pattern.regex, find) for pattern, find in _patterns(known)]
+        kinds[kind] = Kind(shape.hint, finds)
+    return Sieve(kinds)
 
 
 def of_catalogue(known: Any, kind: str, rules: Rules) -> Recognizer:
@@ -165,7 +178,7 @@ def of_catalogue(known: Any, kind: str, rules: Rules) -> Recognizer:
 
     if not isinstance(known, PatternRecognizer):
         return of_object(known, kind, rules)
-    patterns = _patterns(known, kind)
+    patterns = [pattern for _, pattern in _patterns(known, kind)]
     whole = kind in _LETTERS_ONLY
 
     def find(text: Text) -> list[Match]:
@@ -205,17 +218,17 @@ def catalogue() -> dict[str, list[Callable[[], Any]]]:
     return found
 
 
-def _patterns(known: Any, kind: str = "") -> list[Callable[[str, int, int], list[Match]]]:
+def _patterns(known: Any, kind: str = "") -> list[tuple[Any, Find]]:
     import regex  # type: ignore[import-untyped] # it has no types
 
     return [
-        _pattern(known, regex.compile(pattern.regex, known.global_regex_flags), pattern.score)
+        (pattern, _pattern(known, regex.compile(pattern.regex, known.global_regex_flags), pattern.score))
         for pattern in known.patterns
         if (kind, pattern.name) not in _LEFT_OUT
     ]
 
 
-def _pattern(known: Any, pattern: Any, score: float) -> Callable[[str, int, int], list[Match]]:
+def _pattern(known: Any, pattern: Any, score: float) -> Find:
     from presidio_analyzer import PatternRecognizer
 
     cls = type(known)

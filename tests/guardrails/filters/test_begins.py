@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from guardrails.call import Call, Delta, Request
 from guardrails.filters import Detector, Finding, OutputFilters, Window, redact, resolve
+from guardrails.filters.allowed import UrlAllow
 from guardrails.filters.normal import Normalized
 from guardrails.filters.pii import Custom, Pii
 from guardrails.filters.policy import Rule
 from guardrails.filters.secret_rules import RULES
 from guardrails.filters.secrets import Secrets
+from guardrails.filters.simple import Denied, Invisible
 from guardrails.filters.window import Begins
 
 CONTEXT = 96
@@ -167,9 +169,40 @@ def test_nothing_disguised_begins_where_no_sign_is(text: str) -> None:
         is_sound(text, normalized, normalized.begins)
 
 
+DENIED = Denied(("Project Falcon", "blue", "straße nach", "漢字", "a.b", "İx"))
+PARTS = Denied(("lue b", "oject"), whole_words=False)
+HOSTS = UrlAllow(("example.org",))
+_OWN = (
+    "project|PROJECT |falcon| |\u00a0|\n|blue|bluebird|lue b|oject|stra\u1e9ee|STRASSE|nach|漢字|x漢字y|a.b|"
+    "i\u0307x|\u0130x|ıx|http|://|evil.com|//|www.|(|=|javascript:|data:text/html,|\\\\|HTTPS:|ftp:|/|:|"
+    "EMP-|abc|12|34|AB|id: |Ada|Lovelace|ada|\u2028|K|é|_|é1|foo|\u3000|\u200b|\u200d|\U000e0041|😀|ب|\x07"
+)
+own = picked(_OWN)
+CUSTOM = (
+    Custom("EMP", patterns=((r"EMP-[a-z]+", 1.0), (r"\bAB\d{2,4}", 1.0))),
+    Custom("WORDS", words=("Ada Lovelace", "Kelvin", "é 1")),
+    Custom("ANY", patterns=((r"(?i)id:\s+\d+", 1.0), (r"(?:foo|漢)\S", 1.0), (r"é?1", 1.0), (r"\sx", 1.0))),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(own, max_size=14).map("".join))
+def test_nothing_of_ones_own_begins_where_no_sign_is(text: str) -> None:
+    personal = Pii(custom=CUSTOM[:1]), Pii(custom=CUSTOM, threshold=EVERY)
+    for detector in (DENIED, PARTS, HOSTS, Invisible(), *personal):
+        is_sound(text, detector, detector.begins)  # type: ignore[attr-defined] # each of them has it
+
+
+def test_clean_words_are_no_sign_to_what_is_ones_own() -> None:
+    custom = Pii(entities=("EMP", "NAME"), custom=(CUSTOM[0], Custom("NAME", words=("Ada Lovelace",))))
+    for detector in (DENIED, HOSTS, Invisible(), custom):
+        assert detector.begins("words of clean prose, and Adam's ", 0) is None  # type: ignore[attr-defined]
+    assert custom.begins("see EMP-x ", 0) == custom.begins("see Ada ", 0) == 4
+    assert DENIED.begins("the project ", 0) == HOSTS.begins("see //x ", 0) == 4
+
+
 def test_what_is_not_known_could_begin_anywhere() -> None:
-    custom = Custom("ID", patterns=(("EMP-[a-z]+", 1.0),))
-    for pii in (Pii(custom=(custom,)), Pii(entities=("ES_NIF",)), Pii(recognizers=(_Names(),))):
+    for pii in (Pii(entities=("ES_NIF",)), Pii(recognizers=(_Names(),))):
         assert pii.begins("plain words ", 6) == 6
     assert Pii(entities=("URL",)).begins("plain words ", 6) is None
     assert Normalized(PII, spelled=True).begins is None

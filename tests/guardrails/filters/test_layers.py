@@ -29,12 +29,14 @@ from guardrails.call import (
     Request,
     Text,
     ToolHead,
+    ToolResult,
     Usage,
     fold_response,
 )
 from guardrails.errors import Blocked, ConfigError, Interrupted
 from guardrails.filters import Finding, InputFilters, OutputFilters, Pii, redact
 from guardrails.filters.memory import Memory
+from guardrails.filters.secrets import Secrets
 from guardrails.handler import Handler, Layer, stack
 from guardrails.testing import Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -412,6 +414,35 @@ async def test_a_blocked_answer_is_not_waited_for() -> None:
     with pytest.raises(Blocked):
         await events(stack(endpoint, OutputFilters([Addresses()], action="block")))
     assert endpoint.active == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("inside", [False, True])
+async def test_a_value_that_is_spread_over_texts_of_one_message_is_found(inside: bool) -> None:
+    texts = Text("write to jo@ac"), Text("me.com or "), Text("al@acme"), Image("u"), Text(".org and")
+    parts = (ToolResult("1", texts),) if inside else texts
+    endpoint, detector = ScriptedEndpoint("fine"), Addresses()
+    asked = call(Request((Message("tool" if inside else "user", parts), Message.of("user", "plain"))))
+    await events(stack(endpoint, InputFilters([detector])), asked)
+    first, second = endpoint.calls[0].request.messages
+    sent = first.parts[0].parts if isinstance(first.parts[0], ToolResult) else first.parts
+    assert sent == (Text("write to <MAIL>"), Text(" or "), Text("<MAIL>"), Image("u"), Text(".org and"))
+    assert second is asked.request.messages[1]
+    assert sorted(detector.seen) == sorted(
+        ["write to jo@acme.com or al@acme", "plain", *(text.text for text in texts if isinstance(text, Text))]
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_is_a_value_by_itself_is_found_beside_other_texts() -> None:
+    endpoint = ScriptedEndpoint("fine")
+    parts = Text("see key"), Text("AKIA2OGYBAH6QLVPX5MZ"), Text("and more")
+    await events(stack(endpoint, InputFilters([Secrets()])), call(Request((Message("user", parts),))))
+    assert endpoint.calls[0].request.messages[0].parts == (
+        Text("see key"),
+        Text("<AWS_ACCESS_KEY>"),
+        Text("and more"),
+    )
 
 
 @pytest.mark.asyncio

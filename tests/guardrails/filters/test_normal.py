@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guardrails.filters import Finding, Window, redact, scan
-from guardrails.filters.normal import Normalized, normalize
+from guardrails.filters.normal import INVISIBLE, Normalized, normalize
 from guardrails.filters.simple import MaxLength
+from guardrails.filters.window import BREAK
 
 _ADDRESS = re.compile(r"[a-z]{1,30}@[a-z]{1,30}\.com")
 
@@ -303,3 +304,14 @@ def test_marks_on_one_character_are_few() -> None:
     text = "q" + "\u0316\u0301" * 5000
     assert normalize(text).text == unicodedata.normalize("NFKC", text[:31])
     assert normalize(text).span(30, 31)[1] == len(text)
+
+
+def test_no_break_is_invisible_or_reads_as_ascii() -> None:
+    """Or a stream would let go of the part of a word that stands before it."""
+    every = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    breaks = [character for character in BREAK.findall(every) if not character.isspace()]
+    assert len(breaks) > 500_000
+    for character in breaks:
+        plain = unicodedata.normalize("NFKC", character)
+        assert not any(one.isascii() for one in plain), ascii(character)
+        assert not re.match(f"[{INVISIBLE}]", character), ascii(character)

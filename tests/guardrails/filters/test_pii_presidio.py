@@ -146,15 +146,51 @@ def test_pieces_put_together(pieces: list[str], between: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=st.sampled_from("0123456789 -.()+/x#,~a\u00a0\n\u0663\uff11%$:;"), max_size=40))
+@given(
+    st.text(
+        alphabet=st.sampled_from("0123456789 -.()+/x#,~a\u00a0\u2013\u2019\n\u0663\uff11%$:;"), max_size=40
+    )
+)
 @example("+00 49 89 1234637#")
 @example("(212) 555-0123 x12")
 @example("212/555-0123/212-555-0199")
 @example("1 650 253 0000 2012-01-02 08:00")
 @example("12345678901234567890123")
+@example("030\u2013123\u20104567 ext. 12\u2019")
+@example("\u00a0212\u00a0555\u00a00123\u00a0x-7\u00e9")
 def test_telephone_numbers_of_any_form(text: str) -> None:
     pii = Pii(("PHONE_NUMBER",), threshold=EVERY_SCORE, rules="presidio")
     assert keys(pii, text) == {key for key in theirs()(text) if key[0] == "PHONE_NUMBER"}
+
+
+EXTENSIONS = (
+    " x12",
+    "x1",
+    " ext. 345",
+    " extn:7",
+    "ext-9",
+    " x 1234567",
+    "; x2",
+    " x1x2",
+    "#3",
+    " int 4",
+    ",,5",
+    "-x6",
+)
+
+
+@pytest.mark.parametrize("mark", EXTENSIONS)
+def test_telephone_numbers_with_an_extension(mark: str) -> None:
+    pii = Pii(("PHONE_NUMBER",), threshold=EVERY_SCORE, rules="presidio")
+    rng, found = random.Random(mark), 0
+    for _ in range(60):
+        gap = rng.choice((" ", " ", "\u00a0", "\u2011"))
+        number = made.telephone(rng).replace(" ", gap)
+        text = f"{rng.choice(made.WORDS)} {number}{mark}{rng.choice(('', '', '5', 'a', '.'))}"
+        expected = {key for key in theirs()(text) if key[0] == "PHONE_NUMBER"}
+        found += len(expected)
+        assert keys(pii, text) == expected, text
+    assert found > 20
 
 
 def test_telephone_numbers_of_eight_regions() -> None:

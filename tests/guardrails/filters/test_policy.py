@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -120,8 +121,13 @@ def test_verdicts_keep_their_promises(given_actions: tuple[str, ...], many: list
 
 
 class _Vault:
-    def token(self, kind: str, value: str) -> str:
-        return f"<{kind}:{value.upper()}>"
+    clear = True
+
+    def token(self, kind: str, value: str, *, plain: bool = False) -> str:
+        return f"<{kind}:{value if plain else value.upper()}>"
+
+    def comes_back(self, text: str, edits: Sequence[Edit]) -> bool:
+        return self.clear
 
     def literals(self, text: str) -> list[Finding]:
         return []
@@ -141,6 +147,9 @@ def test_edits_say_what_takes_a_findings_place() -> None:
     text = "aaa bbb ccc"
     made = edits([found("a", 0, 3), found("b", 4, 7), found("c", 8, 11)], text, some, named, _Vault())
     assert made == [Edit(0, 3, "<A>"), Edit(4, 7, "[gone]"), Edit(8, 11, "<C:CCC>")]
+    unclear = _Vault()
+    unclear.clear = False  # what would not come back is written plainly
+    assert edits([found("c", 8, 11)], text, some, named, unclear) == [Edit(8, 11, "<C:ccc>")]
 
 
 @pytest.mark.parametrize(

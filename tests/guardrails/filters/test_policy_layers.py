@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import random
@@ -35,6 +36,7 @@ from guardrails.errors import Blocked, ConfigError, Interrupted
 from guardrails.filters.detector import Finding, redact
 from guardrails.filters.layers import InputFilters, OutputFilters, layers
 from guardrails.filters.memory import Memory
+from guardrails.filters.normal import Normalized
 from guardrails.filters.policy import Rule, Rulebook
 from guardrails.handler import Handler, Layer, stack
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
@@ -261,6 +263,66 @@ async def test_detectors_that_wait_are_asked_at_the_same_time() -> None:
     first.gate.set()
     second.gate.set()
     assert fold_response(await task).text == "fine"
+
+
+@pytest.mark.asyncio
+async def test_detectors_that_wait_are_asked_at_the_same_time_while_text_still_comes() -> None:
+    first, second = Remote("x9", name="first"), Remote("x9", name="second")
+    endpoint = ScriptedEndpoint(Script([Delta("so many words that both are due. ")], stall_after=1))
+    task = asyncio.create_task(events(stack(endpoint, OutputFilters([first, second]))))
+    await first.started.wait()
+    await second.started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (first.cancelled, second.cancelled) == (1, 1)
+
+
+@dataclass
+class Reads(Find):
+    """Begins with the same work as its like."""
+
+    seen: list[str] = field(default_factory=list)
+    read: Callable[[str], str] = str.upper
+
+    def detect_read(self, text: str, read: str) -> list[Finding]:
+        self.seen.append(read)
+        return self.detect(text)
+
+
+@pytest.mark.asyncio
+async def test_detectors_that_begin_alike_begin_once() -> None:
+    made: list[str] = []
+
+    def read(text: str) -> str:
+        made.append(text)
+        return text.upper()
+
+    both = [Reads("x9", name=name, read=read) for name in ("one", "two")]
+    asked = call("a x9 b")
+    await events(stack(answers("fine", Finish("stop")), InputFilters(both)), asked)
+    assert made == ["a x9 b"]
+    assert [each.seen for each in both] == [["A X9 B"], ["A X9 B"]]
+    assert len(notes(asked, "finding")) == 1  # of what overlaps the strictest, the first
+
+
+def deep(text: str) -> str:
+    for _ in range(4):
+        text = base64.b64encode(text.encode()).decode()
+    return text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("budget_ms", [None, 1e6])
+async def test_what_is_encoded_too_deeply_is_not_said_to_be_scanned(budget_ms: float | None) -> None:
+    rules = [Rule(Normalized(Find("x9")), budget_ms=budget_ms)]
+    handler = stack(answers("see ", deep("a letter"), " and", Finish("stop")), OutputFilters(rules))
+    handler = stack(handler, InputFilters(rules))
+    for text, expected in (("plain", []), (deep("some text"), ["input:find:encoded too deeply"])):
+        asked = call(text)
+        await events(handler, asked)
+        await events(handler, asked)  # it is not remembered
+        assert notes(asked, "not_scanned") == [*expected, "output:find:encoded too deeply"] * 2
 
 
 @pytest.mark.asyncio

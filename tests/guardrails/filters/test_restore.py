@@ -122,6 +122,48 @@ async def test_surrogates_come_back_too() -> None:
     assert "@example.com" in endpoint.calls[0].request.messages[0].text
 
 
+@dataclass(frozen=True)
+class Numbers:
+    name: str = "numbers"
+    reach: int = 0
+
+    def detect(self, text: str) -> list[Finding]:
+        numbers = re.finditer(r"\+49 \d{3}(?: \d{3})*", text)
+        return [Finding("PHONE_NUMBER", m.start(), m.end(), 0.9, "numbers") for m in numbers]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", ["call +49 171 234 567x9 now", "call +49 171 234, then 0+49 171 234 567"])
+async def test_a_surrogate_that_could_not_be_told_from_its_neighbours_is_a_token(text: str) -> None:
+    vaults, endpoint = (
+        Vaults(shape=Shape("natural")),
+        ScriptedEndpoint(lambda call: call.request.messages[0].text),
+    )
+    layer = InputFilters([Rule(Numbers(), action="pseudonymize")], vaults=vaults.of)
+    answer = fold_response(await events(stack(endpoint, Restore(vaults), layer), asked(text))).text
+    assert answer == text
+    assert "+49" not in endpoint.calls[0].request.messages[0].text
+
+
+@pytest.mark.asyncio
+async def test_what_somebody_wrote_like_the_surrogate_of_another_comes_back_as_it_was() -> None:
+    vaults, endpoint = (
+        Vaults(shape=Shape("natural")),
+        ScriptedEndpoint(lambda call: call.request.messages[0].text),
+    )
+    layer = InputFilters([Rule(Numbers(), action="pseudonymize")], vaults=vaults.of)
+    handler = stack(endpoint, Restore(vaults), layer)
+    await events(handler, asked("+49 171 234 567", "first"))
+    surrogate = endpoint.calls[0].request.messages[0].text
+    text = f"+49 171 234 567 is not {surrogate}"
+    fresh = Vaults(shape=Shape("natural"))  # where the same surrogate is made in the same text
+    vault = fresh.of(asked("", "x"))
+    vault._key = vaults.of(asked("", "first"))._key
+    layer = InputFilters([Rule(Numbers(), action="pseudonymize")], vaults=fresh.of)
+    answer = fold_response(await events(stack(endpoint, Restore(fresh), layer), asked(text, "x"))).text
+    assert answer == text
+
+
 @pytest.mark.asyncio
 async def test_the_history_goes_out_with_the_tokens_that_it_came_with() -> None:
     vaults, endpoint = Vaults(), ScriptedEndpoint("fine")

@@ -151,3 +151,22 @@ def test_what_nobody_looks_at_has_a_name() -> None:
     assert unscanned(Request.of("hello")) == []
     inside = Message("tool", (ToolResult("1", (OpaquePart({}),), extra={"k": 1}),))
     assert unscanned(Request((inside,))) == ["opaque", "extra"]
+
+
+def test_reasoning_that_its_vendor_signed_is_left_out_when_it_changes() -> None:
+    signed = Reasoning("why jo@acme", {"signature": "c2lnbmVk"})
+    kept = Reasoning("no address", {"signature": "c2lnbmVk"})
+    request = Request(
+        (
+            Message.of("user", "hello"),
+            Message("assistant", (signed, kept, Text("hi"))),
+            Message("assistant", (signed,)),
+            Message.of("user", "go on"),
+        )
+    )
+    after = rewrite(request, lambda text, _: text.replace("jo@acme", "X"), lambda text: text)
+    assert [message.parts for message in after.messages] == [
+        (Text("hello"),),
+        (kept, Text("hi")),
+        (Text("go on"),),
+    ]
