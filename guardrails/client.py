@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from guardrails.call import Call, Request, Response
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError
-from guardrails.handler import Handler, Layer, Opening, close_all, collect, stack
-from guardrails.recorder import Record, Sink
+from guardrails.handler import Handler, Layer, Opening, close_all, collect, stack, warm_all
+from guardrails.recorder import Record, Sink, default_meter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -62,6 +62,7 @@ class Llm:
         self._endpoint = handler
         self._layers = layers
         self._clock = clock
+        self._meter = meter
         self._handler = stack(handler, Record(sinks, meter), *layers)
 
     def __repr__(self) -> str:
@@ -88,6 +89,19 @@ class Llm:
         """Open the answer as a stream of events: `async with llm.stream("…") as events`."""
         async with self(Call(Request.of(prompt, system=system, **sampling), clock=self._clock)) as events:
             yield events
+
+    def warm(self) -> None:
+        """Load now what the first call would wait for, so that its TTFT is not that of an import.
+
+        That is the filters' patterns and models, the vocabularies of the endpoints' models and the prices.
+        Nothing is sent. It blocks, and is safe in any thread: `await asyncio.to_thread(llm.warm)`.
+        """
+        from guardrails import tokens
+
+        warm_all(*self._layers, self._endpoint)
+        tokens.warm(self.model)
+        if self._meter is None:
+            default_meter(self._clock.wall().date())
 
     async def aclose(self) -> None:
         """End what the layers still do in the background, and free the endpoint's connections."""

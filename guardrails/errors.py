@@ -128,9 +128,14 @@ class EndpointError(GuardrailsError):
 
 
 class Transient(EndpointError):
-    """Entering may be tried again; `retry_after` (seconds) is the endpoint's own wish, if it said one."""
+    """Entering may be tried again; `retry_after` (seconds) is the endpoint's own wish, if it said one.
+
+    `retry_here` is False where the endpoint has asked not to be tried again itself (`x-should-retry: false`);
+    another one may be.
+    """
 
     default_kind = "transient"
+    retry_here: bool = True
 
     def __init__(
         self,

@@ -31,13 +31,13 @@ The times are taken when our side reads, so a consumer that reads slowly stretch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from math import ceil
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from guardrails.call import (
     Attempt,
@@ -167,6 +167,14 @@ class CallRecord:
         return tuple(spec.name for spec in fields(cls))
 
 
+if TYPE_CHECKING:
+    _Draft = CallRecord
+else:
+    # A frozen dataclass sets each field through `object.__setattr__`, which for so many takes longer than all
+    # else that a record is made of. So the fields are set in a twin that is not frozen and becomes one then.
+    _Draft = make_dataclass("_Draft", CallRecord.names(), slots=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """What the fold needs to know from outside: how to count tokens, and what they cost."""
@@ -189,10 +197,14 @@ def fold(
     best = _answering(folds)
     seen = best or _Attempt("", call.request.model)
     done = seen.ended if seen.ended is not None and seen.end is None else ended
-    notes = [entry for _, entry in journal.log if isinstance(entry, Note)]
-    released = next((at for at, entry in journal.log if getattr(entry, "what", "") == "released"), None)
-    arrived = call.arrived
-    return CallRecord(
+    arrived, released = call.arrived, None
+    notes: dict[str, list[Any]] = {}
+    for noted, entry in journal.log:
+        if isinstance(entry, Note):
+            notes.setdefault(entry.what, []).append(entry.detail)
+            if entry.what == "released" and released is None:
+                released = noted
+    record = _Draft(
         id=call.id,
         at=at.isoformat(timespec="milliseconds"),
         endpoint=seen.endpoint,
@@ -221,20 +233,23 @@ def fold(
         token_source=seen.source,
         cost_usd=seen.cost if best else Decimal(0),
         price_version=meter.price_version if best and seen.cost is not None else None,
-        wasted_usd=sum((f.cost for f in folds if f is not best and f.cost is not None), Decimal(0)),
-        attempts=tuple(f.record(arrived) for f in folds),
-        findings=_findings(notes),
-        scanned=_words(notes, "scanned"),
-        not_scanned=_words(notes, "not_scanned"),
-        flow=tuple(str(note.detail) for note in notes if note.what == "flow"),
-        cached=any(note.what == "cached" for note in notes),
-        cold=any(note.what == "cold" for note in notes),
+        wasted_usd=sum([f.cost for f in folds if f is not best and f.cost is not None], Decimal(0)),
+        attempts=tuple([f.record(arrived) for f in folds]),
+        findings=_findings(notes.get("finding", ())),
+        scanned=_words(notes.get("scanned", ())),
+        not_scanned=_words(notes.get("not_scanned", ())),
+        flow=tuple([str(detail) for detail in notes.get("flow", ())]),
+        cached="cached" in notes,
+        cold="cold" in notes,
         priority=call.priority,
         tenant=call.tenant,
         labels=dict(call.labels),
     )
+    record.__class__ = CallRecord
+    return record
 
 
+NOTHING = Usage()
 # Attempts that ended so never reached a model: they cost nothing. Others may have been billed.
 NOT_SENT = frozenset({"connect", "connect_timeout", "dns", "tls"})
 
@@ -263,7 +278,7 @@ class _Attempt:
     reported: Usage | None = None
     ended: float | None = None
     end: str | None = "open"
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NOTHING
     source: TokenSource = "usage"
     cost: Decimal | None = None
 
@@ -308,17 +323,18 @@ class _Attempt:
         self.last = at
 
     def _note(self, at: float, note: Note) -> None:
-        match note.what, note.detail:
-            case "sent", _:
-                self.sent = at
-            case "connected", _:
-                self.connected = at
-            case "headers", (status, request_id):
-                self.headers, self.status, self.request_id = at, status, request_id
-            case "reported", (model, response_id):
-                self.model_reported, self.response_id = model, response_id
-            case "ended", end:
-                self.ended, self.end = at, end
+        what = note.what
+        if what == "sent":
+            self.sent = at
+        elif what == "connected":
+            self.connected = at
+        elif what == "headers":
+            self.headers = at
+            self.status, self.request_id = note.detail
+        elif what == "reported":
+            self.model_reported, self.response_id = note.detail
+        elif what == "ended":
+            self.ended, self.end = at, note.detail
 
     def _count(self, attempt: Attempt, request: Request, meter: Meter) -> None:
         text = "".join(entry.text for _, entry in attempt.log if isinstance(entry, Delta))
@@ -360,7 +376,8 @@ def _answering(attempts: list[_Attempt]) -> _Attempt | None:
 
 
 def _ms(start: float | None, end: float | None) -> float | None:
-    return None if start is None or end is None else round((end - start) * 1e3, 4)
+    # To 0.1 µs. A `round(…, 4)` goes through a decimal text, and a record has a dozen times.
+    return None if start is None or end is None else round((end - start) * 1e7) / 1e4
 
 
 def _gaps(times: list[float]) -> Gaps | None:
@@ -372,8 +389,9 @@ def _gaps(times: list[float]) -> Gaps | None:
     return Gaps(n, p50, p90, p99, round(gaps[-1] * 1e3, 4))
 
 
-def _findings(notes: list[Note]) -> tuple[FindingRecord, ...]:
-    details = (note.detail for note in notes if note.what == "finding")
+def _findings(details: Sequence[Any]) -> tuple[FindingRecord, ...]:
+    if not details:
+        return ()
     counts = Counter((direction, kind, action, shadow) for direction, kind, _score, action, shadow in details)
     return tuple(
         FindingRecord(direction, kind, action, count, shadow)
@@ -381,5 +399,5 @@ def _findings(notes: list[Note]) -> tuple[FindingRecord, ...]:
     )
 
 
-def _words(notes: list[Note], what: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(note.detail) for note in notes if note.what == what))
+def _words(details: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([str(detail) for detail in details]))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from guardrails.call import Call, Delta, Event, Finish, Reset
 from guardrails.errors import GuardrailsError, Rejected
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 from guardrails.record import CallRecord, Meter, Outcome, fold
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Record:
     sinks: tuple[Sink, ...] = ()
     meter: Meter | None = field(default=None, repr=False)
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open the inner stream and watch it to its end."""
         watch = _Watch()

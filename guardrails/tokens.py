@@ -50,7 +50,10 @@ def count(text: str, model: str) -> Counted:
     that length without such a place (no space before a letter: base64, Chinese, an attack) is cut anyway, and
     the count is then called an estimate: it may be off by a token or so per cut.
     """
-    encoding = _encoding(model, cache_directory())
+    return _count(text, _encoding(model, cache_directory()))
+
+
+def _count(text: str, encoding: Encoding | None) -> Counted:
     if encoding is None:
         return Counted(estimate(text), "estimate")
     n, exact = 0, True
@@ -67,17 +70,24 @@ def count_messages(request: Request, model: str) -> Counted:
     as soon as a part is one: an image or an unknown part (counted as nothing), a tool's definition (counted
     as its JSON text, which servers rewrite).
     """
-    pieces = [piece for message in request.messages for part in message.parts for piece in _surfaces(part)]
+    pieces: list[str | None] = []
+    for message in request.messages:
+        for part in message.parts:
+            if type(part) is Text:  # most are
+                pieces.append(part.text)
+            else:
+                pieces += _surfaces(part)
     tools = [_definition(tool) for tool in request.tools]
-    counted = [count(piece or "", model) for piece in (*pieces, *tools)]
+    encoding = _encoding(model, cache_directory())
+    counted = [_count(piece or "", encoding) for piece in (*pieces, *tools)]
     overhead = MESSAGE_OVERHEAD * len(request.messages) + REPLY_OVERHEAD
     exact = (
         not tools
         and None not in pieces
-        and _encoding(model, cache_directory()) is not None
+        and encoding is not None
         and all(each.source == "tokenizer" for each in counted)
     )
-    return Counted(overhead + sum(each.n for each in counted), "tokenizer" if exact else "estimate")
+    return Counted(overhead + sum([each.n for each in counted]), "tokenizer" if exact else "estimate")
 
 
 def warm(model: str) -> bool:
@@ -221,6 +231,19 @@ _PIECE = re.compile(
         )
     )
 )
+# The same for ASCII, where all other scripts' alternatives can never match: a third faster.
+_ASCII_PIECE = re.compile(
+    "|".join(
+        (
+            r"[ _.(]?(?:[A-Z]?[a-z]{1,8}|[A-Z]{1,3})",
+            r"[0-9]{1,3}",
+            r" ?(?:[^\w\s]|_){1,4}\n{0,16}",
+            r"\s{0,63}\n",
+            r"\s{1,64}",
+            r".",
+        )
+    )
+)
 _HAN_LETTER = re.compile(f"[{_HAN}]")
 _AT_ONCE = 1 << 16  # characters; bounds the memory that the pieces take
 
@@ -252,7 +275,8 @@ def estimate(text: str) -> int:
     total = 0
     for start in range(0, len(text), _AT_ONCE):
         part = text[start : start + _AT_ONCE]
-        total += len(_PIECE.findall(part))
-        if not part.isascii():
-            total -= len(_HAN_LETTER.findall(part)) // 5
+        if part.isascii():
+            total += len(_ASCII_PIECE.findall(part))
+        else:
+            total += len(_PIECE.findall(part)) - len(_HAN_LETTER.findall(part)) // 5
     return total

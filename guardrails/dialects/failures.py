@@ -188,10 +188,28 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes) -> Endpoi
     if isinstance(parsed, list) and parsed:
         parsed = parsed[0]  # Google's OpenAI-like endpoint wraps the error in a list
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
-    failed = failure(said(error), status=status, retry_after=retry_after(headers))
+    failed = _as_told(failure(said(error), status=status, retry_after=retry_after(headers)), headers)
     if status < 500 and looks_like_html(body):
         failed.hint = _NOT_INFERENCE
     return failed
+
+
+_FINAL = frozenset({"context_length", "content_policy"})
+
+
+def _as_told(error: Transient | Refused, headers: Mapping[str, str]) -> Transient | Refused:
+    """The error, as `x-should-retry` has it: the vendors' own word on whether to try again.
+
+    A prompt that is too long or against a policy stays refused: the same request would fare the same.
+    """
+    wish = headers.get("x-should-retry", "").strip().lower()
+    if wish == "true" and isinstance(error, Refused) and error.kind not in _FINAL:
+        return Transient(
+            error.message, kind=error.kind, status=error.status, retry_after=retry_after(headers)
+        )
+    if wish == "false" and isinstance(error, Transient):
+        error.retry_here = False
+    return error
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from guardrails.call import (
     Attempt,
     Call,
     Delta,
-    Event,
     Finish,
     Note,
     Part,
@@ -36,7 +34,7 @@ from guardrails.errors import ConfigError, DeadlineExceeded, Shed, Transient
 from guardrails.flow.limiter import Limiter, Progress, Slot
 from guardrails.flow.limits import Aimd, Fixed, Gradient2, Limit, Outcome, Slo, TwoSignal, Unlimited
 from guardrails.flow.queue import PRIORITIES, Rules, Waiting
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 
 USUAL = 0.1  # weight of a new value in a running mean
 
@@ -111,7 +109,11 @@ class Admit:
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
-    @asynccontextmanager
+    def saturated(self) -> bool:
+        """Whether a new call would have to wait: for a `Hedge` and a `Shadow`, whose load goes first."""
+        return self.limiter.saturated
+
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Wait for a slot, open the inner stream, and keep the slot until it is closed."""
         clock, limiter, attempts = call.clock, self.limiter, call.journal.attempts
@@ -133,7 +135,7 @@ class Admit:
             raise
         finally:
             mine = attempts[before:]
-            if any(_busy(attempt) for attempt in mine):
+            if any(map(_busy, mine)):
                 outcome = "dropped"
             limiter.release(slot, clock, outcome)
             if mine:
@@ -219,35 +221,36 @@ def _ttft(attempt: Attempt | None, otherwise: float) -> float:
     """Sending to first output as the endpoint logged it: filters' time above it does not count."""
     if attempt is None:
         return otherwise
-    sent = attempt.log[0][0]
-    first = next((at for at, entry in attempt.log if _is_output(entry)), None)
-    return otherwise if first is None else first - sent
-
-
-def _is_output(entry: Note | Event) -> bool:
-    return isinstance(entry, Finish) or (isinstance(entry, Delta) and bool(entry.text or entry.tool))
+    for at, entry in attempt.log:
+        if isinstance(entry, Finish) or (isinstance(entry, Delta) and (entry.text or entry.tool)):
+            return at - attempt.log[0][0]
+    return otherwise
 
 
 def _usage(attempt: Attempt) -> Usage | None:
     """What a complete answer's end reported."""
-    ends = (entry for _, entry in attempt.log[:-5:-1] if isinstance(entry, Finish))
-    return next((end.usage for end in ends if end.usage is not None), None)
+    for _, entry in attempt.log[:-5:-1]:
+        if isinstance(entry, Finish) and entry.usage is not None:
+            return entry.usage
+    return None
 
 
 def _reasoned(attempt: Attempt) -> bool:
     """Whether reasoning was streamed: it comes before anything else."""
-    first = next((entry for _, entry in attempt.log if isinstance(entry, Delta) and entry.text), None)
-    return first is not None and first.channel == "reasoning"
+    for _, entry in attempt.log:
+        if isinstance(entry, Delta) and entry.text:
+            return entry.channel == "reasoning"
+    return False
 
 
 def _goes_on(request: Request) -> bool:
     """Whether the request continues a conversation: what came before is likely to be cached."""
-    return any(message.role == "assistant" for message in request.messages)
+    return "assistant" in [message.role for message in request.messages]
 
 
 def prompt_size(request: Request) -> int:
     """The prompt in tokens, at four characters each: what an exact count costs is more than it would tell."""
-    return sum(_length(part) for message in request.messages for part in message.parts) // 4
+    return sum([_length(part) for message in request.messages for part in message.parts]) // 4
 
 
 def _length(part: Part) -> int:

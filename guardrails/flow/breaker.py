@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +15,7 @@ from guardrails.call import Call
 from guardrails.errors import EndpointError, Interrupted, Transient
 from guardrails.flow.cold import is_cold
 from guardrails.flow.recent import RecentCount
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 
 log = logging.getLogger("guardrails")
 
@@ -204,7 +203,7 @@ class Breaker:
         """`closed`, `open` or `half_open`."""
         return self.circuit.state
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner` if the circuit lets it. Raises `Transient` (`circuit_open`) if not."""
         clock, circuit = call.clock, self.circuit

@@ -33,14 +33,15 @@ class Rate:
 
 def take(full_at: float, now: float, rate: Rate, amount: float) -> tuple[float, float]:
     """Book `amount`: when the bucket will be full then, and the seconds to wait before using it."""
-    ahead = max(0.0, full_at - now)
-    wait = max(0.0, ahead + (min(amount, rate.burst) - rate.burst) / rate.per_second)
-    return now + ahead + amount / rate.per_second, wait
+    ahead = full_at - now if full_at > now else 0.0
+    wait = ahead if amount >= rate.burst else ahead - (rate.burst - amount) / rate.per_second
+    return now + ahead + amount / rate.per_second, wait if wait > 0 else 0.0
 
 
 def correct(full_at: float, now: float, rate: Rate, change: float, floor: float = 0.0) -> float:
     """Book `change` more (below 0: give back). The bucket then needs at least `floor` seconds to be full."""
-    return now + max(0.0, floor, max(0.0, full_at - now) + change / rate.per_second)
+    ahead = full_at - now if full_at > now else 0.0
+    return now + max(floor, ahead + change / rate.per_second, 0.0)
 
 
 def left(full_at: float, now: float, rate: Rate) -> float:
@@ -134,7 +135,7 @@ class Take:
     def here(self, cells: Cells, at: Moment) -> Taken:
         """In this process."""
         booked = [take(cells.get(part.key) or 0.0, at.now, part.rate, part.amount) for part in self.parts]
-        waits = tuple(wait for _, wait in booked)
+        waits = tuple([wait for _, wait in booked])
         if fits := max(waits, default=0.0) <= self.patience:
             for part, (full_at, _) in zip(self.parts, booked, strict=True):
                 cells.put(part.key, full_at, full_at, at.now)

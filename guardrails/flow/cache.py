@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -31,7 +31,7 @@ from guardrails.call import Call, Delta, Event, Finish, Opaque, ToolHead, Usage,
 from guardrails.endpoints.replay import fingerprint
 from guardrails.flow.flight import Flight
 from guardrails.flow.kept import Kept, MemoryKept
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 
 COMPLETE = frozenset({"stop", "tool_calls"})
 
@@ -55,7 +55,7 @@ class Cache:
     max_answer: int = 2**20
     _flights: dict[_FlightKey, Flight] = field(default_factory=dict, repr=False)
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open the kept answer, a shared one, or the inner stream."""
         key = self.key(call)
@@ -105,10 +105,11 @@ class Cache:
             flight.board()
             try:
                 await flight.opening(call)
-            except BaseException:
+            except BaseException as error:
                 await flight.leave()
-                self._gone(place, flight)
-                if own or not flight.own_failure or _expired(call):
+                # Whoever is cancelled is, even if the flight fails for its starter's reasons at that moment.
+                cancelled = isinstance(error, asyncio.CancelledError)
+                if cancelled or own or not flight.own_failure or _expired(call):
                     raise
                 continue
             if not own:

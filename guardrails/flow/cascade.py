@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from guardrails.call import Call, Event, Response, fold_response
 from guardrails.errors import EndpointError, GuardrailsError, Shed
 from guardrails.flow.route import Route
-from guardrails.handler import Stream, close_all
+from guardrails.handler import Stream, close_all, opening, warm_all
 
 log = logging.getLogger("guardrails")
 
@@ -45,7 +45,7 @@ class Cascade:
     good_enough: GoodEnough = field(default=finished_well, repr=False)
     name: str = "cascade"
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call) -> AsyncGenerator[Stream]:
         """Open the answer of one of the two."""
         events = await self._small(call)
@@ -84,6 +84,10 @@ class Cascade:
     def _note(self, call: Call, why: str, route: Route | None = None) -> None:
         detail = f"cascade:{(route or self.large).name}" + (f":{why}" if why else "")
         call.journal.note(call.clock.now(), "flow", detail)
+
+    def warm(self) -> None:
+        """Load now what the first call of either would wait for."""
+        warm_all(self.small, self.large)
 
     async def aclose(self) -> None:
         """Close both."""

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from guardrails.call import Call, Note, Request
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError, GuardrailsError
-from guardrails.handler import Handler, Stream, collect
+from guardrails.handler import Handler, Layer, Opening, Stream, collect, opening, stack
 
 log = logging.getLogger("guardrails")
 
 
 def is_cold(call: Call, endpoint: str = "") -> bool:
     """Whether the call was marked as cold: at this endpoint, or at any."""
-    return any(
-        isinstance(entry, Note) and entry.what == "cold" and (not endpoint or entry.detail == endpoint)
-        for _, entry in call.journal.log
-    )
+    for _, entry in call.journal.log:
+        if isinstance(entry, Note) and entry.what == "cold" and (not endpoint or entry.detail == endpoint):
+            return True
+    return False
 
 
 @dataclass(slots=True)
@@ -43,7 +42,7 @@ class ColdStart:
     _open: int = field(default=0, repr=False)
     _last: float | None = field(default=None, repr=False)
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Mark the call, open the inner stream, and note the traffic."""
         if self.idle(call.clock.now()) > self.after:
@@ -99,13 +98,14 @@ class KeepWarm:
 
     def start(self) -> None:
         """Begin, in the running event loop. Starting twice does nothing."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.get_loop() is not loop:
+            self._task = loop.create_task(self._run())
 
     async def aclose(self) -> None:
         """Stop; a probe that is under way is cancelled and its stream closed."""
         task, self._task = self._task, None
-        if task is not None:
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
             task.cancel()
             await asyncio.wait([task])
 
@@ -141,3 +141,43 @@ class KeepWarm:
             self.failed += 1
             return error.kind if isinstance(error, GuardrailsError) else type(error).__name__
         return ""
+
+
+class Warmth:
+    """How does an endpoint stay warm without anybody having to start something?
+
+    As a layer: the first call starts a `KeepWarm` for what is inside, and `aclose()` (of the `Llm`) ends it.
+    `traffic` is a `ColdStart` among what is inside, if there is one. Probes go through `outer` first: a
+    `Record` that leaves records of them, say.
+    """
+
+    def __init__(
+        self, every: float, request: Request, traffic: ColdStart | None = None, outer: Sequence[Layer] = ()
+    ) -> None:
+        self._every = every
+        self._request = request
+        self._traffic = traffic or ColdStart("", after=float("inf"))
+        self._watches = traffic is None
+        self._outer = outer
+        self._keeper: KeepWarm | None = None
+
+    def __repr__(self) -> str:
+        return f"Warmth({self._keeper or self._every!r})"
+
+    def __call__(self, call: Call, inner: Handler, /) -> Opening:
+        """Open `inner`."""
+        if self._keeper is None:
+            self._keeper = KeepWarm(
+                stack(inner, *self._outer),
+                every=self._every,
+                request=self._request,
+                traffic=self._traffic,
+                clock=call.clock,
+            )
+        self._keeper.start()
+        return self._traffic(call, inner) if self._watches else inner(call)
+
+    async def aclose(self) -> None:
+        """Stop the probes."""
+        if self._keeper is not None:
+            await self._keeper.aclose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from guardrails.call import Call
 from guardrails.handler import Handler, Opening
@@ -20,6 +20,4 @@ class Deadline:
     def __call__(self, call: Call, inner: Handler, /) -> Opening:
         """Pass the call on with its deadline."""
         due = call.arrived + self.seconds
-        return inner(
-            call if call.deadline is not None and call.deadline <= due else replace(call, deadline=due)
-        )
+        return inner(call if call.deadline is not None and call.deadline <= due else call.with_deadline(due))

@@ -3,26 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
 
 from guardrails.call import Call
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Opening, Stream
+
+
+class Kept:
+    """One opening at a time, whichever was entered last; the block's end closes it, by whatever ends it.
+
+    For a layer that finds out only while entering which opening it will be.
+    """
+
+    __slots__ = ("_opening",)
+
+    def __init__(self) -> None:
+        self._opening: Opening | None = None
+
+    async def enter(self, opening: Opening) -> Stream:
+        """Enter and keep it."""
+        stream = await opening.__aenter__()
+        self._opening = opening
+        return stream
+
+    def keep(self, opening: Opening) -> None:
+        """Keep one that is entered already."""
+        self._opening = opening
+
+    async def leave(self, error: BaseException | None = None) -> None:
+        """Close it now, telling it why."""
+        if error is None:
+            await self.__aexit__(None, None, None)
+        else:
+            await self.__aexit__(type(error), error, error.__traceback__)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        opening, self._opening = self._opening, None
+        return None if opening is None else await opening.__aexit__(kind, error, tb)
 
 
 class Entering:
     """An opening that is entered in a task of its own.
 
-    Either it is `keep`-ed – then the exit stack closes it – or it is `drop`-ped: cancelled, and closed if it
-    had opened nevertheless. After either, nothing of it is left.
+    Either it is `keep`-ed, and closed by who keeps it, or it is `drop`-ped: cancelled, and closed if it had
+    opened nevertheless. After either, nothing of it is left.
     """
 
     __slots__ = ("_opening", "task")
 
     def __init__(self, handler: Handler, call: Call) -> None:
-        self._opening = handler(call)
-        self.task: asyncio.Task[Stream] = asyncio.ensure_future(self._enter())
+        self.task: asyncio.Task[Stream] = asyncio.ensure_future(self._enter(handler, call))
 
-    async def _enter(self) -> Stream:
+    async def _enter(self, handler: Handler, call: Call) -> Stream:
+        self._opening = handler(call)
         return await self._opening.__aenter__()
 
     @property
@@ -30,10 +69,10 @@ class Entering:
         """Whether the stream is there."""
         return self.task.done() and not self.task.cancelled() and self.task.exception() is None
 
-    def keep(self, opened: AsyncExitStack) -> Stream:
+    def keep(self, opened: Kept) -> Stream:
         """The stream (or the error that entering raised); `opened` closes it."""
         stream = self.task.result()
-        opened.push_async_exit(self._opening)
+        opened.keep(self._opening)
         return stream
 
     async def drop(self) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from guardrails.call import Call, Event, Reset
-from guardrails.errors import ConfigError, GuardrailsError, Interrupted
+from guardrails.call import Call, Delta, Event, Finish, Reset
+from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused
+from guardrails.flow.entering import Kept
+from guardrails.flow.holdback import filtered, played
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import Route, does_not_fit, reasons, was_sent
-from guardrails.handler import Stream, close_all
+from guardrails.handler import Stream, close_all, opening, warm_all
 
 Order = Callable[[Call, Sequence[Route]], Sequence[Route]]
 """Which route is asked first, and which ones then. A route that it leaves out is not asked at all."""
@@ -37,6 +39,11 @@ class FirstOf:
     After the first token nothing falls back: the caller gets `Interrupted`, which says how much has arrived.
     With `restart` a call that breaks later starts again on the next route instead, behind a `Reset` event
     that makes void what came before; where no further route opens, `Interrupted` is raised after all.
+
+    An answer that the endpoint's own filter cuts off (`content_filter`) is a refusal like any other where a
+    further route takes `content_policy`: before its first token always, among held-back tokens with
+    `Holdback(refuses_filtered=True)`, later with `restart`. Without such a route, and after tokens without
+    either, it passes as the endpoint ended it; so does one of several choices.
     """
 
     routes: Sequence[Route]
@@ -50,7 +57,7 @@ class FirstOf:
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"routes need names of their own, not {', '.join(names) or 'none at all'}")
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call) -> AsyncGenerator[Stream]:
         """Open the first route that can be opened."""
         self.budget.count(call)
@@ -62,6 +69,10 @@ class FirstOf:
             async with aclosing(walk.restarting(stream)) as restarting:
                 yield restarting
 
+    def warm(self) -> None:
+        """Load now what the first call on any route would wait for."""
+        warm_all(*self.routes)
+
     async def aclose(self) -> None:
         """Close every route."""
         await close_all(*self.routes)
@@ -72,9 +83,9 @@ class _Walk:
 
     def __init__(self, call: Call, routes: Sequence[Route], budget: RetryBudget) -> None:
         self._call = call
-        self._routes = iter(routes)
+        self._left = list(routes)
         self._budget = budget
-        self._open = AsyncExitStack()
+        self._open = Kept()
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,7 +98,8 @@ class _Walk:
     async def go_on(self, failure: GuardrailsError | None = None) -> Stream:
         """Open the next route that opens. Raises the last failure when there is none."""
         misfits: list[str] = []
-        for route in self._routes:
+        while self._left:
+            route = self._left.pop(0)
             if failure is not None and not reasons(failure) & route.on:
                 continue
             if (why := route.misfit(self._call.request)) is not None:
@@ -100,35 +112,72 @@ class _Walk:
                     break
                 self._note(f"fallback:{route.name}:{failure.kind}")
             try:
-                return await self._open.enter_async_context(route(self._call))
+                return await self._enter(route)
             except GuardrailsError as error:
                 failure = error
         raise failure if failure is not None else does_not_fit("; ".join(misfits) or "no route was chosen")
 
+    async def _enter(self, route: Route) -> Stream:
+        """Open a route. Raises `Refused` when its filter speaks before its first token, if that helps."""
+        return await self._open.enter(
+            _listened_to(route, self._call) if self._may_leave_filtered() else route(self._call)
+        )
+
+    def _may_leave_filtered(self) -> bool:
+        """Whether another route is there for an answer that the endpoint's own filter cuts off."""
+        return (self._call.request.sampling.n or 1) == 1 and any(
+            "content_policy" in route.on for route in self._left
+        )
+
     async def restarting(self, stream: Stream) -> AsyncGenerator[Event]:
-        """The events of `stream`, and of the next route after a `Reset` when it breaks."""
+        """The events of `stream`, and of the next route after a `Reset` when it breaks or is cut off."""
         while True:
-            broken: Interrupted | None = None
+            failure: GuardrailsError | None = None
+            end: list[Event] = []
             try:
                 async for event in stream:
+                    if filtered(event) and self._may_leave_filtered():
+                        end = [event, *[later async for later in stream]]
+                        failure = Refused("its filter ended the answer", kind="content_policy")
+                        break
                     yield event
             except Interrupted as error:
-                broken = error
-            if broken is None:
+                failure = error
+            if failure is None:
                 return
-            await self._leave(broken)
+            await self._open.leave(failure)  # the layers of the route that broke are told why
             try:
-                stream = await self.go_on(broken)
+                stream = await self.go_on(failure)
             except GuardrailsError as error:
-                if error is not broken:
+                if error is not failure:
                     self._note(f"no_restart:{error.kind}")
-                raise broken from None
-            yield Reset(broken.kind)
-
-    async def _leave(self, error: Interrupted) -> None:
-        """Close the route that broke; its layers are told why."""
-        opened, self._open = self._open, AsyncExitStack()
-        await opened.__aexit__(type(error), error, error.__traceback__)
+                if not end:
+                    raise failure from None
+                for event in end:
+                    yield event
+                return
+            yield Reset(failure.kind)
 
     def _note(self, detail: str) -> None:
         self._call.journal.note(self._call.clock.now(), "flow", detail)
+
+
+@opening
+async def _listened_to(route: Route, call: Call) -> AsyncGenerator[Stream]:
+    """A route that opens only when its filter has nothing against the beginning."""
+    async with route(call) as stream:
+        head = await _beginning(stream)
+        async with aclosing(played(head, stream)) as whole:
+            yield whole
+
+
+async def _beginning(stream: Stream) -> list[Event]:
+    """The events up to the first with output. Raises `Refused` when the endpoint's filter speaks before."""
+    head: list[Event] = []
+    async for event in stream:
+        if filtered(event):
+            raise Refused("its filter refused to answer", kind="content_policy")
+        head.append(event)
+        if isinstance(event, Finish) or (isinstance(event, Delta) and (event.text or event.tool)):
+            break
+    return head

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from guardrails.call import Call
-from guardrails.clock import Clock
 from guardrails.errors import GuardrailsError
 from guardrails.flow.cold import is_cold
-from guardrails.flow.entering import Entering
+from guardrails.flow.entering import Entering, Kept
 from guardrails.flow.recent import RecentValues
 from guardrails.flow.retry import RetryBudget
-from guardrails.handler import Handler, Stream, close_all
+from guardrails.handler import Handler, Stream, close_all, opening
 
 
 def never() -> bool:
@@ -32,8 +30,9 @@ class Hedge:
     its attempt stays in the record with what it did cost.
 
     It helps against a server's rare hiccups, of which the second attempt knows nothing. Against a server that
-    is slow because it is full it only adds load: so none is sent while `saturated()` says so or `budget` is
-    spent (share it with the retries), nor by a call of priority `bulk`.
+    is slow because it is full it only adds load: so none is sent while `saturated()` says so (give it the
+    `saturated` of the `Admit` in front of the same server) or `budget` is spent (share it with the retries),
+    nor by a call of priority `bulk`.
 
     An error of the first attempt before `delay` is raised as it is: that is what retries are for. When both
     fail, the first attempt's error is raised.
@@ -47,18 +46,18 @@ class Hedge:
     saturated: Callable[[], bool] = never
     times: RecentValues = field(default_factory=RecentValues, repr=False, compare=False)
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner`, or `other` beside it when that takes long."""
         self.budget.count(call)
-        clock, started = call.clock, call.clock.now()
         after = self.after()
-        async with AsyncExitStack() as opened:
+        async with Kept() as opened:
             if after is None or call.priority == "bulk":
-                stream = await opened.enter_async_context(inner(call))
-                self._learn(call, clock.now() - started)
+                started = call.clock.now()
+                stream = await opened.enter(inner(call))
+                self.learn(call, call.clock.now() - started)
             else:
-                stream = await self._race(call, inner, after, opened)
+                stream = await _Race(self, call, self.other or inner, after).run(inner, opened)
             yield stream
 
     def after(self) -> float | None:
@@ -71,32 +70,13 @@ class Hedge:
         """Close `other`."""
         await close_all(self.other)
 
-    async def _race(self, call: Call, inner: Handler, after: float, opened: AsyncExitStack) -> Stream:
-        clock, started = call.clock, call.clock.now()
-        first = Entering(inner, call)
-        running = [first]
-        try:
-            await _until(clock, after, first.task)
-            if not first.task.done() and self._may(call):
-                call.journal.note(clock.now(), "flow", f"hedge:{after * 1e3:.0f}ms")
-                running.append(Entering(self.other or inner, call))
-            winner = await _first_open(running)
-            if first.opened or not first.task.done():
-                # A first attempt that is given up has taken at least this long.
-                self._learn(call, clock.now() - started)
-            stream = winner.keep(opened)
-            running.remove(winner)
-            if winner is not first:
-                call.journal.note(clock.now(), "flow", "hedge_won")
-            return stream
-        finally:
-            await _drop(running)
-
-    def _learn(self, call: Call, seconds: float) -> None:
+    def learn(self, call: Call, seconds: float) -> None:
+        """Take in how long a first attempt took to its first token."""
         if not is_cold(call):
             self.times.add(seconds)
 
-    def _may(self, call: Call) -> bool:
+    def may(self, call: Call) -> bool:
+        """Whether a second attempt may be sent; if so it is booked."""
         now = call.clock.now()
         if self.saturated():
             why = "saturated"
@@ -108,40 +88,92 @@ class Hedge:
         return False
 
 
-async def _first_open(running: list[Entering]) -> Entering:
-    """The first that opens; the first one of all when none does."""
-    while True:
-        for each in running:
-            if each.opened:
-                return each
-        left = [each.task for each in running if not each.task.done()]
-        for each in running:
-            # Only an endpoint's failure is worth waiting for the other attempt; a bug is not.
-            if each.task.done() and not isinstance(each.task.exception(), GuardrailsError):
-                return each
-        if not left:
-            return running[0]
-        await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+class _Race:
+    """A first attempt in the caller's own task and, when it is late, a second one in a task of its own.
 
+    The usual call has but one attempt, and pays for a timer only. When the second opens first, the caller's
+    waiting is cancelled: that cancellation is ours, and is taken back; one of somebody else's stays theirs.
+    """
 
-async def _drop(running: list[Entering]) -> None:
-    """Drop them all, each one even when we are cancelled meanwhile."""
-    for each in running:
-        each.task.cancel()
-    if not running:
-        return
-    try:
-        await running[0].drop()
-    finally:
-        await _drop(running[1:])
+    __slots__ = (
+        "_after",
+        "_call",
+        "_caller",
+        "_cancelling",
+        "_entering",
+        "_hedge",
+        "_other",
+        "_overtaken",
+        "_second",
+    )
 
+    def __init__(self, hedge: Hedge, call: Call, other: Handler, after: float) -> None:
+        caller = asyncio.current_task()
+        assert caller is not None, "a coroutine runs in a task"
+        self._caller = caller
+        self._cancelling = caller.cancelling()
+        self._hedge = hedge
+        self._call = call
+        self._other = other
+        self._after = after
+        self._entering = True
+        self._overtaken = False
+        self._second: Entering | None = None
 
-async def _until(clock: Clock, seconds: float, task: asyncio.Task[Stream]) -> None:
-    """Wait until the task is done, `seconds` at most."""
-    rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    timer = clock.call_later(seconds, lambda: None if rung.done() else rung.set_result(None))
-    try:
-        await asyncio.wait((task, rung), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        timer.cancel()
-        rung.cancel()
+    async def run(self, first: Handler, opened: Kept) -> Stream:
+        """The stream of whichever opens first; `opened` closes it. Nothing is left of the other."""
+        clock, started = self._call.clock, self._call.clock.now()
+        timer = clock.call_later(self._after, self._start)
+        stream: Stream | None = None
+        failure: BaseException | None = None
+        try:
+            try:
+                stream = await opened.enter(first(self._call))
+            except (GuardrailsError, asyncio.CancelledError) as error:
+                failure = error
+            finally:
+                self._entering = False
+                timer.cancel()
+            if failure is None or self._overtaken:
+                # A first attempt that is given up has taken at least this long.
+                self._hedge.learn(self._call, clock.now() - started)
+            if not self._overtaken and stream is not None:
+                return stream
+            return await self._instead(failure, opened)
+        finally:
+            failure = None  # it holds this frame
+            if self._second is not None:
+                await self._second.drop()
+
+    def _start(self) -> None:
+        """The first is late."""
+        if self._hedge.may(self._call):
+            self._call.journal.note(self._call.clock.now(), "flow", f"hedge:{self._after * 1e3:.0f}ms")
+            self._second = Entering(self._other, self._call)
+            self._second.task.add_done_callback(self._done)
+
+    def _done(self, second: asyncio.Task[Stream]) -> None:
+        """The second is there; or it broke in a way that is nobody's endpoint's fault."""
+        if self._entering and not second.cancelled() and not isinstance(second.exception(), GuardrailsError):
+            self._overtaken = True
+            self._caller.cancel()
+
+    async def _instead(self, failure: BaseException | None, opened: Kept) -> Stream:
+        """The second's stream, in place of a first that is late, has failed, or opened in spite of all."""
+        if self._overtaken:
+            if self._caller.uncancel() > self._cancelling:
+                raise asyncio.CancelledError
+            await opened.leave()
+        elif isinstance(failure, asyncio.CancelledError):
+            raise failure
+        if self._second is None:
+            assert failure is not None, "without a second the first has opened or failed"
+            raise failure
+        if not self._second.task.done():
+            await asyncio.wait([self._second.task])
+        if isinstance(self._second.task.exception(), GuardrailsError) and failure is not None:
+            raise failure
+        stream = self._second.keep(opened)
+        self._second = None
+        self._call.journal.note(self._call.clock.now(), "flow", "hedge_won")
+        return stream

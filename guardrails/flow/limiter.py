@@ -131,6 +131,9 @@ class Limiter:
         """
         now = clock.now()
         slot = Slot(waiting, settle)
+        if not self._queue and len(self._held) < self._room(waiting.priority):
+            self._grant(slot, now)
+            return slot
         waiting.item = slot
         self._queue.put(waiting)
         self._fill(now)  # first, for a free slot is refused to nobody, however late
@@ -164,8 +167,7 @@ class Limiter:
         tpot, tokens_out = self._pace(now)
         sample = Sample(now, len(self._held), "success", ttft, tokens_in, tpot, tokens_out)
         self.limit = self.limit.after(sample)
-        self._pump(now)
-        self._arm(clock, now)
+        self._go_on(clock, now)
 
     def release(self, slot: Slot, clock: Clock, outcome: Outcome = "success") -> None:
         """Give the slot back. Giving it back twice does nothing."""
@@ -181,14 +183,13 @@ class Limiter:
         slot.progress = None  # it holds the call's journal
         if not self._held and not self._warming:
             self._idle_since = now
-        self._pump(now)
-        self._arm(clock, now)
+        self._go_on(clock, now)
 
     # --- inside
 
     def _pump(self, now: float) -> None:
         """Shed who is late, then let in as many as there is room for."""
-        if not len(self._queue):
+        if not self._queue:
             return
         usual = self._usual()
         for late in self._queue.late(now, usual):
@@ -197,8 +198,7 @@ class Limiter:
 
     def _fill(self, now: float) -> None:
         """Let in as many as there is room for."""
-        limit = whole(self.limit)
-        for_bulk = math.ceil(BULK_SHARE * limit) if limit < math.inf else limit
+        limit, for_bulk = self._room("interactive"), self._room("bulk")
         while len(self._held) < limit:
             waiting = self._queue.take(now, "bulk" if len(self._held) < for_bulk else "standard")
             if waiting is None:
@@ -206,6 +206,11 @@ class Limiter:
             slot: Slot = waiting.item
             waiting.item = None  # no cycle: a finished call is freed at once
             self._grant(slot, now)
+
+    def _room(self, priority: Priority) -> float:
+        """How many slots there are for calls of this priority."""
+        limit = whole(self.limit)
+        return math.ceil(BULK_SHARE * limit) if priority == "bulk" and limit < math.inf else limit
 
     def _grant(self, slot: Slot, now: float) -> None:
         if not self._held and now - self._idle_since >= self._idle:
@@ -265,6 +270,12 @@ class Limiter:
         now = clock.now()
         self._pump(now)
         self._arm(clock, now)
+
+    def _go_on(self, clock: Clock, now: float) -> None:
+        """Something has changed: who goes in, and who has to go?"""
+        if self._queue or self._timer is not None:
+            self._pump(now)
+            self._arm(clock, now)
 
     def __repr__(self) -> str:
         return f"Limiter({self.in_flight} of {self.limit.limit:g}, queued={self.queued})"

@@ -171,29 +171,42 @@ class TwoSignal:
     samples: int = 8
     hold: float = 2.0
     carry: float = 0.5
-    limit: float = field(default=0.0, kw_only=True)
-    envelope: Envelope | None = field(default=None, kw_only=True, repr=False)
-    seen: _Window = field(default=_Window(), kw_only=True, repr=False)
-    held_until: float = field(default=-math.inf, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         _check_range(self.start, self.floor, self.ceiling)
-        if self.envelope is None:
-            # Steps in proportion to the target: a reasoning model's TTFT is two orders above a small one's.
-            scale = self.slo.ttft / 2.0
-            object.__setattr__(
-                self, "envelope", Envelope(0.05 * scale, 7e-5 * scale, 1e-3 * scale, 2e-9 * scale)
-            )
-            object.__setattr__(self, "limit", float(self.start))
 
-    def after(self, sample: Sample, /) -> TwoSignal:
+    @property
+    def limit(self) -> float:
+        """Where it begins."""
+        return float(self.start)
+
+    def after(self, sample: Sample, /) -> Limit:
+        """Begin to learn."""
+        if sample.outcome == "ignored":
+            return self
+        # Steps in proportion to the target: a reasoning model's TTFT is two orders above a small one's.
+        scale = self.slo.ttft / 2.0
+        envelope = Envelope(0.05 * scale, 7e-5 * scale, 1e-3 * scale, 2e-9 * scale)
+        return _Learnt(self, self.limit, envelope).after(sample)
+
+
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """What `TwoSignal` has come to. Apart from its rules, since a new one is made for each first token."""
+
+    rules: TwoSignal = field(repr=False)
+    limit: float
+    envelope: Envelope = field(repr=False)
+    seen: _Window = field(default=_Window(), repr=False)
+    held_until: float = field(default=-math.inf, repr=False)
+
+    def after(self, sample: Sample, /) -> _Learnt:
         """Take a sample in; decide when the window is full."""
         if sample.outcome == "ignored":
             return self
+        rules, seen, envelope = self.rules, self.seen, self.envelope
         if sample.outcome == "dropped":
-            return self._shrunk(self.drop, sample.now)
-        seen, envelope = self.seen, self.envelope
-        assert envelope is not None  # __post_init__ made one
+            return self._shrunk(rules.drop, sample.now)
         since, excess, decode, tokens = seen.since, seen.excess, seen.decode, seen.tokens
         if since == -math.inf:
             since = sample.now
@@ -205,29 +218,34 @@ class TwoSignal:
             excess = (*excess[-MOST:], waited)
             envelope = envelope.after(sample.ttft, sample.tokens_in)
         seen = _Window(since, excess, decode, tokens)
-        if sample.ttft is None or sample.now - since < self.window or len(excess) < self.samples:
-            return replace(self, seen=seen, envelope=envelope)
-        kept = _Window(sample.now, decode=self.carry * decode, tokens=self.carry * tokens)
-        return replace(self, seen=kept, envelope=envelope)._decided(sample, self._bad(seen))
+        if sample.ttft is None or sample.now - since < rules.window or len(excess) < rules.samples:
+            return _Learnt(rules, self.limit, envelope, seen, self.held_until)
+        kept = _Window(sample.now, decode=rules.carry * decode, tokens=rules.carry * tokens)
+        decided = _Learnt(rules, self.limit, envelope, kept, self.held_until)
+        return decided._decided(sample, self._bad(seen))
 
     def _bad(self, seen: _Window) -> float:
         """How far the worse of the two signals is above its target (1: right at it)."""
-        wait = _quantile(seen.excess, 0.9) / (self.wait_share * self.slo.ttft)
+        rules = self.rules
+        wait = _quantile(seen.excess, 0.9) / (rules.wait_share * rules.slo.ttft)
         if not seen.tokens:
             return wait
-        return max(wait, seen.decode / seen.tokens / (self.pace_share * self.slo.tpot))
+        return max(wait, seen.decode / seen.tokens / (rules.pace_share * rules.slo.tpot))
 
-    def _decided(self, sample: Sample, bad: float) -> TwoSignal:
+    def _decided(self, sample: Sample, bad: float) -> _Learnt:
         if bad > 1:
             return self._shrunk(max(0.7, 0.97 - 0.3 * (bad - 1)), sample.now)
-        if bad <= self.calm and sample.in_flight > 0.8 * self.limit:
-            return replace(self, limit=min(self.ceiling, self.limit + max(1.0, math.sqrt(self.limit) / 2)))
+        if bad <= self.rules.calm and sample.in_flight > 0.8 * self.limit:
+            grown = self.limit + max(1.0, math.sqrt(self.limit) / 2)
+            return replace(self, limit=min(self.rules.ceiling, grown))
         return self
 
-    def _shrunk(self, factor: float, now: float) -> TwoSignal:
+    def _shrunk(self, factor: float, now: float) -> _Learnt:
+        rules = self.rules
         if now < self.held_until:
             return self
-        return replace(self, limit=max(self.floor, self.limit * factor), held_until=now + self.hold)
+        limit = max(rules.floor, self.limit * factor)
+        return replace(self, limit=limit, held_until=now + rules.hold)
 
 
 def _quantile(values: tuple[float, ...], q: float) -> float:

@@ -175,7 +175,7 @@ class Queue:
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return sum(lane.size for lane in self._lanes.values())
+        return sum([lane.size for lane in self._lanes.values()])
 
     def depths(self) -> dict[Priority, int]:
         """How many wait in each lane."""

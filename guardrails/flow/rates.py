@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from urllib.parse import quote
 
 from guardrails.call import Attempt, Call, Note, Usage
@@ -24,7 +24,7 @@ from guardrails.errors import ConfigError, Shed, Transient
 from guardrails.flow.buckets import Correct, Part, Rate, Take, Taken, floor_of
 from guardrails.flow.spent import attempts_since, used, worst_case
 from guardrails.flow.store import MemoryStore, Store, reserve, see_through
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 
 PRESSURE = 0.2
 """What the provider tells is taken over when it is less than this part of the limit."""
@@ -74,7 +74,7 @@ class _Waiter:
         return max(self.dues.values())
 
 
-class Limit:
+class RateLimit:
     """Keep calls under requests and tokens per minute; put it around one endpoint.
 
     `name` is that of the buckets: endpoints (or processes with one Redis) that spend the same API key share
@@ -109,13 +109,13 @@ class Limit:
         self._waiting: list[_Waiter] = []
 
     def __repr__(self) -> str:
-        return f"Limit({self.name!r}, {self.rates!r}, waiting={len(self._waiting)})"
+        return f"RateLimit({self.name!r}, {self.rates!r}, waiting={len(self._waiting)})"
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Wait for room, open the inner stream, and book what it really used."""
         prompt, booked = self._estimate(call)
-        where = await self._enter(call, booked) if booked else ""
+        where = await self._enter(call, tuple(booked.values())) if booked else ""
         before = len(call.journal.attempts)
         try:
             try:
@@ -131,18 +131,20 @@ class Limit:
 
     # --- before
 
-    def _estimate(self, call: Call) -> tuple[int, tuple[Part, ...]]:
-        kinds = tuple(self._rates)
-        if kinds in ((), ("requests",)):
-            worst = Usage()
-        else:
-            worst = worst_case(call, "", assumed_output=self._assumed)
-        amounts = _amounts(1, worst)
-        return worst.input_tokens, tuple(self._part(call, kind, amounts[kind]) for kind in kinds)
+    def _estimate(self, call: Call) -> tuple[int, dict[str, Part]]:
+        """The prompt's tokens, and what to book of each kind."""
+        rates = self._rates
+        counts_tokens = len(rates) > ("requests" in rates)
+        worst = worst_case(call, "", assumed_output=self._assumed) if counts_tokens else Usage()
+        prefix, amounts = self._bucket(call), _amounts(1, worst.input_tokens, worst.output_tokens)
+        booked = {kind: Part(prefix + kind, rate, amounts[kind]) for kind, rate in rates.items()}
+        return worst.input_tokens, booked
 
-    def _part(self, call: Call, kind: str, amount: float, floor: float = 0.0) -> Part:
-        scope = quote(call.tenant, safe="") if self._by_tenant else ""
-        return Part(f"{self._prefix}:{scope}:{kind}", self._rates[kind], amount, floor)
+    def _bucket(self, call: Call) -> str:
+        return f"{self._prefix}:{quote(call.tenant, safe='')}:" if self._by_tenant else f"{self._prefix}::"
+
+    def _part(self, call: Call, kind: str, floor: float) -> Part:
+        return Part(self._bucket(call) + kind, self._rates[kind], 0.0, floor)
 
     async def _enter(self, call: Call, parts: tuple[Part, ...]) -> str:
         """Book the parts and wait for them; where they were booked."""
@@ -189,7 +191,7 @@ class Limit:
     async def _give_back(
         self, call: Call, parts: tuple[Part, ...], where: str, behind: Sequence[_Waiter]
     ) -> None:
-        parts = tuple(replace(part, amount=-part.amount) for part in parts)
+        parts = tuple(Part(part.key, part.rate, -part.amount) for part in parts)
         await self._correct(call, parts, where, behind)
 
     async def _correct(
@@ -200,7 +202,7 @@ class Limit:
         # Room that is given back lets those go earlier who booked later.
         with suppress(Shed):  # a store that is away fails no call that runs; buckets fill by themselves
             await self._store.decide(Correct(parts), call, where)
-        for part in parts:
+        for part in parts if waiting else ():
             for waiter in waiting:
                 if part.amount < 0 and part.key in waiter.dues:
                     waiter.dues[part.key] += part.amount / part.rate.per_second
@@ -210,7 +212,9 @@ class Limit:
 
     async def _listen(self, call: Call, before: int, where: str) -> None:
         """Take over what the headers said, when it is little."""
-        made = attempts_since(call, before, self.name) if self._adopts else ()
+        if not self._adopts:
+            return
+        made = attempts_since(call, before, self.name)
         parts = []
         for told, at in _told(made):
             rate = self.rates.rate(told.kind, told.limit) or self._rates.get(told.kind)
@@ -218,39 +222,44 @@ class Limit:
                 self._rates[told.kind] = rate
             if rate is not None and told.remaining < PRESSURE * rate.burst:
                 floor = floor_of(told, rate, call.clock.now() - at)
-                parts.append(self._part(call, told.kind, 0.0, floor))
-        await self._correct(call, tuple(parts), where, ())
+                parts.append(self._part(call, told.kind, floor))
+        if parts:
+            await self._correct(call, tuple(parts), where, ())
 
     async def _hold(self, call: Call, error: Transient, where: str) -> None:
         """After a 429 nobody goes before the provider wants us back."""
         rate = self._rates.get("requests")
         if self._adopts and error.kind == "rate_limited" and error.retry_after and rate is not None:
             floor = error.retry_after + (rate.burst - 1) / rate.per_second
-            await self._correct(call, (self._part(call, "requests", 0.0, floor),), where, ())
+            await self._correct(call, (self._part(call, "requests", floor),), where, ())
 
     # --- after
 
     async def _settle(
-        self, call: Call, booked: tuple[Part, ...], made: Sequence[Attempt], prompt: int, where: str
+        self, call: Call, booked: Mapping[str, Part], made: Sequence[Attempt], prompt: int, where: str
     ) -> None:
-        spent = [(attempt, used(attempt, prompt)) for attempt in made]
-        known = [usage for _, usage in spent if usage is not None]
-        total = Usage(sum(u.input_tokens for u in known), sum(u.output_tokens for u in known))
-        sent = sum(usage is not None or _answered(attempt) for attempt, usage in spent)
-        amounts = _amounts(sent, total)
-        changes = (
-            replace(part, amount=amounts[part.key.rpartition(":")[2]] - part.amount) for part in booked
-        )
-        await self._correct(call, tuple(part for part in changes if part.amount), where, self._waiting)
+        sent = tokens_in = tokens_out = 0
+        for attempt in made:
+            usage = used(attempt, prompt)
+            if usage is not None:
+                tokens_in, tokens_out = tokens_in + usage.input_tokens, tokens_out + usage.output_tokens
+            sent += usage is not None or _answered(attempt)
+        amounts = _amounts(sent, tokens_in, tokens_out)
+        changes = [
+            Part(part.key, part.rate, amounts[kind] - part.amount)
+            for kind, part in booked.items()
+            if amounts[kind] != part.amount
+        ]
+        await self._correct(call, tuple(changes), where, self._waiting)
 
 
-def _amounts(requests: int, usage: Usage) -> dict[str, float]:
-    whole = usage.input_tokens + usage.output_tokens
+def _amounts(requests: int, tokens_in: int, tokens_out: int) -> dict[str, int]:
+    """By kind."""
     return {
         "requests": requests,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "tokens": whole,
+        "input_tokens": tokens_in,
+        "output_tokens": tokens_out,
+        "tokens": tokens_in + tokens_out,
     }
 
 

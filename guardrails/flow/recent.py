@@ -45,6 +45,8 @@ class RecentCount:
 
     def _move(self, now: float) -> None:
         at = int(now // self._slice)
+        if at == self._at:
+            return
         if self._at is None:
             self._at = at
         slots = len(self._counts)

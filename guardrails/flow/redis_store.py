@@ -8,7 +8,8 @@ clocks can disagree. When Redis does not answer, calls go on in the mode that wa
   known here, so a budget may be spent again up to that share; what was booked here never reaches Redis.
 
 Either way the journal says so (`flow` note `store_gone:MODE`), Redis is asked again at most every
-`retry_every` seconds, and a decision that undoes an earlier one goes where that one was made.
+`retry_every` seconds, and a decision that undoes an earlier one goes where that one was made. What a budget
+has to book for calls that ended meanwhile is kept (`later`) and sent with the first decision after.
 
 Needs the extra `redis` (`pip install "evalkit-guardrails[redis]"`).
 """
@@ -16,16 +17,21 @@ Needs the extra `redis` (`pip install "evalkit-guardrails[redis]"`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from guardrails.call import Call
 from guardrails.errors import ConfigError, Shed
-from guardrails.flow.store import LOCAL, SHARED, Decision, MemoryStore
+from guardrails.flow.store import LOCAL, SHARED, Decision, MemoryStore, background
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 T = TypeVar("T")
+log = logging.getLogger("guardrails")
+
+OWED = 10_000
+"""How many decisions are kept while Redis is away; beyond that, what was reserved waits for its lease."""
 
 
 def connect(url: str, timeout: float) -> Redis:
@@ -83,6 +89,7 @@ class RedisStore:
         self._client: Redis | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gone_until = float("-inf")
+        self._owed: list[Decision[Any]] = []
 
     def __repr__(self) -> str:
         return f"RedisStore(when_gone={self._mode!r}, replicas={self._replicas})"  # a url may hold a password
@@ -92,6 +99,8 @@ class RedisStore:
         if where != LOCAL and call.clock.now() >= self._gone_until:
             try:
                 reply = await self._ask(decision)
+                if self._owed:
+                    background(self._pay())
                 return decision.read(reply), SHARED
             except Exception as error:
                 if not is_gone(error):
@@ -107,6 +116,23 @@ class RedisStore:
                 retry_after=self._retry_every,
             )
         return await self._local.decide(decision.share(self._replicas), call, LOCAL)
+
+    def later(self, decision: Decision[Any], /) -> None:
+        """Send it when Redis answers again."""
+        if len(self._owed) < OWED:
+            self._owed.append(decision)
+
+    async def _pay(self) -> None:
+        """Send what is owed, in its order. What cannot be sent now is owed on."""
+        owed, self._owed = self._owed, []
+        for at, decision in enumerate(owed):
+            try:
+                await self._ask(decision)
+            except Exception as error:
+                if is_gone(error):
+                    self._owed = owed[at:] + self._owed
+                    return
+                log.warning("Redis would not take what was owed to it (%s)", type(error).__name__)
 
     async def _ask(self, decision: Decision[Any]) -> Any:
         from redis.exceptions import NoScriptError
@@ -125,7 +151,12 @@ class RedisStore:
         return self._client
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop. The store can be used again afterwards."""
+        """Send what is owed if Redis answers, and close the connections of this event loop.
+
+        The store can be used again afterwards.
+        """
+        if self._owed:
+            await self._pay()
         client, self._client = self._client, None
         if client is not None and self._loop is asyncio.get_running_loop():
             await client.aclose()

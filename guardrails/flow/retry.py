@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
 from guardrails.call import Call
 from guardrails.errors import Transient
+from guardrails.flow.entering import Kept
 from guardrails.flow.recent import RecentCount
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 
 log = logging.getLogger("guardrails")
 
@@ -44,11 +44,10 @@ class RetryBudget:
 
     def count(self, call: Call) -> None:
         """Count a call once, however many layers that share the budget see it."""
-        log, mark = call.journal.log, id(self)
-        if not any(getattr(entry, "what", "") == "budgeted" and entry.detail == mark for _, entry in log):  # type: ignore[union-attr] # only a Note has `what`
-            now = call.clock.now()
-            call.journal.note(now, "budgeted", mark)
-            self._calls.add(now)
+        memo = call.journal.memo
+        if self not in memo:
+            memo[self] = True
+            self._calls.add(call.clock.now())
 
     def left(self, now: float) -> int:
         """How many more attempts may be made now."""
@@ -94,7 +93,8 @@ class Retry:
     Up to `attempts` times in all, for `Transient` errors only, after a wait that `backoff` chooses, and while
     `budget` has something left. The call's deadline covers all attempts: a wait that would outlast it is not
     begun, and the caller gets the endpoint's error at once. After the first token nothing is tried again
-    (`Holdback` moves that line). An open circuit is not waited for: that is what the next route is for.
+    (`Holdback` moves that line). An open circuit is not waited for: that is what the next route is for. Nor
+    is an endpoint asked again that asks not to be (`x-should-retry: false`).
 
     Share one `budget` among all retries, fallbacks and hedges in front of the same servers. A call that says
     that a retrying SDK outside of us has sent it before gets a single attempt, a `nested_retries` note in its
@@ -111,16 +111,16 @@ class Retry:
         if self.attempts < 1:
             raise ValueError(f"{self.attempts} attempts are none")
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner`, several times if need be. Raises the last attempt's error."""
         self.budget.count(call)
         attempts = 1 if self._nested(call) else self.attempts
-        async with AsyncExitStack() as opened:
+        async with Kept() as opened:
             stream: Stream | None = None
             for attempt in count(1):
                 try:
-                    stream = await opened.enter_async_context(inner(call))
+                    stream = await opened.enter(inner(call))
                     break
                 except Transient as error:
                     wait = self._wait(call, error, attempt) if attempt < attempts else None
@@ -136,7 +136,9 @@ class Retry:
             return None
         now = call.clock.now()
         wait = self.backoff.wait(attempt, error.retry_after, self.rng)
-        if wait is None or (call.deadline is not None and now + wait >= call.deadline):
+        if not error.retry_here:
+            why = "not_wanted"
+        elif wait is None or (call.deadline is not None and now + wait >= call.deadline):
             why = "not_in_time"
         elif not self.budget.take(now):
             why = "budget_spent"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -21,7 +20,7 @@ from guardrails.errors import (
 )
 from guardrails.flow.cold import is_cold
 from guardrails.flow.recent import Latency
-from guardrails.handler import Handler, Layer, Stream, close_all, stack
+from guardrails.handler import Handler, Layer, Stream, close_all, opening, stack, warm_all
 
 REASONS = {
     "transient": "it failed before its first token: connection, timeout, 429, 5xx, an open circuit",
@@ -102,7 +101,7 @@ class Route:
         object.__setattr__(self, "name", self.name or getattr(self.handler, "name", "") or self.model)
         object.__setattr__(self, "_stacked", stack(self.handler, *self.layers))
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call) -> AsyncGenerator[Stream]:
         """Open the stream for `call`. Raises `Refused` (`does_not_fit`) before anything is sent."""
         if (why := self.misfit(call.request)) is not None:
@@ -146,6 +145,13 @@ class Route:
             self.latency.add(now, max(seconds, FAILED_SECONDS), at_least=True)
         elif not isinstance(error, GuardrailsError):  # somebody lost patience
             self.latency.add(now, seconds, at_least=True)
+
+    def warm(self) -> None:
+        """Load now what the first call would wait for."""
+        from guardrails import tokens
+
+        warm_all(self.handler, *self.layers)
+        tokens.warm(self.model or getattr(getattr(self.handler, "config", self.handler), "model", ""))
 
     async def aclose(self) -> None:
         """Close the handler and the layers, as far as they hold anything."""

@@ -6,14 +6,13 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from guardrails.call import Call, Response
 from guardrails.errors import GuardrailsError
 from guardrails.flow.entering import over
 from guardrails.flow.hedge import never
-from guardrails.handler import Handler, Stream, close_all, collect, stack
+from guardrails.handler import Handler, Stream, close_all, collect, opening, stack, warm_all
 from guardrails.record import Meter
 from guardrails.recorder import Record, Sink
 
@@ -44,7 +43,7 @@ class Shadow:
     rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
     _running: set[asyncio.Task[None]] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner`, and start the copy."""
         async with inner(call) as stream:
@@ -86,6 +85,10 @@ class Shadow:
         except Exception as error:
             # Without the error's own text, which may quote the prompt.
             log.warning("a shadow call broke with %s; the real call is not affected", type(error).__name__)
+
+    def warm(self) -> None:
+        """Load now what the first copy would wait for."""
+        warm_all(self.candidate)
 
     async def aclose(self) -> None:
         """Cancel the copies that still run, and close the candidate."""

@@ -10,7 +10,7 @@ A store that is away opens and closes nothing: each replica's own breaker goes o
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from guardrails.call import Call
 from guardrails.errors import Interrupted, Shed, Transient
 from guardrails.flow.breaker import HEALTHY, Breaker
 from guardrails.flow.store import Cells, Decision, Moment, Store, see_through
-from guardrails.handler import Handler, Stream
+from guardrails.handler import Handler, Stream, opening
 
 _TIME = "local t = redis.call('TIME') local now = tonumber(t[1]) + tonumber(t[2]) / 1e6\n"
 
@@ -178,7 +178,7 @@ class SharedBreaker:
     breaker: Breaker
     store: Store
 
-    @asynccontextmanager
+    @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
         """Open `inner` through the breaker. Raises `Transient` (`circuit_open`) if any replica's is open."""
         rules = self.breaker.circuit.rules

@@ -9,10 +9,11 @@
     budget: {name: team, allow: [{per: day, usd: 30}]}
     cache: {store: memory, ttl: 3600}                      # off unless it stands here
     cold_start: {after: 300}
+    keep_warm: {every: 240}                                # from the first call on, while nobody else asks
     store: {redis: "redis://localhost:6379/0", when_gone: local_share, replicas: 4}
 
 or, with several endpoints, `routes:` instead of an endpoint of its own; `retry`, `breaker`, `hedge`, `admit`,
-`rate_limit`, `holdback` and `cold_start` then stand in each route:
+`rate_limit`, `holdback`, `keep_warm` and `cold_start` then stand in each route:
 
     order: weighted                                        # left out: as they are listed
     restart: false                                         # true: start again elsewhere after a broken stream
@@ -26,7 +27,7 @@ or a small model before a large one, and a candidate that gets copies of what is
     shadow: {candidate: {name: next, url: "http://c/v1"}, share: 0.1}
 
 Outermost first the layers are: the deadline, the cache, `admit`, the filters; then, around each endpoint, its
-retries, hedge, hold-back, cold start, breaker, own `admit`, budget and rates.
+retries, hedge, hold-back, keep-warm, cold start, breaker, own `admit`, budget and rates.
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ from guardrails.handler import Handler, Layer
 from guardrails.named import Named, Strict
 
 if TYPE_CHECKING:
+    from guardrails.flow.admit import Admit
+    from guardrails.flow.cold import ColdStart
     from guardrails.flow.fallback import Order
     from guardrails.flow.store import Store
     from guardrails.record import PriceOf
+    from guardrails.recorder import Record
 
 
 class RetryBudgetSpec(Strict):
@@ -82,11 +86,15 @@ class BreakerSpec(Strict):
 
 
 class HedgeSpec(Strict):
-    """When a second attempt starts: after `delay` seconds, or at a quantile of the recent ones."""
+    """When a second attempt starts: after `delay` seconds, or at a quantile of the recent ones.
+
+    None does while an `admit` of the route or of the whole policy has no free slot, unless `when_full`.
+    """
 
     delay: float | None = Field(default=None, gt=0)
     quantile: float = Field(default=0.95, gt=0, lt=1)
     minimum: int = Field(default=20, ge=1)
+    when_full: bool = False
 
 
 class SloSpec(Strict):
@@ -154,6 +162,14 @@ class ColdStartSpec(Strict):
     after: float = Field(default=300.0, gt=0)
 
 
+class KeepWarmSpec(Strict):
+    """A small request every so many seconds in which there was no other, so that the endpoint stays warm."""
+
+    every: float = Field(gt=0)
+    prompt: str = "ping"
+    max_tokens: int = Field(default=1, ge=1)
+
+
 class StoreSpec(Strict):
     """Where rates, budgets and breakers are kept: in this process, or in Redis for several."""
 
@@ -181,6 +197,7 @@ class Around(BaseModel):
     retry: RetrySpec | None = None
     hedge: HedgeSpec | None = None
     holdback: int | None = Field(default=None, ge=1)
+    keep_warm: KeepWarmSpec | None = None
     cold_start: ColdStartSpec | None = None
     breaker: BreakerSpec | None = None
     rate_limit: RateSpec | None = None
@@ -231,6 +248,14 @@ class CascadeSpec(Strict):
     good_enough: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
+SHAPES_NO_ANSWER = {
+    *("name", "deadline", "timeouts", "connect_timeout", "transport", "key_env", "prices", "records"),
+    *("retry_budget", "retry", "hedge", "holdback", "keep_warm", "cold_start", "breaker", "rate_limit"),
+    *("admit", "budget", "cache", "store", "shadow"),
+}
+"""The fields of a policy under which the same question gets the same answer, whatever they say."""
+
+
 def ordered(order: Named | None) -> Order:
     """Which route comes first. Raises `ConfigError` for an order that there is not."""
     from guardrails.flow import choose
@@ -241,15 +266,18 @@ def ordered(order: Named | None) -> Order:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all endpoints of a configuration share."""
+    """What all endpoints of a configuration share; `shares_breakers`, whatever each of them says."""
 
     store: Store
     retries: RetryBudget
     budget: BudgetSpec | None
     price: PriceOf | None
+    gate: Admit | None
+    record: Record
+    shares_breakers: bool = False
 
 
-def admit(spec: AdmitSpec) -> Layer:
+def admit(spec: AdmitSpec) -> Admit:
     """The gate."""
     from guardrails.flow.admit import Admit
     from guardrails.flow.limits import Slo
@@ -264,26 +292,61 @@ def admit(spec: AdmitSpec) -> Layer:
     )
 
 
-def cache(spec: CacheSpec, version: str) -> Layer:
-    """The cache; `version` tells answers of another configuration apart."""
+def shadow(spec: ShadowSpec, candidate: Route, record: Record, gate: Admit | None) -> Layer:
+    """The copies; none while the policy's own gate is full."""
+    from guardrails.flow.hedge import never
+    from guardrails.flow.shadow import Shadow
+
+    return Shadow(
+        candidate,
+        spec.share,
+        spec.limit,
+        spec.seconds,
+        sinks=record.sinks,
+        saturated=never if gate is None else gate.saturated,
+        meter=record.meter,
+    )
+
+
+def cache(spec: CacheSpec, policy: BaseModel) -> Layer:
+    """The cache. It tells answers of policies that ask or filter otherwise apart, in lasting stores too."""
+    import hashlib
+
     from guardrails.flow.cache import Cache
     from guardrails.flow.kept import kept
 
+    shapes = repr(policy.model_dump(exclude=SHAPES_NO_ANSWER))  # headers may be in it: only its hash is kept
+    version = hashlib.sha256(shapes.encode()).hexdigest()
     return Cache(kept(spec.store), spec.ttl, spec.across_tenants, spec.share, version)
 
 
-def around(spec: Around, name: str, shared: Shared, gate: AdmitSpec | None = None) -> list[Layer]:
-    """The layers around the endpoint of that name, outermost first."""
+def around(
+    spec: Around,
+    name: str,
+    shared: Shared,
+    gate: AdmitSpec | None = None,
+    *,
+    refuses_filtered: bool = False,
+) -> list[Layer]:
+    """The layers around the endpoint of that name, outermost first.
+
+    `gate` is its own, beside the one of the whole policy. `refuses_filtered`: there is another route for an
+    answer that the endpoint's filter cuts off.
+    """
+    own = None if gate is None else admit(gate)
+    gates = [each for each in (own, shared.gate) if each is not None]
+    cold = None if spec.cold_start is None else _cold(spec.cold_start, name)
     makers: Mapping[str, Callable[[Any], Layer]] = {
         "retry": lambda s: _retry(s, shared),
-        "hedge": lambda s: _hedge(s, shared),
-        "holdback": _holdback,
-        "cold_start": lambda s: _cold(s, name),
+        "hedge": lambda s: _hedge(s, shared, gates),
+        "holdback": lambda s: _holdback(s, refuses_filtered),
+        "keep_warm": lambda s: _warm(s, cold, shared),
+        "cold_start": lambda s: cold or _cold(s, name),
         "breaker": lambda s: _breaker(s, name, shared),
     }
     layers = [make(given) for field, make in makers.items() if (given := getattr(spec, field)) is not None]
-    if gate is not None:
-        layers.append(admit(gate))
+    if own is not None:
+        layers.append(own)
     if shared.budget is not None:
         layers.append(_budget(shared.budget, str((spec.model_extra or {}).get("model", "")), name, shared))
     if spec.rate_limit is not None:
@@ -297,19 +360,30 @@ def _retry(spec: RetrySpec, shared: Shared) -> Layer:
     return Retry(spec.attempts, Backoff(spec.base, spec.cap, spec.patience), shared.retries)
 
 
-def _hedge(spec: HedgeSpec, shared: Shared) -> Layer:
+def _hedge(spec: HedgeSpec, shared: Shared, gates: Sequence[Admit]) -> Layer:
     from guardrails.flow.hedge import Hedge
 
-    return Hedge(spec.delay, spec.quantile, spec.minimum, budget=shared.retries)
+    def saturated() -> bool:
+        return not spec.when_full and any(gate.saturated() for gate in gates)
+
+    return Hedge(spec.delay, spec.quantile, spec.minimum, budget=shared.retries, saturated=saturated)
 
 
-def _holdback(tokens: int) -> Layer:
+def _holdback(tokens: int, refuses_filtered: bool) -> Layer:
     from guardrails.flow.holdback import Holdback
 
-    return Holdback(tokens)
+    return Holdback(tokens, refuses_filtered)
 
 
-def _cold(spec: ColdStartSpec, name: str) -> Layer:
+def _warm(spec: KeepWarmSpec, cold: ColdStart | None, shared: Shared) -> Layer:
+    from guardrails.call import Request
+    from guardrails.flow.cold import Warmth
+
+    request = Request.of(spec.prompt, max_tokens=spec.max_tokens)
+    return Warmth(spec.every, request, cold, (shared.record,))
+
+
+def _cold(spec: ColdStartSpec, name: str) -> ColdStart:
     from guardrails.flow.cold import ColdStart
 
     return ColdStart(name, spec.after)
@@ -319,7 +393,7 @@ def _breaker(spec: BreakerSpec, name: str, shared: Shared) -> Layer:
     from guardrails.flow.breaker import Breaker, Circuit, Rules
 
     breaker = Breaker(name, Circuit(Rules(**spec.model_dump(exclude={"shared"}))))
-    if not spec.shared:
+    if not (spec.shared or shared.shares_breakers):
         return breaker
     from guardrails.flow.shared_breaker import SharedBreaker
 
@@ -344,10 +418,10 @@ def _budget(spec: BudgetSpec, model: str, name: str, shared: Shared) -> Layer:
 
 
 def _rates(spec: RateSpec, name: str, shared: Shared) -> Layer:
-    from guardrails.flow.rates import Limit, Rates
+    from guardrails.flow.rates import RateLimit, Rates
 
     rates = Rates(spec.requests, spec.input_tokens, spec.output_tokens, spec.tokens, spec.burst)
-    return Limit(
+    return RateLimit(
         name,
         rates,
         store=shared.store,

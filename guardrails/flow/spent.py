@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guardrails.call import Attempt, Call, Delta, Finish, Note, Usage
+from guardrails.call import Attempt, Call, Delta, Finish, Note, Request, Usage
 from guardrails.record import NOT_SENT
 
 
@@ -20,13 +20,14 @@ def worst_case(call: Call, model: str, *, assumed_output: int) -> Usage:
     """
     from guardrails import tokens
 
-    request, counts = call.request, call.journal.counts
+    request, memo = call.request, call.journal.memo
     key = id(request), request.model or model
-    if key not in counts:
-        counts[key] = request, tokens.count_messages(request, key[1]).n
+    known: tuple[Request, int] | None = memo.get(key)
+    if known is None:
+        known = memo[key] = request, tokens.count_messages(request, key[1]).n
     sampling = request.sampling
     most = sampling.max_tokens if sampling.max_tokens is not None else assumed_output
-    return Usage(counts[key][1], most * (sampling.n or 1))
+    return Usage(known[1], most * (sampling.n or 1))
 
 
 def used(attempt: Attempt, prompt: int) -> Usage | None:
@@ -59,4 +60,6 @@ def attempts_since(call: Call, before: int, endpoint: str) -> Sequence[Attempt]:
     A hedge or a fallback writes into the same journal at the same time; the name tells them apart.
     """
     made = call.journal.attempts[before:]
+    if len(made) == 1:
+        return made
     return [attempt for attempt in made if attempt.endpoint == endpoint] or made

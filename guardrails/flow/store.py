@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 from guardrails.call import Call
 
@@ -26,8 +26,7 @@ SHARED, LOCAL = "shared", "local"
 """Where a decision was taken: in the store itself, or in this process while the store was away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """One time, told twice: `now` never goes backwards, `wall` is seconds since 1970 (UTC)."""
 
     now: float
@@ -102,6 +101,9 @@ class Store(Protocol):
         `Shed` (kind `store_gone`) when the store is away and was told to be closed then.
         """
 
+    def later(self, decision: Decision[Any], /) -> None:
+        """The store was away: take this one, which may be sent twice without harm, when it is back."""
+
     async def aclose(self) -> None:
         """Let go of connections."""
 
@@ -125,6 +127,9 @@ class MemoryStore:
         with self._lock:
             return decision.here(self._cells, at)
 
+    def later(self, decision: Decision[Any], /) -> None:
+        """It is never away."""
+
     async def aclose(self) -> None:
         """Nothing is held open."""
 
@@ -132,7 +137,8 @@ class MemoryStore:
 _finishing: set[asyncio.Task[Any]] = set()
 
 
-def _own(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` in a task that is kept alive until it is done."""
     task = asyncio.ensure_future(work)
     _finishing.add(task)
     task.add_done_callback(_finishing.discard)
@@ -143,7 +149,7 @@ async def see_through(store: Store, work: Coroutine[Any, Any, T]) -> T:
     """Do `work` at `store` to its end even if the caller is cancelled meanwhile."""
     if isinstance(store, MemoryStore):
         return await work  # it never waits, so no cancellation can come in between
-    return await asyncio.shield(_own(work))
+    return await asyncio.shield(background(work))
 
 
 async def reserve(
@@ -154,12 +160,12 @@ async def reserve(
 ) -> tuple[T, str]:
     """Take a decision that reserves something; cancelled meanwhile, it is taken back with `undo`."""
     if isinstance(store, MemoryStore):
-        return await store.decide(decision, call)
-    task = _own(store.decide(decision, call))
+        return store.at_once(decision, Moment.of(call)), SHARED
+    task = background(store.decide(decision, call))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        _own(_undone(task, undo))
+        background(_undone(task, undo))
         raise
 
 

@@ -263,3 +263,10 @@ def test_the_estimate_is_as_close_as_its_docstring_says(on_disk: None) -> None:
         exact = count(sample, "gpt-4o")
         assert exact.source == "tokenizer"
         assert abs(estimate(sample) - exact.n) < 0.15 * exact.n
+
+
+@given(
+    st.text(st.sampled_from([chr(code) for code in range(128)]) | st.sampled_from(" aAbZ_.(9\n"), max_size=80)
+)
+def test_ascii_is_cut_as_any_other_text(text: str) -> None:
+    assert tokens._ASCII_PIECE.findall(text) == tokens._PIECE.findall(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -192,3 +193,25 @@ def test_the_official_clients_raise_their_own_errors(
         create = client.chat.completions.create if package == "openai" else client.messages.create
         with pytest.raises(getattr(sdk, name)):
             create(model="m", max_tokens=1, messages=hello)
+
+
+@pytest.mark.parametrize("spoken", [CHAT, CLAUDE])
+@pytest.mark.parametrize(
+    ("status", "body", "wish", "kind", "again"),
+    [
+        (503, b"", "false", Transient, False),
+        (503, b"", "true", Transient, True),
+        (503, b"", "maybe", Transient, True),
+        (400, b"", "true", Transient, True),
+        (400, b"", "false", Refused, None),
+        (400, error(code="context_length_exceeded"), "true", Refused, None),
+        (400, error(code="content_filter"), " TRUE ", Refused, None),
+    ],
+)
+def test_the_vendors_own_word_on_trying_again_counts(
+    spoken: Any, status: int, body: bytes, wish: str, kind: type, again: bool | None
+) -> None:
+    failed = spoken.decode_error(status, {"x-should-retry": wish}, body)
+    assert type(failed) is kind
+    assert getattr(failed, "retry_here", None) is again
+    assert getattr(pickle.loads(pickle.dumps(failed)), "retry_here", None) is again

@@ -16,17 +16,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from guardrails import BudgetExceeded, Call, ConfigError, Finish, Request, Transient, Usage, collect, stack
 from guardrails.call import Delta, Event
-from guardrails.flow.budget import (
-    Allowance,
-    Budget,
-    Counter,
-    Reserve,
-    Reserved,
-    Settle,
-    bounds,
-    in_usd,
-    pico,
-)
+from guardrails.flow.budget import Allowance, Budget
+from guardrails.flow.ledger import Counter, Reserve, Reserved, Settle, bounds, in_usd, pico
 from guardrails.flow.store import MemoryStore, Moment
 from guardrails.handler import Handler, Stream
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
@@ -85,6 +76,15 @@ def test_refunds_are_exact(calls: list[tuple[int, int]]) -> None:
         store.at_once(Settle((("k", got.starts[0], pico(after) - pico(before)),)), at)
         total += after
     assert in_usd((store._cells.get("k") or (0, 0))[1]) == total
+
+
+def test_a_civil_clock_that_is_set_back_gives_no_second_allowance() -> None:
+    store, counter = MemoryStore(), Counter("k", "hour", 100, 60)
+    first = store.at_once(Reserve((counter,)), Moment(10.0, 3600.0))
+    got = store.at_once(Reserve((counter,)), Moment(11.0, 3599.0))
+    assert (got.refused, got.spent, got.until) == (0, 60, 3601.0)
+    store.at_once(Settle((("k", first.starts[0], -60),)), Moment(12.0, 3599.0))
+    assert store.at_once(Reserve((counter,)), Moment(13.0, 3599.5)).starts == first.starts
 
 
 # --- any interleaving --------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import stat
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +38,7 @@ from guardrails.clock import Clock
 from guardrails.flow.cache import Cache, pack, unpack
 from guardrails.flow.deadline import Deadline
 from guardrails.flow.kept import Kept, MemoryKept, RedisKept, SqliteKept, kept
+from guardrails.handler import Stream
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
 
@@ -317,6 +320,39 @@ async def test_the_first_ones_end_is_not_the_end_of_the_others(leave_at: float) 
     assert first.cancelled()
     assert len(endpoint.calls) == 1
     assert endpoint.active == clock.pending == 0
+
+
+@pytest.mark.asyncio
+async def test_who_joins_after_another_has_left_still_shares() -> None:
+    clock, endpoint = FakeClock(), ScriptedEndpoint(SLOW)
+    handler = stack(endpoint, Cache())
+    first, second = (asyncio.ensure_future(events(handler, ask(clock))) for _ in range(2))
+    await clock.run_for(0.5)
+    second.cancel()
+    await clock.run_for(0.1)
+    third = asyncio.ensure_future(events(handler, ask(clock)))
+    await clock.run(asyncio.gather(first, third))
+    assert len(endpoint.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_counts_even_when_the_shared_call_fails_at_that_moment() -> None:
+    clock, asked, tasks = FakeClock(), list[Call](), list[asyncio.Future[list[Event]]]()
+
+    @asynccontextmanager
+    async def endpoint(call: Call) -> AsyncGenerator[Stream]:
+        asked.append(call)
+        await clock.sleep(1.0)
+        tasks[1].cancel()
+        raise DeadlineExceeded("the first one's own")
+        yield
+
+    handler = stack(endpoint, Cache())
+    tasks += [asyncio.ensure_future(events(handler, ask(clock))) for _ in range(2)]
+    await clock.run_for(5.0)
+    assert isinstance(tasks[0].exception(), DeadlineExceeded)
+    assert tasks[1].cancelled()
+    assert len(asked) == 1, "it does not ask for itself any more"
 
 
 @pytest.mark.asyncio

@@ -8,7 +8,8 @@ import logging
 import pytest
 
 from guardrails import Call, CallRecord, ConfigError, Llm, Request, Transient, collect, stack
-from guardrails.flow.cold import ColdStart, KeepWarm, is_cold
+from guardrails.flow.cold import ColdStart, KeepWarm, Warmth, is_cold
+from guardrails.recorder import Record
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
 
@@ -104,3 +105,42 @@ async def test_a_failing_probe_is_told_once_and_closing_cancels_one_under_way(
 def test_a_pause_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="every"):
         KeepWarm(ScriptedEndpoint("a"), every=0, request=HELLO)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("case", LAYER_CASES)
+async def test_the_layer_that_keeps_warm_keeps_the_contract(case: str) -> None:
+    layer = Warmth(1e9, HELLO)
+    await check_layer(layer, case)
+    await layer.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_layer_keeps_warm_from_the_first_call_until_it_is_closed() -> None:
+    clock, endpoint = FakeClock(), ScriptedEndpoint("a")
+    cold, probes = ColdStart("e", after=100), list[CallRecord]()
+    async with Llm(endpoint, Warmth(60, HELLO, cold, (Record((probes.append,)),)), cold, clock=clock) as llm:
+        await clock.run_for(500)
+        assert endpoint.opened == 0, "nobody has asked yet"
+        assert (await clock.run(llm.ask("hi"))).record.cold
+        await clock.run_for(50)
+        assert not (await clock.run(llm.ask("hi"))).record.cold
+        await clock.run_for(59)
+        assert probes == []
+        await clock.run_for(500)
+        assert len(probes) == 9
+        assert not (await clock.run(llm.ask("hi"))).record.cold
+    assert {(probe.priority, probe.labels["probe"], probe.cold) for probe in probes} == {
+        ("bulk", "keep_warm", False)
+    }
+    assert (clock.pending, endpoint.active) == (0, 0)
+
+
+@pytest.mark.asyncio
+async def test_without_a_cold_start_layer_it_watches_by_itself() -> None:
+    clock, endpoint = FakeClock(), ScriptedEndpoint("a")
+    async with Llm(endpoint, Warmth(60, HELLO), clock=clock) as llm:
+        for _ in range(10):
+            await clock.run(llm.ask("hi"))
+            await clock.run_for(50)
+        assert endpoint.opened == 10

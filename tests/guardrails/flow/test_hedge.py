@@ -72,6 +72,21 @@ async def test_a_late_one_is_overtaken_and_cancelled() -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_cancellation_that_ends_the_late_one_is_not_left_on_the_caller() -> None:
+    clock, left = FakeClock(), []
+    endpoint = ScriptedEndpoint(slow("late", 9.0), slow("second", 0.2))
+
+    async def use() -> None:
+        async with stack(endpoint, Hedge(0.5))(Call(ASK, clock=clock)) as stream:
+            left.append(asyncio.current_task().cancelling())  # type: ignore[union-attr] # a task runs this
+            async with asyncio.timeout(60):
+                assert len([event async for event in stream]) > 1
+
+    await clock.run(use())
+    assert left == [0]
+
+
+@pytest.mark.asyncio
 async def test_the_first_may_still_win_and_the_second_is_cancelled() -> None:
     clock = FakeClock()
     endpoint = ScriptedEndpoint(slow("first", 0.8), slow("second", 9.0))

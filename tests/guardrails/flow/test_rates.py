@@ -20,7 +20,7 @@ from guardrails.call import Delta, Event
 from guardrails.endpoints.http import HttpConfig, HttpEndpoint
 from guardrails.endpoints.ratelimits import Reported, reported
 from guardrails.flow.buckets import Correct, Part, Rate, Take, correct, floor_of, left, take
-from guardrails.flow.rates import Limit, Rates
+from guardrails.flow.rates import RateLimit, Rates
 from guardrails.flow.store import MemoryStore, Moment
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -150,13 +150,13 @@ def ask(clock: FakeClock, **fields: object) -> Call:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("case", LAYER_CASES)
 async def test_the_layer_keeps_the_contract(case: str) -> None:
-    await check_layer(Limit("e", Rates(requests=600, tokens=100_000)), case)
+    await check_layer(RateLimit("e", Rates(requests=600, tokens=100_000)), case)
 
 
 @pytest.mark.asyncio
 async def test_calls_go_at_the_rate_and_in_order() -> None:
     clock, endpoint = FakeClock(), ScriptedEndpoint("ok", name="e")
-    limit = Limit("e", Rates(requests=60, burst=2))
+    limit = RateLimit("e", Rates(requests=60, burst=2))
     handler = stack(endpoint, limit)
     calls = [ask(clock) for _ in range(5)]
     await clock.run(asyncio.gather(*(collect(handler, call) for call in calls)))
@@ -168,7 +168,7 @@ async def test_calls_go_at_the_rate_and_in_order() -> None:
 @pytest.mark.asyncio
 async def test_who_could_not_go_before_the_deadline_is_told_at_once() -> None:
     clock, endpoint = FakeClock(), ScriptedEndpoint("ok", name="e")
-    handler = stack(endpoint, Limit("e", Rates(requests=6, burst=10)))
+    handler = stack(endpoint, RateLimit("e", Rates(requests=6, burst=10)))
     await clock.run(collect(handler, ask(clock)))
     with pytest.raises(Shed) as shed:
         await clock.run(collect(handler, ask(clock, deadline=9.0)))
@@ -182,7 +182,7 @@ async def test_who_could_not_go_before_the_deadline_is_told_at_once() -> None:
 async def test_tokens_are_booked_at_their_worst_and_settled_by_usage() -> None:
     clock = FakeClock()
     endpoint = ScriptedEndpoint(Script("a b", ttft=1, usage=Usage(10, 2)), name="e")
-    limit = Limit("e", Rates(output_tokens=150))
+    limit = RateLimit("e", Rates(output_tokens=150))
     handler = stack(endpoint, limit)
     first = asyncio.ensure_future(collect(handler, ask(clock)))
     await clock.settle()
@@ -198,7 +198,7 @@ async def test_tokens_are_booked_at_their_worst_and_settled_by_usage() -> None:
 @pytest.mark.asyncio
 async def test_a_cancelled_wait_gives_its_place_back_to_those_behind() -> None:
     clock, endpoint = FakeClock(), ScriptedEndpoint("ok", name="e")
-    limit = Limit("e", Rates(requests=6, burst=10))
+    limit = RateLimit("e", Rates(requests=6, burst=10))
     handler = stack(endpoint, limit)
     calls = [ask(clock) for _ in range(4)]
     tasks = [asyncio.ensure_future(collect(handler, call)) for call in calls]
@@ -222,7 +222,7 @@ async def test_a_cancelled_wait_gives_its_place_back_to_those_behind() -> None:
 )
 async def test_an_attempt_that_never_arrived_counts_for_nothing(error: Transient, left_over: float) -> None:
     clock = FakeClock()
-    limit = Limit("e", Rates(requests=60))
+    limit = RateLimit("e", Rates(requests=60))
     with pytest.raises(Transient):
         await clock.run(collect(stack(ScriptedEndpoint(error, name="e"), limit), ask(clock)))
     (cell,) = limit._store._cells._held.values()  # type: ignore[attr-defined]
@@ -233,7 +233,7 @@ async def test_an_attempt_that_never_arrived_counts_for_nothing(error: Transient
 async def test_a_429_holds_everybody_back_until_the_provider_wants_us() -> None:
     clock = FakeClock()
     endpoint = ScriptedEndpoint(Transient("x", kind="rate_limited", retry_after=20.0), "ok", name="e")
-    handler = stack(endpoint, Limit("e", Rates(requests=600)))
+    handler = stack(endpoint, RateLimit("e", Rates(requests=600)))
     with pytest.raises(Transient):
         await clock.run(collect(handler, ask(clock)))
     await clock.run(collect(handler, ask(clock)))
@@ -243,7 +243,7 @@ async def test_a_429_holds_everybody_back_until_the_provider_wants_us() -> None:
 @pytest.mark.asyncio
 async def test_tenants_have_buckets_of_their_own_when_asked() -> None:
     clock, endpoint = FakeClock(), ScriptedEndpoint("ok", name="e")
-    handler = stack(endpoint, Limit("e", Rates(requests=1), by_tenant=True, patience=0))
+    handler = stack(endpoint, RateLimit("e", Rates(requests=1), by_tenant=True, patience=0))
     await clock.run(collect(handler, ask(clock, tenant="a")))
     await clock.run(collect(handler, ask(clock, tenant="b")))
     with pytest.raises(Shed):
@@ -315,7 +315,7 @@ async def test_headers_go_from_the_wire_into_the_journal_and_hold_the_next_call_
     }
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body, headers=headers))
     endpoint = HttpEndpoint(HttpConfig("http://e/v1", "m", "e"), transport=transport)
-    handler = stack(endpoint, Limit("e", Rates(), patience=0))
+    handler = stack(endpoint, RateLimit("e", Rates(), patience=0))
     clock = FakeClock()
     request = replace(Request.of("hi"), stream=False)
     await collect(handler, Call(request, clock))
@@ -352,7 +352,7 @@ async def _schedule(rng: random.Random) -> None:
 
     endpoint = ScriptedEndpoint(answer, name="e")
     rates = Rates(requests=600, output_tokens=1200, burst=5)
-    limit = Limit("e", rates, patience=rng.choice([0.5, 3.0, 60.0]))
+    limit = RateLimit("e", rates, patience=rng.choice([0.5, 3.0, 60.0]))
     tasks = []
     for _ in range(rng.randint(2, 12)):
         tasks.append(asyncio.ensure_future(collect(stack(endpoint, limit), ask(clock))))

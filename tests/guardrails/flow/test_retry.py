@@ -313,3 +313,14 @@ def answer(word: str) -> object:
         "interrupted": Script("a b c", ttft=0.2, tpot=0.1, fail_after=2),
         "hang": Script("a b", stall_after=1),
     }[word]
+
+
+@pytest.mark.asyncio
+async def test_an_endpoint_that_asks_not_to_be_asked_again_is_not() -> None:
+    error = Transient("no", kind="overloaded")
+    error.retry_here = False
+    endpoint = ScriptedEndpoint(error, "second")
+    seen, call = await ask(FakeClock(), stack(endpoint, Retry(3)))
+    assert getattr(seen, "kind", seen) == "overloaded"
+    assert endpoint.opened == 1
+    assert any(getattr(note, "detail", "") == "no_retry:not_wanted" for _, note in call.journal.log)

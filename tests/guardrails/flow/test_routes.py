@@ -668,3 +668,83 @@ def test_under_any_schedule_at_most_one_route_is_open_and_nothing_leaks(
         assert clock.pending == 0
 
     asyncio.run(schedule())
+
+
+# --- answers that the endpoint's own filter cuts off
+
+POLICY = frozenset({"content_policy"})
+
+
+@pytest.mark.asyncio
+async def test_a_filter_that_refuses_to_answer_sends_the_call_on_only_where_a_route_takes_it() -> None:
+    for on, text in ((POLICY, "I am second"), (frozenset({"transient"}), "")):
+        first, second = endpoint("first", Script("", finish="content_filter")), endpoint("second")
+        routes = FirstOf([Route(first), Route(second, on=on)])
+        seen, call = await ask(routes)
+        assert seen == text
+        assert second.opened == (on == POLICY)
+        assert flow(call) == (["fallback:second:content_policy"] if on == POLICY else [])
+        assert first.active == second.active == 0
+
+
+@pytest.mark.asyncio
+async def test_a_whole_answer_is_handed_on_as_it_is_where_filtered_ones_are_not() -> None:
+    first = endpoint("first", "one two three")
+    seen, error = await events_of(FirstOf([Route(first), Route(endpoint("b"), on=POLICY)]), Call(ASK))
+    assert (fold_response(seen).text, len(seen), error) == ("one two three", 4, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_when_every_route_filters_the_refusal_is_seen() -> None:
+    cut = Script("", finish="content_filter")
+    routes = [Route(endpoint("first", cut)), Route(endpoint("second", cut), on=POLICY)]
+    seen, _ = await ask(FirstOf(routes))
+    assert seen == "", "the last one's answer is what it is"
+    down = Route(endpoint("second", DOWN), on=POLICY)
+    seen, _ = await ask(FirstOf([Route(endpoint("first", cut)), down]))
+    assert getattr(seen, "kind", seen) == "connect"
+
+
+CUT_OFF = Script("one two", finish="content_filter")
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_filtered_after_tokens_passes_unless_held_back_or_restarted() -> None:
+    def routes(restart: bool = False, held: int = 0, refuses: bool = True) -> FirstOf:
+        layers = [Holdback(held, refuses)] if held else []
+        first = Route(endpoint("first", CUT_OFF), layers=layers)
+        return FirstOf([first, Route(endpoint("second"), on=POLICY)], restart=restart)
+
+    kinds = [Delta, Delta, Finish]
+    seen, error = await events_of(routes(), Call(ASK))
+    assert ([type(event) for event in seen], error) == (kinds, None)
+    seen, _ = await events_of(routes(held=8, refuses=False), Call(ASK))
+    assert [type(event) for event in seen] == kinds
+    seen, _ = await events_of(routes(held=8), Call(ASK))
+    assert fold_response(seen).text == "I am second"  # type: ignore[arg-type]
+    assert Reset not in map(type, seen)
+    call = Call(ASK)
+    seen, _ = await events_of(routes(restart=True), call)
+    assert fold_response(seen).text == "I am second"  # type: ignore[arg-type]
+    assert seen[2] == Reset("content_policy")
+    assert flow(call) == ["fallback:second:content_policy"]
+
+
+@pytest.mark.asyncio
+async def test_a_filtered_answer_that_cannot_start_again_ends_as_the_endpoint_ended_it() -> None:
+    routes = [Route(endpoint("first", CUT_OFF)), Route(endpoint("second", DOWN), on=POLICY)]
+    call = Call(ASK)
+    seen, error = await events_of(FirstOf(routes, restart=True), call)
+    assert error is None
+    assert [type(event) for event in seen] == [Delta, Delta, Finish]
+    assert flow(call) == ["fallback:second:content_policy", "no_restart:connect"]
+
+
+@pytest.mark.asyncio
+async def test_a_filter_is_no_failure_of_the_endpoint() -> None:
+    circuit = Circuit()
+    first = Route(endpoint("first", Script("", finish="content_filter")), layers=[Breaker("first", circuit)])
+    for restart in (False, True):
+        for _ in range(9):
+            await ask(FirstOf([first, Route(endpoint("second"), on=POLICY)], restart=restart))
+    assert circuit.state == "closed"

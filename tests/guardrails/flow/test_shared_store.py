@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -15,9 +16,10 @@ from guardrails import Call, ConfigError, Finish, Request, Shed, Usage, collect,
 from guardrails.call import Delta, Note
 from guardrails.flow import store as module
 from guardrails.flow.buckets import Correct, Part, Rate, Take
-from guardrails.flow.budget import Allowance, Budget, Counter, Reserve, Reserved, Settle, bounds
-from guardrails.flow.rates import Limit, Rates
-from guardrails.flow.redis_store import RedisStore
+from guardrails.flow.budget import Allowance, Budget
+from guardrails.flow.ledger import Counter, Reserve, Reserved, Settle, bounds
+from guardrails.flow.rates import RateLimit, Rates
+from guardrails.flow.redis_store import OWED, RedisStore
 from guardrails.flow.store import LOCAL, SHARED, MemoryStore, Store
 from guardrails.testing import Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
@@ -144,7 +146,7 @@ async def test_no_two_calls_at_once_get_the_last_of_it(kind: str, request: pytes
 @pytest.mark.parametrize("case", LAYER_CASES)
 async def test_the_layers_keep_the_contract(kind: str, case: str, request: pytest.FixtureRequest) -> None:
     async with opened(kind, request) as store:
-        await check_layer(Limit("e", Rates(requests=6000), store=store), case)
+        await check_layer(RateLimit("e", Rates(requests=6000), store=store), case)
         await check_layer(Budget("b", (Allowance("day", tokens=10**6),), store=store), case)
 
 
@@ -164,7 +166,7 @@ async def test_the_layers_keep_the_contract(kind: str, case: str, request: pytes
 async def test_the_scripts_calendar_is_the_same(redis_server: Any, date: str, first: str, last: str) -> None:
     from datetime import UTC, datetime
 
-    from guardrails.flow.budget import _BOUNDS
+    from guardrails.flow.ledger import _BOUNDS
 
     def stamp(text: str) -> int:
         return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
@@ -193,14 +195,14 @@ WORKER = """
 import asyncio, sys
 from guardrails import Call, Request, Usage, collect, stack
 from guardrails.flow.budget import Allowance, Budget
-from guardrails.flow.rates import Limit, Rates
-from guardrails.flow.redis_store import RedisStore
+from guardrails.flow.rates import RateLimit, Rates
+from guardrails.flow.redis_store import OWED, RedisStore
 from guardrails.testing import Script, ScriptedEndpoint
 
 async def main():
     store = RedisStore(sys.argv[1], timeout=5.0)
     layers = {
-        "rate": Limit("shared", Rates(requests=20, burst=60), store=store, patience=0),
+        "rate": RateLimit("shared", Rates(requests=20, burst=60), store=store, patience=0),
         "budget": Budget("shared", (Allowance("month", tokens=2180),), store=store),
     }
     endpoint = ScriptedEndpoint(Script("x", usage=Usage(9, 100)))
@@ -269,7 +271,7 @@ async def test_a_call_that_runs_when_redis_goes_away_is_not_harmed(redis_process
     for mode in ("closed", "local_share"):
         store = RedisStore(redis_process.url, when_gone=mode, timeout=1.0)
         layers = (
-            Limit("e", Rates(requests=600), store=store),
+            RateLimit("e", Rates(requests=600), store=store),
             Budget("b", (Allowance("day", tokens=10**6),), store=store),
         )
         async with stack(ScriptedEndpoint("all is well"), *layers)(call()) as stream:
@@ -310,6 +312,109 @@ async def test_a_reservation_whose_call_was_cancelled_meanwhile_is_taken_back(re
     assert reply.split()[-1] in (b"%d" % (10 * sent), b"$-1"), "prompt and token of those sent"
     assert sent < 12
     await store.aclose()
+
+
+SPENT = "HGET guardrails:budget:{b}:=:day:tokens spent"
+
+
+def number(reply: bytes) -> int:
+    return int(reply.split()[-1])
+
+
+@pytest.mark.asyncio
+async def test_what_a_call_used_while_redis_was_away_is_booked_when_it_is_back(redis_process: Any) -> None:
+    store = RedisStore(redis_process.url, timeout=1.0, retry_every=0.0)
+    budget = Budget("b", (Allowance("day", tokens=10**6),), store=store)
+    handler = stack(ScriptedEndpoint([Delta("x"), Finish("stop", Usage(9, 1))]), budget)
+    dead: Any = None
+    async with handler(call()) as stream:
+        # Redis hangs instead of going away, so that it comes back with what it knew.
+        dead = redis_process._process
+        dead.send_signal(signal.SIGSTOP)
+        store._timeout = 0.05
+        await store._pool().aclose()
+        store._client = None
+        events = [event async for event in stream]
+    assert isinstance(events[-1], Finish)
+    dead.send_signal(signal.SIGCONT)
+    store._timeout = 1.0
+    await store.aclose()
+    assert number(redis_process.say(SPENT)) == 10, "neither the reservation nor twice the refund"
+    await collect(handler, call())
+    while module._finishing:
+        await asyncio.gather(*module._finishing)
+    assert number(redis_process.say(SPENT)) == 20
+    await store.aclose()
+    redis_process.say("FLUSHALL")
+
+
+@pytest.mark.asyncio
+async def test_the_first_decision_after_brings_what_is_owed(redis_server: Any) -> None:
+    store = RedisStore(redis_server.url, timeout=5.0)
+    asked, counter = call(), Counter("{b}k", "day", 100, 60)
+    got, _ = await store.decide(Reserve((counter,), "one"), asked)
+    store.later(Settle((("{b}k", got.starts[0], -50),), "one"))
+    await store.decide(Reserve((Counter("{b}k", "day", 100, 5),), "two"), asked)
+    while module._finishing:
+        await asyncio.gather(*module._finishing)
+    assert number(redis_server.say("HGET {b}k spent")) == 15
+    await store.aclose()
+
+
+@pytest.mark.asyncio
+async def test_what_is_sent_twice_is_booked_once(redis_server: Any) -> None:
+    store = RedisStore(redis_server.url, timeout=5.0)
+    reserve = Reserve((Counter("{b}k", "day", 100, 60), Counter("{b}h", "hour", 100, 60)), "one")
+    for _ in range(3):
+        got, _ = await store.decide(reserve, call())
+        assert got.refused is None, "it has room: its own"
+    settle = Settle(
+        tuple((key, start, -50) for key, start in zip(reserve.keys, got.starts, strict=True)), "one"
+    )
+    for _ in range(3):
+        await store.decide(settle, call())
+    assert [number(redis_server.say(f"HGET {key} spent")) for key in reserve.keys] == [10, 10]
+    assert b"r:one" not in redis_server.say("HGETALL {b}k")
+    await store.aclose()
+
+
+@pytest.mark.asyncio
+async def test_what_a_dead_process_reserved_is_free_after_its_lease(redis_server: Any) -> None:
+    store = RedisStore(redis_server.url, timeout=5.0)
+
+    def reserve(name: str, amount: int, lease: int = 900) -> Reserve:
+        return Reserve((Counter("{b}k", "day", 100, amount),), name, lease)
+
+    got, _ = await store.decide(reserve("gone", 60, lease=0), call())
+    await store.decide(reserve("alive", 30), call())
+    over, _ = await store.decide(reserve("large", 71), call())
+    assert (over.refused, over.spent) == (0, 30), "only what is alive counts any more"
+    fits, _ = await store.decide(reserve("new", 70), call())
+    assert fits.refused is None
+    # The one that was given up on comes back after all: what it used is booked, and once.
+    for _ in range(2):
+        await store.decide(Settle((("{b}k", got.starts[0], 7 - 60),), "gone"), call())
+    await store.decide(Settle((("{b}k", got.starts[0], 5 - 30),), "alive"), call())
+    assert number(redis_server.say("HGET {b}k spent")) == 7 + 5 + 70
+    await store.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_live_reservation_is_not_swept_away(redis_server: Any) -> None:
+    store = RedisStore(redis_server.url, timeout=5.0)
+    one = Counter("{b}k", "day", 100, 60)
+    await store.decide(Reserve((one,), "alive"), call())
+    for name in ("a", "b", "c"):
+        got, _ = await store.decide(Reserve((one,), name), call())
+        assert (got.refused, got.spent) == (0, 60)
+    await store.aclose()
+
+
+def test_no_more_is_owed_than_there_is_room_for() -> None:
+    store = RedisStore("redis://nowhere")
+    for _ in range(OWED + 5):
+        store.later(Settle(()))
+    assert len(store._owed) == OWED
 
 
 def test_a_wrong_url_says_what_is_right() -> None:

@@ -11,12 +11,24 @@ from typing import Any
 import orjson
 import pytest
 
-from guardrails import BudgetExceeded, Call, ConfigError, Llm, Request, Shed, Transient, collect
+from guardrails import (
+    BudgetExceeded,
+    Call,
+    ConfigError,
+    Delta,
+    Finish,
+    Llm,
+    Request,
+    Shed,
+    Transient,
+    collect,
+)
 from guardrails.config import build
 from guardrails.testing import FakeClock
 
 sys.modules.setdefault("tests_flow_spec", sys.modules[__name__])  # so that `target:` finds it
 ASKED: list[str] = []
+CLOCKS: list[FakeClock] = []
 
 
 async def good(request: Request) -> str:
@@ -37,6 +49,19 @@ async def flaky(_: Request) -> AsyncIterator[str]:
     if len(ASKED) % 3:
         raise ConnectionResetError
     yield "at last"
+
+
+async def slow(_: Request) -> str:
+    """An endpoint that takes its time."""
+    ASKED.append("slow")
+    await CLOCKS[-1].sleep(2.0)
+    return "at last"
+
+
+async def cut_off(_: Request) -> AsyncIterator[Delta | Finish]:
+    """An endpoint whose filter speaks after a few words."""
+    yield Delta("not this")
+    yield Finish("content_filter")
 
 
 @pytest.fixture(autouse=True)
@@ -192,3 +217,59 @@ routes:
 def test_what_cannot_work_says_what_is_allowed(change: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build({"url": "http://h/v1", **change})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("place", ["policy", "route"])
+@pytest.mark.parametrize("when_full", [False, True])
+async def test_no_hedge_while_the_gate_is_full(place: str, when_full: bool) -> None:
+    gate = {"admit": {"limit": 1}}
+    hedge = {"hedge": {"delay": 0.5, "when_full": when_full}}
+    if place == "policy":
+        llm = build(function("slow", **gate, **hedge))
+    else:
+        llm = build({"name": "r", "routes": [function("slow", **gate, **hedge)]})
+    CLOCKS.append(FakeClock())
+    _, record = await ask(llm, CLOCKS[-1])
+    assert record.flow[0] == ("hedge:500ms" if when_full else "no_hedge:saturated")
+
+
+@pytest.mark.asyncio
+async def test_it_is_kept_warm(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    clock = FakeClock()
+    async with build(
+        function("good", keep_warm={"every": 60}, cold_start={"after": 100}, records=str(path))
+    ) as llm:
+        await ask(llm, clock)
+        await clock.run_for(200)
+        assert ASKED == ["good"] * 4
+        assert not (await ask(llm, clock))[1].cold
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert [row["labels"] for row in rows] == [{}, *[{"probe": "keep_warm"}] * 3, {}]
+
+
+@pytest.mark.asyncio
+async def test_held_back_tokens_of_a_filtered_answer_go_to_nobody_where_a_route_takes_policy() -> None:
+    last = function("cut_off", holdback=8)
+    first = function("gone", on=["content_policy"])
+    assert (await ask(build({"name": "r", "routes": [first, last]}), FakeClock()))[0] == "not this"
+    for on, text in ((["content_policy"], "answered m"), (["transient"], "not this")):
+        routes = [function("cut_off", holdback=8), function("good", model="m", on=on)]
+        assert (await ask(build({"name": "r", "routes": routes}), FakeClock()))[0] == text
+
+
+@pytest.mark.asyncio
+async def test_a_lasting_cache_knows_answers_of_another_policy(tmp_path: Path) -> None:
+    cache = {"store": str(tmp_path / "cache.db")}
+    again: list[bool] = []
+    for fields in (
+        {"model": "one"},
+        {"model": "two"},
+        {"model": "two", "filters": {"output": ["pii"]}},
+        {"model": "two", "filters": {"output": ["pii"]}, "retry": {"attempts": 2}, "deadline": 9.0},
+        {"model": "one"},
+    ):
+        async with build(function("good", cache=cache, **fields)) as llm:
+            again.append((await llm.ask("hi")).record.cached)
+    assert again == [False, False, False, True, True], "retries and deadlines shape no answer"
