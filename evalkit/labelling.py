@@ -1,0 +1,112 @@
+"""A person labels a run's answers, one key each: what to show next, and what a key does.
+
+Nothing here reads a terminal. `Desk` holds the answers in their order and the file that labels go to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from evalkit.labels import answer_id, read
+from evalkit.trial import Trial
+from guardrails.errors import ConfigError
+
+Key = Literal["y", "n", "s", "u", "q"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An answer to label: nothing in it tells which model gave it, or what a judge said."""
+
+    id: str
+    set: str
+    sample: str
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+
+
+def cases(rows: Iterable[Trial], questions: dict[tuple[str, str], str], seed: int) -> list[Case]:
+    """The different answers of a run in an order that the seed decides; equal answers are one case."""
+    found = {}
+    for row in rows:
+        if row.answer is not None:
+            name = answer_id(row)
+            text = row.answer.text or row.answer.refusal
+            found[name] = Case(name, row.set, row.sample, questions.get((row.set, row.sample), ""), text)
+    shuffled = [found[name] for name in sorted(found)]
+    Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
+    return shuffled
+
+
+@dataclass(slots=True)
+class Desk:
+    """The cases that `rater` has yet to label. Every label is in the file before the next case is shown.
+
+    Opening it again goes on where the file ends: what this rater has labelled there is not shown again.
+    A case that was skipped comes again the next time. `u` takes back the last key, as far as this sitting.
+    """
+
+    todo: Sequence[Case]
+    path: Path
+    rater: str
+    weight: str = "gold"
+    at: int = 0
+    before: int = 0
+    _written: list[int | None] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, every: Sequence[Case], path: Path, rater: str, weight: str = "gold") -> Desk:
+        """Read what is labelled already. Raises `ConfigError` when the file cannot be used."""
+        done = {each.answer for each in read(path) if each.rater == rater} if path.exists() else set()
+        todo = [case for case in every if case.id not in done]
+        return cls(todo, path, rater, weight, before=len(every) - len(todo))
+
+    @property
+    def case(self) -> Case | None:
+        """What to show; None when all is done."""
+        return self.todo[self.at] if self.at < len(self.todo) else None
+
+    @property
+    def labelled(self) -> int:
+        """Labels of this sitting."""
+        return sum(each is not None for each in self._written)
+
+    def press(self, key: str) -> bool:
+        """Do what a key says; whether to go on. A key that means nothing does nothing."""
+        if key == "u" and self._written:
+            self._take_back()
+        elif (case := self.case) is not None and key in ("y", "n", "s"):
+            self._written.append(None if key == "s" else self._write(case, key == "y"))
+            self.at += 1
+        return key != "q" and self.case is not None
+
+    def _write(self, case: Case, label: bool) -> int:
+        """Append the label; where the file ended before."""
+        row = {"rater": self.rater, "answer": case.id, "set": case.set, "sample": case.sample}
+        line = json.dumps({**row, "label": label, "weight": self.weight}, ensure_ascii=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                end = file.seek(0, os.SEEK_END)
+                if end:
+                    file.seek(end - 1)
+                    line = line if file.read(1) == b"\n" else "\n" + line
+                file.write(line.encode("utf-8", "replace"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror}", hint="--out FILE") from None
+        return end
+
+    def _take_back(self) -> None:
+        end = self._written.pop()
+        self.at -= 1
+        if end is not None:
+            with self.path.open("rb+") as file:
+                file.truncate(end)

@@ -1,0 +1,270 @@
+"""How often do nominal 95 % intervals hold the truth? `python tests/bench/coverage.py [EVALUATIONS]`.
+
+Each line is a setting; each evaluation draws data from a known law, takes the interval and looks whether the
+true value is inside. With 2,000 evaluations the share has a standard error of 0.5 points at 95 %.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from time import process_time
+
+import numpy as np
+
+from evalkit.corrected import Errors, ppi, rogan_gladen
+from evalkit.ranking import Comparisons, bradley_terry, length_controlled, win_rate
+from evalkit.stats import paired_rates, wilson
+from evalkit.stats_cluster import share
+from judges.agreement import accuracy, alpha, kappa, rank_correlation
+
+Rng = np.random.Generator
+Once = Callable[[Rng], tuple[float, float, float]]
+"""One evaluation: the interval's ends and the truth."""
+
+
+def ends(found: object, truth: float) -> tuple[float, float, float]:
+    if found is None:  # nothing is claimed where there is nothing to say
+        return -np.inf, np.inf, truth
+    return found.low, found.high, truth  # type: ignore[attr-defined]
+
+
+def of_wilson(n: int, p: float) -> Once:
+    return lambda rng: ends(wilson(int(rng.binomial(n, p)), n), p)
+
+
+def of_paired(n: int, base: float, lost: float) -> Once:
+    def once(rng: Rng) -> tuple[float, float, float]:
+        a = rng.random(n) < base
+        b = a & (rng.random(n) >= lost)
+        found = paired_rates(a.tolist(), b.tolist())
+        return ends(found and found.difference, base * lost)
+
+    return once
+
+
+def of_clustered(items: int, k: int, p: float, size: float) -> Once:
+    """`size` is a + b of the Beta law of the items' rates: small is strongly clustered."""
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        rates = rng.beta(p * size, (1 - p) * size, items)
+        values = rng.binomial(k, rates) / k
+        return ends(share(values, np.ones(items), items * k), p)
+
+    return once
+
+
+def cohen(table: np.ndarray, costs: np.ndarray) -> float:
+    return float(1 - (table * costs).sum() / (np.outer(table.sum(1), table.sum(0)) * costs).sum())
+
+
+def noisy(k: int, margins: list[float], right: float) -> np.ndarray:
+    """The joint law of a truth and a judge who is right so often and else errs evenly."""
+    wrong = (1 - right) / (k - 1)
+    return np.array(margins)[:, None] * (np.full((k, k), wrong) + np.eye(k) * (right - wrong))
+
+
+def of_kappa(n: int, margins: list[float], right: float, weights: str = "none", k_items: int = 1) -> Once:
+    k = len(margins)
+    law = noisy(k, margins, right)
+    far = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+    costs = (far > 0).astype(float) if weights == "none" else far**2.0
+    truth = cohen(law, costs)
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        cells = rng.choice(k * k, p=law.ravel(), size=n)
+        items = None
+        if k_items > 1:  # the same outcome several times: a cluster that says as much as one row
+            cells, items = np.repeat(cells, k_items), np.repeat(np.arange(n), k_items)
+        return ends(kappa(cells // k, cells % k, k, weights, rng=rng, items=items, draws=1000), truth)
+
+    return once
+
+
+def of_accuracy(n: int, right: float) -> Once:
+    def once(rng: Rng) -> tuple[float, float, float]:
+        same = rng.random(n) < right
+        return ends(accuracy(np.ones(n, int), same.astype(int), rng=rng, draws=1000), right)
+
+    return once
+
+
+def of_alpha(n: int, raters: int, right: float, metric: str, missing: float = 0.2) -> Once:
+    values = np.array([0.0, 1.0]) if metric == "nominal" else np.arange(5.0)
+    k = len(values)
+
+    def ratings(rng: Rng, rows: int, holes: float) -> np.ndarray:
+        truth = rng.integers(k, size=rows)
+        said = np.where(
+            rng.random((rows, raters)) < right, truth[:, None], rng.integers(k, size=(rows, raters))
+        )
+        found = values[said]
+        found[rng.random(found.shape) < holes] = np.nan
+        return found
+
+    # Raters are right together with chance right², and else agree as much as chance does.
+    truth = right**2
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        return ends(alpha(ratings(rng, n, missing), metric, rng=rng, draws=1000), truth)
+
+    return once
+
+
+def judged(rng: Rng, n: int, rate: float, sens: float, spec: float) -> tuple[np.ndarray, np.ndarray]:
+    truth = rng.random(n) < rate
+    said = np.where(truth, rng.random(n) < sens, rng.random(n) >= spec)
+    return truth.astype(float), said.astype(float)
+
+
+def of_ppi(n: int, rows: int, rate: float, sens: float, spec: float) -> Once:
+    def once(rng: Rng) -> tuple[float, float, float]:
+        truth, said = judged(rng, n + rows, rate, sens, spec)
+        found = ppi(truth[:n], said[:n], said[n:], rng=rng, draws=1000)
+        return ends(found and found.rate, rate)
+
+    return once
+
+
+def of_ppi_scores(n: int, rows: int, rate: float) -> Once:
+    def once(rng: Rng) -> tuple[float, float, float]:
+        truth = (rng.random(n + rows) < rate).astype(float)
+        said = np.clip(0.5 + 0.25 * (truth - 0.5) + 0.15 * rng.standard_normal(n + rows), 0, 1)
+        found = ppi(truth[:n], said[:n], said[n:], rng=rng, draws=1000)
+        return ends(found and found.rate, rate)
+
+    return once
+
+
+def of_rogan(n: int, rows: int, rate: float, sens: float, spec: float) -> Once:
+    def once(rng: Rng) -> tuple[float, float, float]:
+        truth, said = judged(rng, n, 0.5, sens, spec)
+        _, others = judged(rng, rows, rate, sens, spec)
+        found = rogan_gladen(Errors.of(truth, said), float(others.sum()), rows)
+        return ends(found and found.rate, rate)
+
+    return once
+
+
+def of_win_rate(items: int, strong: float, tie: float) -> Once:
+    """Two orders an item; the second agrees with the first four times in five."""
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        def drawn() -> np.ndarray:
+            won = (rng.random(items) < strong).astype(float)
+            return np.where(rng.random(items) < tie, 0.5, won)
+
+        first, fresh = drawn(), drawn()
+        second = np.where(rng.random(items) < 0.8, first, fresh)
+        found = win_rate(np.r_[first, second], np.r_[np.arange(items), np.arange(items)])
+        return ends(found and found.rate, tie / 2 + (1 - tie) * strong)
+
+    return once
+
+
+def of_bradley_terry(games: int, gap: float) -> Once:
+    log = np.array([gap, 0.0, -gap])
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        one = rng.integers(3, size=games)
+        other = (one + rng.integers(1, 3, size=games)) % 3
+        won = (rng.random(games) < 1 / (1 + np.exp(log[other] - log[one]))).astype(float)
+        found = bradley_terry(Comparisons(one, other, won), 3, rng, resamples=200)
+        return ends(found and found.log[0], gap)
+
+    return once
+
+
+def of_length(n: int, theta: float) -> Once:
+    rng = np.random.default_rng(1)
+    hard = rng.standard_normal(200_000)
+    truth = float(np.mean(1 / (1 + np.exp(-(theta + hard)))))
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        difficulty, delta = rng.standard_normal(n), 500 * rng.standard_normal(n) - 300
+        chance = 1 / (1 + np.exp(-(theta - 1.5 * np.tanh(delta / 500) + difficulty)))
+        won = (rng.random(n) < chance).astype(float)
+        found = length_controlled(won, delta, difficulty)
+        return ends(found and found.rate, truth)
+
+    return once
+
+
+def of_correlation(n: int, slope: float) -> Once:
+    """Spearman's own value of a bivariate normal law is 6/π·asin(ρ/2)."""
+
+    def once(rng: Rng) -> tuple[float, float, float]:
+        a = rng.standard_normal(n)
+        b = slope * a + np.sqrt(1 - slope**2) * rng.standard_normal(n)
+        return ends(rank_correlation(a, b), 6 / np.pi * np.arcsin(slope / 2))
+
+    return once
+
+
+def settings() -> Iterator[tuple[str, str, Once]]:  # noqa: C901 - a list, and no decision in it
+    for n, p in ((10, 0.5), (20, 0.05), (20, 0.95), (50, 0.02), (100, 0.9), (500, 0.99)):
+        yield "Wilson", f"n={n}, p={p}", of_wilson(n, p)
+    for n, base, lost in ((20, 0.9, 0.1), (50, 0.95, 0.1), (100, 0.5, 0.2), (200, 0.99, 0.02)):
+        yield "paired rates", f"n={n}, p={base}, lost={lost}", of_paired(n, base, lost)
+    for items, k, p, size in ((20, 4, 0.5, 2.0), (30, 5, 0.9, 3.0), (50, 3, 0.95, 3.0), (200, 5, 0.8, 1.0)):
+        yield "clustered rate", f"items={items}×{k}, p={p}", of_clustered(items, k, p, size)
+    for n, right in ((10, 0.9), (20, 0.95), (50, 0.98), (200, 0.7)):
+        yield "accuracy", f"n={n}, p={right}", of_accuracy(n, right)
+    for n, share_, right in (
+        (20, 0.5, 0.8),
+        (30, 0.8, 0.9),
+        (50, 0.9, 0.9),
+        (50, 0.5, 0.97),
+        (200, 0.95, 0.95),
+    ):
+        yield "kappa", f"n={n}, yes={share_}, right={right}", of_kappa(n, [1 - share_, share_], right)
+    yield "kappa, clustered", "items=40×3, yes=0.7", of_kappa(40, [0.3, 0.7], 0.85, k_items=3)
+    five = [0.1, 0.15, 0.25, 0.3, 0.2]
+    for n, right in ((40, 0.6), (100, 0.8), (300, 0.7)):
+        yield "weighted kappa", f"n={n}, k=5, right={right}", of_kappa(n, five, right, "quadratic")
+    for n, raters, right, metric in (
+        (30, 3, 0.8, "nominal"), (100, 3, 0.9, "nominal"), (40, 4, 0.8, "interval"), (100, 3, 0.9, "ordinal")
+    ):  # fmt: skip
+        yield f"alpha, {metric}", f"n={n}, raters={raters}", of_alpha(n, raters, right, metric)
+    for n, rows, rate, sens, spec in (
+        (20, 500, 0.5, 0.9, 0.8), (30, 1000, 0.9, 0.95, 0.7), (50, 1000, 0.95, 0.9, 0.9),
+        (50, 1000, 0.05, 0.8, 0.95), (100, 2000, 0.7, 0.85, 0.85), (100, 300, 0.99, 0.95, 0.6),
+        (200, 5000, 0.8, 0.5, 0.5),
+    ):  # fmt: skip
+        yield "PPI", f"n={n}+{rows}, p={rate}, {sens}/{spec}", of_ppi(n, rows, rate, sens, spec)
+    for n, rows, rate in ((20, 500, 0.5), (50, 1000, 0.9), (100, 2000, 0.95)):
+        yield "PPI, scores", f"n={n}+{rows}, p={rate}", of_ppi_scores(n, rows, rate)
+    for n, rows, rate, sens, spec in (
+        (30, 500, 0.5, 0.9, 0.8), (50, 1000, 0.9, 0.9, 0.8), (100, 1000, 0.98, 0.95, 0.8),
+        (100, 1000, 0.02, 0.9, 0.9), (200, 2000, 0.7, 0.8, 0.7),
+    ):  # fmt: skip
+        yield "Rogan–Gladen", f"n={n}+{rows}, p={rate}, {sens}/{spec}", of_rogan(n, rows, rate, sens, spec)
+    for items, strong, tie in ((20, 0.5, 0.2), (50, 0.9, 0.1), (100, 0.05, 0.1), (300, 0.7, 0.3)):
+        yield "win rate", f"items={items}×2, p={strong}, ties={tie}", of_win_rate(items, strong, tie)
+    for games, gap in ((60, 0.5), (150, 1.0), (400, 2.0)):
+        yield "Bradley–Terry", f"games={games}, log={gap}", of_bradley_terry(games, gap)
+    for n, theta in ((50, 0.0), (100, -2.0), (400, 1.5)):
+        yield "length-controlled", f"n={n}, θ={theta}", of_length(n, theta)
+    for n, slope in ((10, 0.0), (30, 0.4), (100, 0.8)):
+        yield "Spearman", f"n={n}, ρ={slope}", of_correlation(n, slope)
+
+
+def coverage(once: Once, evaluations: int, rng: Rng) -> tuple[float, float]:
+    """The share of intervals that hold the truth, and their mean length."""
+    found = np.array([once(rng) for _ in range(evaluations)])
+    inside = (found[:, 0] <= found[:, 2] + 1e-12) & (found[:, 2] <= found[:, 1] + 1e-12)
+    length = found[:, 1] - found[:, 0]
+    return float(inside.mean()), float(length[np.isfinite(length)].mean())
+
+
+def main(evaluations: int) -> None:
+    print(f"| interval | setting | coverage of {evaluations:,} | mean length |\n|---|---|---|---|")
+    started = process_time()
+    for number, (name, setting, once) in enumerate(settings()):
+        inside, length = coverage(once, evaluations, np.random.default_rng(number))
+        print(f"| {name} | {setting} | {inside:.1%} | {length:.3f} |", flush=True)
+    print(f"\n{process_time() - started:.0f} s of CPU", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2_000)

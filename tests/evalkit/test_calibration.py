@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from evalkit import calibration
+from evalkit.calibration import Case, calibrate, flags, keep, known, of_labels, of_run
+from evalkit.commands.judge import app as judge
+from evalkit.commands.label import label, sit
+from evalkit.labelling import Desk, cases
+from evalkit.labels import Label, answer_id, parsed
+from evalkit.stores import Run, open_store
+from evalkit.trial import Trial
+from guardrails.errors import ConfigError
+from judges.judge import Score
+
+Make = Callable[..., Trial]
+app = typer.Typer()
+app.add_typer(judge, name="judge")
+app.command()(label)
+
+
+def invoke(*arguments: object, **how: Any) -> Any:
+    return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False, **how)
+
+
+def scripted(
+    make: Make, n: int, *, rate: float = 0.6, sens: float = 0.9, spec: float = 0.75
+) -> Iterator[tuple[Trial, bool]]:
+    """Rows that a judge with known errors judged, with the truth."""
+    r = np.random.default_rng(3)
+    for number in range(n):
+        good = bool(r.random() < rate)
+        said = bool(r.random() < sens) if good else bool(r.random() >= spec)
+        text = f"answer {number} " + "x" * int(r.integers(1, 200))
+        yield replace(make(f"q{number:04}", said, text=text), run="r1", place=number), good
+
+
+@pytest.fixture
+def home(tmp_path: Path, made: Make) -> tuple[Path, list[tuple[Trial, bool]]]:
+    rows = list(scripted(made, 600))
+    store = open_store(tmp_path / "runs.db")
+    info = {"suite": {"scorers": ["contains"]}}
+    store.create(Run("r1", "r", "d", "complete", datetime(2026, 1, 1, tzinfo=UTC), planned=600, info=info))
+    store.append([row for row, _ in rows])
+    store.close()
+    return tmp_path, rows
+
+
+def write(path: Path, rows: list[tuple[Trial, bool]]) -> Path:
+    lines = [{"rater": "ann", "answer": answer_id(row), "label": good} for row, good in rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_calibrate_recovers_the_true_rate_and_is_kept(home: tuple[Path, list[tuple[Trial, bool]]]) -> None:
+    folder, rows = home
+    labels = write(folder / "human.jsonl", rows[:150])
+    said = invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder, "--json")
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout)
+    assert found["labelled"] == 150
+    assert sum(map(sum, found["confusion"])) == 150
+    (rates,) = found["rates"]
+    truth = sum(good for _, good in rows) / 600
+    for name in ("ppi", "rogan_gladen"):
+        rate = rates[name]["rate"]
+        assert rate["low"] <= truth <= rate["high"]
+        assert rates[name]["labels"] == 150
+    assert rates["ppi"]["rate"]["n"] == 600
+    kept = known(folder)["contains"]
+    assert kept.kappa == found["kappa"]["value"]
+    assert kept.flagged == (kept.kappa < 0.6)
+    shown = invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder)
+    for word in ("Cohen's kappa", "sensitivity", "PPI", "Rogan–Gladen", "length bias", "n = 600"):
+        assert word in shown.output
+
+
+def test_a_judge_below_the_stated_agreement_is_flagged(home: tuple[Path, list[tuple[Trial, bool]]]) -> None:
+    folder, rows = home
+    labels = write(folder / "human.jsonl", rows[:100])
+    said = invoke(
+        "judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder, "--min-agreement", "0.95"
+    )
+    assert "below 0.95: reports will warn" in said.output
+    (line,) = flags(["contains", "exact"], known(folder))
+    assert "contains agrees too little" in line
+    assert "100 labels" in line
+    assert "nan" not in line
+    (_, other) = flags(["contains"], known(folder), digest="another")
+    assert "other settings" in other
+    assert flags(["contains"], known(folder / "nowhere")) == []
+    (folder / "calibrations" / "broken.json").write_text("[1")
+    assert list(known(folder)) == ["contains"]
+
+
+def test_what_cannot_be_compared_is_said(home: tuple[Path, list[tuple[Trial, bool]]], made: Make) -> None:
+    folder, _ = home
+    labels = write(folder / "human.jsonl", [(made("elsewhere"), True)])
+    with pytest.raises(ConfigError, match="no label is of an answer"):
+        invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder)
+    with pytest.raises(ConfigError, match="no scorer 'other'"):
+        invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder, "--scorer", "other")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        invoke("judge", "calibrate", "--labels", folder / "none.jsonl", "--out", folder)
+
+
+def test_labels_may_bring_the_verdicts_positions_and_lengths(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    file = tmp_path / "pairs.jsonl"
+    with file.open("w") as out:
+        for number in range(200):
+            good, long = bool(r.random() < 0.5), int(r.integers(10, 2000))
+            said = True if long > 1200 else good  # length buys a yes
+            first = bool(r.random() < 0.7)
+            row = {"sample": f"q{number}", "label": good, "judged": said, "length": long, "first": first}
+            out.write(json.dumps(row) + "\n")
+    said = invoke("judge", "calibrate", "--labels", file, "--out", tmp_path, "--json")
+    found = json.loads(said.stdout)
+    assert found["judge"] == "pairs"
+    assert found["length_bias"]["low"] > 0.2
+    assert found["position_bias"]["low"] > 0.0
+    assert found["rates"] == []
+
+
+def test_ratings_have_weighted_kappa_and_people_their_own_alpha() -> None:
+    r = np.random.default_rng(1)
+    labels = []
+    for number in range(120):
+        level = int(r.integers(1, 6))
+        for rater in ("ann", "bob"):
+            value = min(5, max(1, level + int(r.integers(-1, 2))))
+            said = {"sample": f"q{number}", "rater": rater, "label": value, "judged": level, "scale": [1, 5]}
+            labels.append(parsed(json.dumps(said), "here"))
+    taken, verdicts = of_labels(labels)
+    found = calibrate("rubric", taken, verdicts, np.random.default_rng(0))
+    assert found.weighted_kappa is not None
+    assert found.kappa is not None
+    assert found.agreement == found.weighted_kappa
+    assert found.weighted_kappa.value > found.kappa.value + 0.1
+    assert found.people is not None
+    assert 0.5 < found.people.value < 1
+    assert found.disputed == sum(v.value is None for v in verdicts) > 0
+    assert found.errors is None
+
+
+def test_a_judge_without_variation_is_flagged_and_written_as_json() -> None:
+    found = calibrate("j", [Case(1.0, 1.0, str(n)) for n in range(5)], [], np.random.default_rng(0))
+    assert found.kappa is not None
+    assert math.isnan(found.kappa.value)
+    assert found.flagged
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_rows_that_the_judge_failed_on_take_no_part(made: Make) -> None:
+    rows = [made("a"), made("b", None), made("c", "timeout"), made("d", False)]
+    taken, used = of_run(rows, "contains", [Label(1, sample="a"), Label(1, sample="b"), Label(0, sample="d")])
+    assert [(each.judged, each.truth) for each in taken] == [(1, 1), (0, 0)]
+    assert len(used) == 2
+    value = replace(rows[0], scores={"contains": Score(0.7, None, "")})
+    (only,), _ = of_run([value], "contains", [])
+    assert (only.judged, only.truth) == (0.7, None)
+
+
+def test_a_name_with_a_slash_stays_in_its_folder(tmp_path: Path) -> None:
+    found = calibrate("../../x", [Case(1.0, 1.0), Case(0.0, 0.0, "b")], [], np.random.default_rng(0))
+    path = keep(found, tmp_path)
+    assert path.parent == tmp_path / calibration.FOLDER
+    assert list(known(tmp_path)) == ["../../x"]
+
+
+# --- evalkit label -----------------------------------------------------------------------------------------
+
+
+def test_labelling_by_keys_hides_model_and_verdict(tmp_path: Path, made: Make) -> None:
+    rows = [made(f"q{n}", n % 2 == 0, arm="secret-model", text=f"text {n}") for n in range(3)]
+    path = tmp_path / "labels.jsonl"
+    desk = Desk.open(
+        cases(rows, {("", "q0"): "why?", ("", "q1"): "why?", ("", "q2"): "why?"}, 0), path, "ann"
+    )
+    console = Console(record=True, width=80, file=io.StringIO())
+    keys = iter("yun")
+    sit(desk, lambda: next(keys, ""), console)
+    shown = console.export_text()
+    assert "why?" in shown
+    assert "secret-model" not in shown
+    assert "reason" not in shown
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["label"] is False
+    assert "secret" not in line
+
+
+def test_the_label_command_is_resumed_and_feeds_calibrate(
+    home: tuple[Path, list[tuple[Trial, bool]]],
+) -> None:
+    folder, _ = home
+    said = invoke("label", "r1", "--out", folder, "--rater", "ann", input="ynyynq")
+    assert said.exit_code == 0, said.output
+    assert "5 labelled, 0 before, 595 left" in said.output
+    said = invoke("label", "r1", "--out", folder, "--rater", "ann", input="y")
+    assert "1 labelled, 5 before, 594 left" in said.output
+    done = invoke(
+        "judge", "calibrate", "--labels", folder / "labels" / "r1.jsonl", "--run", "r1", "--out", folder
+    )
+    assert "6 labelled answers" in done.output
+    with pytest.raises(ConfigError, match="none of gold"):
+        invoke("label", "r1", "--out", folder, "--weight", "iron")
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(sys.platform == "win32", reason="a pty is Unix's")
+def test_single_keys_on_a_real_terminal(home: tuple[Path, list[tuple[Trial, bool]]]) -> None:
+    import pty
+    import subprocess
+
+    folder, _ = home
+    code = "import typer; from evalkit.commands.label import label; typer.run(label)"
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, "r1", "--out", str(folder), "--rater", "ann"],
+        stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown, keys = b"", [b"y", b"n", b"u", b"q"]
+    try:
+        while True:
+            try:
+                shown += (part := os.read(ours, 65536))
+            except OSError:  # the terminal's other end is closed
+                break
+            if not part:
+                break
+            if keys and b"q quit" in shown:
+                for key in keys:
+                    os.write(ours, key)
+                keys = []
+        assert child.wait(60) == 0, shown
+    finally:
+        child.kill()
+        child.wait()
+        os.close(ours)
+    (line,) = (folder / "labels" / "r1.jsonl").read_text().splitlines()
+    assert json.loads(line)["label"] is True
