@@ -7,13 +7,25 @@ row as 0 would blame the model for the judge's failure; leaving it out silently 
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
+
+from judges.answer import Answer as Answer
+from judges.answer import answered as answered
 
 MAX_ANSWER = 200_000
 """Characters. A longer answer is not judged: no judge here is asked to hold the process up for one row."""
+
+ASIDE = 2_000
+"""Characters: longer work than on so many goes to a thread, because other calls are timed in this loop."""
+
+MAX_SAID = 2_000
+"""Characters that are kept of what a model wrote as a judge."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +48,28 @@ class Score:
     `value` is in [0, 1] for the judges here, `passed` is the verdict, and `reason` is a sentence for people
     that does not quote the answer. A judge that failed has no value and no verdict; `error` then names the
     cause in one stable word (`"reference"`, `"too_long"`, …).
+
+    What judges that ask a model add: `cost_usd` and `tokens` (input and output) are those of the judging,
+    None when unknown; `values` are the single values of an answer that was judged several times; `parts` are
+    plain JSON values, one per item, claim or judge; `said` is what the model wrote, cut to `MAX_SAID`
+    characters: its reasons, or the reply that nobody could read. The last two may quote the answer: they
+    belong in a store, not in a log, and no repr shows them.
     """
 
     value: float | None
     passed: bool | None
     reason: str
     error: str | None = None
+    cost_usd: float | None = None
+    tokens: int | None = None
+    values: tuple[float, ...] = ()
+    parts: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
+    said: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        # A store gives lists back.
+        object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "parts", tuple(self.parts))
         if self.error is not None and (self.value is not None or self.passed is not None):
             raise ValueError("a judge that failed has neither value nor verdict")
         if self.error is None and (self.value is None or not math.isfinite(self.value)):
@@ -58,6 +84,38 @@ class Score:
     def unjudged(cls, error: str, reason: str) -> Self:
         """The judge failed: an error row, never a zero."""
         return cls(None, None, reason, error)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `Score(**plain)` gives it back. Fields that say nothing are left out."""
+        plain: dict[str, Any] = {
+            "value": self.value,
+            "passed": self.passed,
+            "reason": self.reason,
+            "error": self.error,
+        }
+        if self.cost_usd is not None:
+            plain["cost_usd"] = self.cost_usd
+        if self.tokens is not None:
+            plain["tokens"] = self.tokens
+        if self.values:
+            plain["values"] = list(self.values)
+        if self.parts:
+            plain["parts"] = [dict(part) for part in self.parts]
+        if self.said:
+            plain["said"] = self.said
+        return plain
+
+
+def together(scores: Iterable[Score]) -> dict[str, Any]:
+    """What several scores cost, as fields of one: a judge that tells no tokens asked nobody."""
+    asked = [score for score in scores if score.tokens is not None or score.cost_usd is not None]
+    if not asked:
+        return {}
+    costs, tokens = [each.cost_usd for each in asked], [each.tokens for each in asked]
+    return {
+        "cost_usd": None if None in costs else math.fsum(cost or 0 for cost in costs),
+        "tokens": None if None in tokens else sum(count or 0 for count in tokens),
+    }
 
 
 class Judge(Protocol):
@@ -75,15 +133,20 @@ class Judge(Protocol):
     def check(self, question: Question, /) -> str | None:
         """What is wrong with the question, for this judge; None when nothing is. Quotes no reference."""
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
-        """Score the answer. Never raises on its text."""
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
+        """Score the answer. Never raises on what it says."""
 
 
-def unfit(judge: Judge, question: Question, answer: str) -> Score | None:
+def unfit(judge: Judge, question: Question, answer: Answer) -> Score | None:
     """The error row of a question or an answer that `judge` cannot work with; None when it can."""
-    if len(answer) > MAX_ANSWER:
-        reason = f"the answer has {len(answer):,} characters; {MAX_ANSWER:,} are the most that is judged"
+    if (length := len(answer.text)) > MAX_ANSWER:
+        reason = f"the answer has {length:,} characters; {MAX_ANSWER:,} are the most that is judged"
         return Score.unjudged("too_long", reason)
+    return misasked(judge, question)
+
+
+def misasked(judge: Judge, question: Question) -> Score | None:
+    """The error row of a question that `judge` cannot work with, for judges that do not read the text."""
     complaint = judge.check(question)
     return None if complaint is None else Score.unjudged("reference", complaint)
 
@@ -93,3 +156,13 @@ def no_reference(question: Question) -> str | None:
     if not question.references:
         return "the sample has no reference to compare with"
     return None if all(question.references) else "a reference is empty, and every answer contains it"
+
+
+async def aside(size: int, work: Callable[[], T]) -> T:
+    """Do the work here or, when it is on many characters, in a thread."""
+    return work() if size <= ASIDE else await asyncio.to_thread(work)
+
+
+def passing(value: float, threshold: float | None, reason: str) -> Score:
+    """The score of a value that passes from `threshold` on; without one there is no verdict."""
+    return Score(value, None if threshold is None else value >= threshold, reason)

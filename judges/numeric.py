@@ -19,7 +19,7 @@ from typing import Literal
 import re2
 
 from guardrails.errors import ConfigError
-from judges.judge import Question, Score, no_reference, unfit
+from judges.judge import Answer, Question, Score, aside, no_reference, unfit
 
 MAX_TOKEN = 100
 MAX_EXPONENT = 400
@@ -108,6 +108,24 @@ def _scaled(digits: str, power: str) -> list[Fraction]:
     return [Fraction(bare) * Fraction(10) ** exponent]
 
 
+def one_number(text: str) -> Number | None:
+    """The number that a text is, white space and a currency's sign aside; None when it is not one number."""
+    whole = text.strip(_CURRENCY)
+    if whole[:1] in ("-", "−"):  # the minus may stand before the currency: -$5
+        whole = whole[0] + whole[1:].lstrip(_CURRENCY)
+    whole = _prepared(whole)
+    if list(_spans(whole)) != [(0, len(whole))]:
+        return None
+    read = _read(whole, (0, len(whole)))
+    return read[0] if read else None
+
+
+def excess(value: Fraction, reference: Fraction, tolerance: float, relative: float) -> Fraction:
+    """How far |value − reference| is above max(tolerance, relative·|reference|); up to 0 is near enough."""
+    # `str` first: the 0.01 that was written is meant, not the binary float next to it.
+    return abs(value - reference) - max(Fraction(str(tolerance)), Fraction(str(relative)) * abs(reference))
+
+
 @dataclass(frozen=True, slots=True)
 class Numeric:
     """Passes when the chosen number is near one of the references: |x − r| ≤ max(tolerance, relative·|r|).
@@ -139,11 +157,14 @@ class Numeric:
                 return f"reference {number} is not one number (write 1234.5, 12%, 3/4 or 1.5e-3)"
         return None
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Compares the number that counts with the nearest reference."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
-        chosen = {self._plain(number) for number in self._chosen(answer)}
+        return await aside(len(answer.text), lambda: self._compared(question, answer.text))
+
+    def _compared(self, question: Question, text: str) -> Score:
+        chosen = {self._plain(number) for number in self._chosen(text)}
         if not chosen:
             return Score.verdict(False, "no number in the answer")
         read = map(self._reference, question.references)
@@ -174,19 +195,11 @@ class Numeric:
         return number.value / 100 if number.percent and self.percent == "value" else number.value
 
     def _reference(self, text: str) -> Fraction | None:
-        whole = text.strip(_CURRENCY)
-        if whole[:1] in ("-", "−"):  # the minus may stand before the currency: -$5
-            whole = whole[0] + whole[1:].lstrip(_CURRENCY)
-        whole = _prepared(whole)
-        if list(_spans(whole)) != [(0, len(whole))]:
-            return None
-        read = _read(whole, (0, len(whole)))
-        return self._plain(read[0]) if read else None
+        number = one_number(text)
+        return None if number is None else self._plain(number)
 
     def _excess(self, value: Fraction, reference: Fraction) -> Fraction:
-        # `str` first: the 0.01 that was written is meant, not the binary float next to it.
-        allowed = max(Fraction(str(self.tolerance)), Fraction(str(self.relative)) * abs(reference))
-        return abs(value - reference) - allowed
+        return excess(value, reference, self.tolerance, self.relative)
 
 
 def _show(value: Fraction) -> str:

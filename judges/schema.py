@@ -10,7 +10,7 @@ from typing import Any
 import re2
 
 from guardrails.schema import Schema, TooManySteps
-from judges.judge import Question, Score, unfit
+from judges.judge import Answer, Question, Score, unfit
 
 _FENCE = re2.compile(r"(?m)^[ \t]{0,3}(?:```|~~~)[^\n]*$")
 
@@ -38,18 +38,18 @@ class JsonSchema:
         """Never complains: the schema is the whole reference."""
         return None
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Reads the answer as JSON and applies the schema."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
         try:
-            complaint = self._schema.complaint(_unfenced(answer) if self.fence else answer)
+            complaint = self._schema.complaint(unfenced(answer.text) if self.fence else answer.text)
         except TooManySteps:
             return Score.unjudged("schema", "the schema takes too many steps on this answer")
         return Score.verdict(complaint is None, complaint or "fits the schema")
 
 
-def _unfenced(answer: str) -> str:
+def unfenced(answer: str) -> str:
     """What stands between the fences, when there is one block; else the whole answer."""
     text = answer.encode("utf-8", "replace").decode()
     fences = list(islice(_FENCE.finditer(text), 3))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import re2
 
 from guardrails.errors import ConfigError
 from guardrails.patterns import linear_pattern
-from judges.judge import Question, Score, no_reference, unfit
+from judges.judge import Answer, Question, Score, aside, no_reference, unfit
 
 # --- exact and contains ------------------------------------------------------------------------------------
 
@@ -50,16 +50,16 @@ class Exact:
         """Complains about a sample without references."""
         return no_reference(question)
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Compares the whole answer."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
-        tidied = self._tidy(answer)
+        tidied = self._tidy(answer.text)
         for number, reference in enumerate(question.references, start=1):
             if self._tidy(reference) == tidied:
                 return Score.verdict(True, f"is reference {number}")
         lengths = ", ".join(str(len(reference)) for reference in question.references[:5])
-        return Score.verdict(False, f"is no reference ({len(answer)} characters; references: {lengths})")
+        return Score.verdict(False, f"is no reference ({len(answer.text)} characters; references: {lengths})")
 
     def _tidy(self, text: str) -> str:
         return _tidy(text, strip=self.strip, casefold=self.casefold, whitespace=self.whitespace)
@@ -69,26 +69,38 @@ class Exact:
 class Contains:
     """Passes when the answer contains one of the references or, with `all`, each of them.
 
-    A plain substring search: the reference `12` is found in `312`. Where that matters, use `regex` with `\\b`
-    or `numeric`. The value is 1 or 0; with `all`, it is the share of references found.
+    `words` stand in for the references, the same ones for every sample. With `absent`, the answer must hold
+    none of them. A plain substring search: `12` is found in `312`; where that matters, use `regex` with
+    `\\b`, or `numeric`. The value is 1 or 0; with `all`, it is the share that was found.
     """
 
     all: bool = False
+    absent: bool = False
+    words: tuple[str, ...] = ()
     casefold: bool = True
     whitespace: bool = True
     name: str = "contains"
+    shorthand: ClassVar[str] = "words"
+
+    def __post_init__(self) -> None:
+        if self.all and self.absent:
+            raise ConfigError("all and absent contradict each other", hint="absent means none of them")
+        if not all(self.words):
+            raise ConfigError("one of the words is empty, and every answer contains it")
 
     def check(self, question: Question, /) -> str | None:
-        """Complains about a sample without references, or with an empty one."""
-        return no_reference(question)
+        """Complains about a sample without references, or with an empty one, unless `words` are given."""
+        return None if self.words else no_reference(question)
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Looks for each reference in the answer."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
-        text = self._tidy(answer)
-        found = [self._tidy(reference) in text for reference in question.references]
-        reason = f"{sum(found)} of {len(found)} references found"
+        text = self._tidy(answer.text)
+        found = [self._tidy(word) in text for word in self.words or question.references]
+        reason = f"{sum(found)} of {len(found)} {'words' if self.words else 'references'} found"
+        if self.absent:
+            return Score.verdict(not any(found), reason)
         if not self.all:
             return Score.verdict(any(found), reason)
         return Score(sum(found) / len(found), sum(found) == len(found), reason)
@@ -112,6 +124,7 @@ class Regex:
     full: bool = False
     casefold: bool = False
     name: str = "regex"
+    shorthand: ClassVar[str] = "pattern"
     _compiled: Any = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
@@ -131,11 +144,11 @@ class Regex:
                 return f"reference {number}: {error}"
         return None
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Searches the answer, or matches all of it."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
-        text = (answer.strip() if self.full else answer).encode("utf-8", "replace")
+        text = (answer.text.strip() if self.full else answer.text).encode("utf-8", "replace")
         for number, pattern in enumerate(self._patterns(question), start=1):
             if (pattern.fullmatch(text) if self.full else pattern.search(text)) is not None:
                 return Score.verdict(True, f"pattern {number} matches")
@@ -217,11 +230,11 @@ class Choice:
                 return f"reference {number} is none of the options {self.options.upper()}"
         return None
 
-    async def __call__(self, question: Question, answer: str, /) -> Score:
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Reads the letter that the answer names."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
-        named = letters(answer)
+        named = await aside(len(answer.text), lambda: letters(answer.text))
         if self.options:
             named &= set(self.options.upper())
         if not named:

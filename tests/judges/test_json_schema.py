@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import socket
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
-from judges.judge import Question, Score
+from judges.judge import Answer, Question, Score
 from judges.registry import judge
 
 PERSON = {
@@ -33,12 +34,7 @@ JSON = st.recursive(
 
 
 def score(schema: dict[str, Any], answer: str, **options: Any) -> Score:
-    coroutine: Any = judge({"json_schema": {"schema": schema, **options}})(Question(), answer)
-    with pytest.raises(StopIteration) as done:
-        coroutine.send(None)
-    result = done.value.value
-    assert isinstance(result, Score)
-    return result
+    return asyncio.run(judge({"json_schema": {"schema": schema, **options}})(Question(), Answer(answer)))
 
 
 @pytest.mark.parametrize(

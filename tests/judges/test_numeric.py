@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -11,18 +12,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
-from judges.judge import MAX_ANSWER, Question, Score
+from judges.judge import MAX_ANSWER, Answer, Question, Score
 from judges.numeric import numbers
 from judges.registry import judge
 
 
 def score(options: dict[str, Any], answer: str, *references: str) -> Score:
-    coroutine: Any = judge({"numeric": options})(Question("?", references), answer)
-    with pytest.raises(StopIteration) as done:
-        coroutine.send(None)
-    result = done.value.value
-    assert isinstance(result, Score)
-    return result
+    return asyncio.run(judge({"numeric": options})(Question("?", references), Answer(answer)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,218 @@
+"""The `python` judge: a function of your own, from a file or a module.
+
+::
+
+    scorers:
+      - python: scorers/politeness.py:polite         # beside the suite file
+      - python: {target: "my_package.scorers:tone", threshold: 0.8}
+
+The function gets a `Question` and an `Answer` (see `judges.judge`), and may be async. It returns
+
+- a bool: passed or not;
+- a number: the value, which passes from `threshold` on (null: no verdict);
+- a dict with `value`, `passed`, `reason`, of which any may be left out;
+- a `Score`.
+
+A plain function runs in a thread, so several run at once: keep no state in globals. What it raises becomes an
+error row with the error's type and line, never its message, which may quote the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any, ClassVar
+
+from guardrails.errors import ConfigError
+from judges.judge import Answer, Question, Score, passing
+
+MAX_REASON = 500
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """Asks the function that `target` names: `path/to/file.py:function` or `package.module:function`.
+
+    A relative path counts from the suite file's folder, else from the working directory. `digest` is that of
+    the file's bytes, so that rows that an older version judged are told apart.
+    """
+
+    target: str
+    threshold: float | None = 0.5
+    name: str = ""
+    shorthand: ClassVar[str] = "target"
+    targets: ClassVar[tuple[str, ...]] = ("target",)
+    digest: str = field(init=False, default="")
+    _function: Function = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise ConfigError("threshold must be a finite number, or null for no verdict")
+        function, digest = load(self.target)
+        object.__setattr__(self, "_function", function)
+        object.__setattr__(self, "digest", digest)
+        if not self.name:
+            object.__setattr__(self, "name", self.target.rpartition(":")[2])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A function from a file has no module that another process could import it from: it is loaded again.
+        return type(self), (self.target, self.threshold, self.name)
+
+    def check(self, question: Question, /) -> str | None:
+        """Never complains: what the function needs is its own affair."""
+        return None
+
+    async def __call__(self, question: Question, answer: Answer, /) -> Score:
+        """Calls the function, a plain one in a thread."""
+        try:
+            result = await called(self._function, question, answer)
+            return _score(result, self.threshold)
+        except (Exception, SystemExit) as error:
+            return Score.unjudged("exception", f"the function raised {_where(error)}")
+
+
+async def called(function: Function, *arguments: Any) -> Any:
+    """What the function gives: awaited when it is async, from a thread when it is not."""
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object's async `__call__` is what is asked for
+    )
+    if is_async:
+        return await function(*arguments)
+    result, error = await asyncio.to_thread(_caught, function, arguments)
+    if error is not None:
+        raise error
+    return await result if inspect.isawaitable(result) else result
+
+
+def _caught(function: Function, arguments: tuple[Any, ...]) -> tuple[Any, Exception | SystemExit | None]:
+    # As a value: a StopIteration cannot cross from a thread, and whoever awaits it would wait for ever.
+    try:
+        return function(*arguments), None
+    except (Exception, SystemExit) as error:
+        return None, error
+
+
+def _score(result: Any, threshold: float | None) -> Score:
+    match result:
+        case Score():
+            return result
+        case bool():
+            return Score.verdict(result, "the function says " + ("yes" if result else "no"))
+        case int() | float() if math.isfinite(result):
+            return passing(float(result), threshold, f"the function says {float(result):g}")
+        case Mapping() if result and result.keys() <= {"value", "passed", "reason"}:
+            return _from_mapping(result, threshold)
+    said = "a number that is not finite" if isinstance(result, float) else f"a {type(result).__name__}"
+    hint = "it returns a bool, a number, a Score, or a dict with value, passed, reason"
+    return Score.unjudged("result", f"the function gave {said}: {hint}")
+
+
+def _from_mapping(result: Mapping[str, Any], threshold: float | None) -> Score:
+    value, passed = result.get("value"), result.get("passed")
+    if isinstance(value, bool):
+        value = float(value)
+    if value is None and isinstance(passed, bool):
+        value = float(passed)
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    if not is_number or not (passed is None or isinstance(passed, bool)):
+        reason = "the function's dict needs a finite number as value, or true or false as passed"
+        return Score.unjudged("result", reason)
+    reason = str(result.get("reason", "")).encode("utf-8", "replace").decode()[:MAX_REASON]
+    number = float(value)  # type: ignore[arg-type] # a number, as was just seen
+    if passed is None:
+        return passing(number, threshold, reason)
+    return Score(number, passed, reason)
+
+
+def _where(error: BaseException) -> str:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    at = f" at {PurePath(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
+    return f"{type(error).__name__}{at}"
+
+
+# --- loading -----------------------------------------------------------------------------------------------
+
+
+def located(target: str, folder: Path | None) -> str:
+    """The target with its path counted from `folder`, when it is a relative path to a file."""
+    path, colon, name = target.rpartition(":")
+    if folder is None or not path.endswith(".py") or Path(path).is_absolute():
+        return target
+    return f"{folder / path}{colon}{name}"
+
+
+def load(target: str) -> tuple[Function, str]:
+    """The function that a target names, and the digest of the file's bytes (empty for a module).
+
+    Raises `ConfigError` with the file and the line of what is wrong.
+    """
+    where, _, name = target.rpartition(":")
+    if not where or not name.isidentifier():
+        raise ConfigError(
+            f"{target[:80]!r} names no function",
+            hint="write path/to/file.py:function or package.module:function",
+        )
+    module, digest = _from_file(Path(where)) if where.endswith(".py") else (_from_module(where), "")
+    function = getattr(module, name, None)
+    if function is None:
+        there = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        known = f"it has {', '.join(sorted(there)[:10])}" if there else "it defines no function"
+        raise ConfigError(f"{where} has no function {name!r}", hint=known)
+    if not callable(function):
+        raise ConfigError(f"{where}: {name!r} is a {type(function).__name__}, not a function")
+    return function, digest
+
+
+def _from_file(path: Path) -> tuple[ModuleType, str]:
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror or type(error).__name__}",
+            hint="a relative path counts from the suite file's folder",
+        ) from None
+    digest = hashlib.sha256(source).hexdigest()[:16]
+    # A name of its own for every version of every file: two files called scorers.py do not meet.
+    name = f"_judge_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name], digest
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # dataclasses and pickles of the file look their module up by its name
+    try:
+        # These very bytes, and no cache of an earlier version: a row's key holds their digest.
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))  # noqa: S102 - the user's file
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception | SystemExit):
+            raise
+        raise _broken(str(path), error) from None
+    return module, digest
+
+
+def _from_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and name.split(".")[0] == (error.name or "")
+        hint = "install it, put it on PYTHONPATH, or write the path to a .py file" if missing else ""
+        raise _broken(name, error, hint) from None
+
+
+def _broken(where: str, error: BaseException, hint: str = "") -> ConfigError:
+    if isinstance(error, SyntaxError):
+        file = PurePath(error.filename).name if error.filename else where
+        return ConfigError(f"{file}:{error.lineno}: {error.msg}", hint=hint or "mend the file's syntax")
+    return ConfigError(f"{where} cannot be loaded: {_where(error)}: {str(error)[:200]}", hint=hint)

@@ -1,0 +1,153 @@
+"""python: a function of one's own, its results, its failures, and how it is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardrails.errors import ConfigError
+from judges.judge import Answer, Question, Score
+from judges.registry import judge
+
+FUNCTIONS = Path(__file__).parent / "sample_functions.py"
+
+
+def score(function: str, answer: str = "hello", give: Any = None, **options: Any) -> Score:
+    made = judge({"python": {"target": f"{FUNCTIONS}:{function}", **options}})
+    return asyncio.run(made(Question("?", metadata={"give": give}), Answer(answer)))
+
+
+def test_functions_and_what_they_return() -> None:
+    assert score("is_short") == Score(1.0, True, "the function says yes")
+    assert score("share_of_vowels") == Score(0.4, False, "the function says 0.4")
+    assert score("share_of_vowels", threshold=0.4).passed
+    assert score("share_of_vowels", threshold=None).passed is None
+    assert score("as_score") == Score(0.25, None, "a quarter")
+    assert score("an_object").passed
+
+
+@pytest.mark.parametrize(
+    ("give", "said"),
+    [
+        ({"value": 0.7}, Score(0.7, True, "")),
+        ({"value": 0.7, "passed": False, "reason": "rude"}, Score(0.7, False, "rude")),
+        ({"passed": True, "reason": "kind"}, Score(1.0, True, "kind")),
+        ({"value": True}, Score(1.0, True, "")),
+        ({"value": 0.7, "reason": "x" * 600}, Score(0.7, True, "x" * 500)),
+    ],
+)
+def test_dicts(give: Any, said: Score) -> None:
+    assert score("whatever", give=give) == said
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        None,
+        "yes",
+        [],
+        math.nan,
+        math.inf,
+        {},
+        {"score": 1},
+        {"value": "1"},
+        {"value": math.nan},
+        {"passed": 1},
+        {"reason": "x"},
+    ],
+)
+def test_other_results_are_error_rows(give: Any) -> None:
+    assert score("whatever", give=give).error == "result"
+
+
+def test_an_exception_is_an_error_row_with_its_type_and_place() -> None:
+    said = score("raises", "my answer")
+    assert said.error == "exception"
+    assert said.reason.startswith("the function raised ValueError at sample_functions.py:")
+    assert "my answer" not in said.reason
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("function", ["exits", "exits_later", "stops"])
+def test_nothing_that_a_function_raises_ends_the_run_or_hangs_it(function: str) -> None:
+    assert score(function).error == "exception"
+
+
+def test_plain_functions_run_in_a_thread() -> None:
+    made = judge({"python": f"{FUNCTIONS}:is_short"})
+    asyncio.run(made(Question(), Answer("x")))
+    seen: list[str] = made._function.__globals__["THREADS"]  # type: ignore[attr-defined] # the loaded file's own
+    assert seen[-1] != threading.current_thread().name
+
+
+def test_modules_work_too() -> None:
+    made = judge({"python": "operator:eq"})
+    assert made.name == "eq"
+    assert asyncio.run(made(Question(), Answer("x"))).passed is False
+
+
+def test_relative_paths_count_from_the_suites_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def yes(question, answer):\n    return True\n")
+    made = judge({"python": "mine.py:yes"}, folder=tmp_path)
+    assert asyncio.run(made(Question(), Answer("x"))).passed
+    again = pickle.loads(pickle.dumps(made))
+    assert asyncio.run(again(Question(), Answer("x"))).passed
+    with pytest.raises(ConfigError, match=r"mine\.py cannot be read.*suite file's folder"):
+        judge({"python": "mine.py:yes"}, folder=tmp_path / "elsewhere")
+
+
+def test_a_changed_file_is_another_judge(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def f(question, answer):\n    return     1\n")
+    before = judge({"python": f"{file}:f"})
+    file.write_text("def f(question, answer):\n    return not 1\n"[:-1] + " ")  # as long as before
+    after = judge({"python": f"{file}:f"})
+    assert repr(before) != repr(after)
+    assert asyncio.run(after(Question(), Answer("x"))).passed is False
+
+
+def test_dataclasses_in_the_file_work(tmp_path: Path) -> None:
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    text += "@dataclass\nclass A:\n    x: int\n"
+    (tmp_path / "mine.py").write_text(text + "def f(question, answer):\n    return A(1).x == 1\n")
+    made = judge({"python": "mine.py:f"}, folder=tmp_path)
+    assert asyncio.run(made(Question(), Answer("x"))).passed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ndef f(:\n", r"broken\.py:2: "),
+        ("x = 1\nimport no_such_module\n", r"ModuleNotFoundError at broken\.py:2: No module named"),
+        ("raise SystemExit(3)\n", "SystemExit"),
+        ("def g(q, a): ...\n", "has no function 'f'.*it has g"),
+        ("f = 3\n", "'f' is a int, not a function"),
+        ("\0", "broken"),
+    ],
+)
+def test_a_broken_file_is_said_at_load(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    for _ in range(2):  # a failure leaves nothing behind that a second load would find
+        with pytest.raises(ConfigError, match=said):
+            judge({"python": "broken.py:f"}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("nothing", "names no function"),
+        ("a:b c", "names no function"),
+        ("no_such_package.module:f", "PYTHONPATH"),
+        ("json:no_such", "has no function"),
+        ("/no/such/file.py:f", "cannot be read"),
+    ],
+)
+def test_a_bad_target_is_refused(target: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        judge({"python": target})
