@@ -1,0 +1,52 @@
+"""Rows of a Parquet file, a batch at a time. Needs pyarrow: `pip install 'evalkit-guardrails[parquet]'`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from evalkit.rows import Problems, Row
+from guardrails.errors import ConfigError
+
+BATCH = 256
+_CHUNK = 2**20
+
+
+def read(path: Path, problems: Problems) -> Iterator[Row | str]:
+    """The rows, numbered from 1, and last of all the sha256 of the file. Raises OSError."""
+    try:
+        arrow: Any = import_module("pyarrow")
+        parquet: Any = import_module("pyarrow.parquet")
+    except ImportError:
+        raise ConfigError(
+            f"{path} is a Parquet file, and pyarrow is not installed",
+            hint="pip install 'evalkit-guardrails[parquet]'",
+        ) from None
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Row(number, plain(fields))
+    except (arrow.ArrowException, UnicodeDecodeError, ValueError) as error:
+        problems.add(number + 1, "file", f"cannot be read as Parquet ({type(error).__name__})")
+    yield digest.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """A table's value as JSON has it: moments and decimals as text; bytes stay, and are refused later."""
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if value is None or isinstance(value, str | bool | int | float | bytes):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

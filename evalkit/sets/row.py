@@ -1,0 +1,287 @@
+"""A row's fields become a sample, or problems that name each field and quote none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from evalkit.rows import Problems, shown
+from evalkit.sample import Attachment, Sample, located
+from guardrails.call import Message, Text, Tool, ToolResult, ToolUse
+from guardrails.errors import ConfigError
+
+EXAMPLE = '{"id": "q1", "input": "What is 6 × 7?", "reference": "42"}'
+MEDIA = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
+MAX_TURNS = 100
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return _encodable(text)
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("surrogate", "holds half of a surrogate pair, which is not text") from None
+    return text
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("unprintable", "must not hold control characters")
+    return text
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _storable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
+        raise PydanticCustomError("unstorable", "holds what JSON cannot store") from None
+    return value
+
+
+def _has_user(turns: list[_Turn]) -> list[_Turn]:
+    if not any(turn.role == "user" for turn in turns):
+        raise PydanticCustomError("no_user", "must hold a message of the user")
+    return turns
+
+
+def _unwrapped(value: Any) -> Any:
+    """OpenAI's spelling `{type: function, function: {…}}`, with what is inside moved up."""
+    if isinstance(value, dict) and isinstance(inner := value.get("function"), dict):
+        outer = {name: each for name, each in value.items() if name not in ("type", "function")}
+        return {**outer, **inner}
+    return value
+
+
+def _written(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
+def _pointed(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"url" if value.startswith(("https://", "data:")) else "path": value}
+    return value
+
+
+def _web(url: str) -> str:
+    if not url.startswith(("https://", "data:image/")):
+        raise PydanticCustomError("not_web", "must begin with https:// or data:image/")
+    return url
+
+
+Words = Annotated[str, AfterValidator(_not_blank)]
+Listed = Annotated[list[Words], BeforeValidator(_listed)]
+Object = Annotated[dict[str, Any], AfterValidator(_storable)]
+Short = Annotated[Words, AfterValidator(_printable), Field(max_length=200)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Call(_Strict):
+    id: Short
+    name: Short
+    arguments: Annotated[str, BeforeValidator(_written), AfterValidator(_encodable)] = "{}"
+
+
+class _Turn(_Strict):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Words | None = None
+    tool_calls: list[Annotated[_Call, BeforeValidator(_unwrapped)]] = Field(default_factory=list)
+    tool_call_id: Short | None = None
+
+
+class _Tool(_Strict):
+    name: Short
+    description: Words | None = None
+    parameters: Object | None = None
+
+
+class _User(_Strict):
+    goal: Words
+    persona: Words | None = None
+    max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)] = 8
+
+
+class _Attached(_Strict):
+    path: Short | None = None
+    url: Annotated[str, AfterValidator(_web), AfterValidator(_encodable)] | None = None
+    media_type: Literal["image/png", "image/jpeg", "image/gif", "image/webp"] | None = None
+
+
+class _Row(_Strict):
+    id: Short
+    input: Words | None = None
+    messages: Annotated[list[_Turn], AfterValidator(_has_user)] | None = None
+    reference: Listed = Field(default_factory=list)
+    references: Listed = Field(default_factory=list)
+    context: Listed = Field(default_factory=list)
+    tags: Listed = Field(default_factory=list)
+    metadata: Object = Field(default_factory=dict)
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    turns: Listed = Field(default_factory=list)
+    user: _User | None = None
+    tools: list[Annotated[_Tool, BeforeValidator(_unwrapped)]] = Field(default_factory=list)
+    attachments: list[Annotated[_Attached, BeforeValidator(_pointed)]] = Field(default_factory=list)
+
+
+FIELDS = frozenset(_Row.model_fields)
+
+
+def parsed(fields: Any, line: int, problems: Problems, folder: Path | None = None) -> Sample | None:
+    """The sample in a row's fields; None when there are problems, which have been added.
+
+    Attached files are looked for in `folder`.
+    """
+    if not isinstance(fields, dict):
+        hint = "; a file that is one JSON array is named .json" if isinstance(fields, list) else ""
+        problems.add(line, "line", f"must be an object such as {EXAMPLE}, is {_kind(fields)}{hint}")
+        return None
+    present = {name: value for name, value in fields.items() if value is not None}
+    try:
+        read = _Row.model_validate(present)
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            problems.add(line, _place(each["loc"]), _why(each))
+        return None
+    found = [*_mismatches(read)]
+    attached = [_attachment(each, folder) for each in read.attachments]
+    found += [(f"attachments[{n}]", made) for n, made in enumerate(attached) if isinstance(made, str)]
+    for place, reason in found:
+        problems.add(line, place, reason)
+    if found:
+        return None
+    return Sample(
+        id=read.id,
+        input=read.input,
+        messages=tuple(_message(turn) for turn in read.messages or ()),
+        references=tuple(read.reference or read.references),
+        context=tuple(read.context),
+        tags=tuple(read.tags),
+        metadata=read.metadata,
+        weight=read.weight,
+        turns=tuple(read.turns),
+        user=None if read.user is None else read.user.model_dump(exclude_none=True),
+        tools=tuple(Tool(each.name, each.description, each.parameters) for each in read.tools),
+        attachments=tuple(made for made in attached if isinstance(made, Attachment)),
+    )
+
+
+def _mismatches(read: _Row) -> Iterator[tuple[str, str]]:
+    """What is wrong between fields that are right one by one."""
+    if (read.input is None) == (read.messages is None):
+        said = "is missing, and so is messages" if read.input is None else "is given, and so is messages"
+        yield "input", f"{said}: a sample has one of the two"
+    if read.reference and read.references:
+        yield "references", "is given, and so is reference: write one of the two"
+    if read.turns and read.user is not None:
+        yield "turns", "is given, and so is user: write one of the two"
+    for number, turn in enumerate(read.messages or ()):
+        at = f"messages[{number}]"
+        if turn.content is None and not turn.tool_calls:
+            yield f"{at}.content", "is missing"
+        if turn.tool_calls and turn.role != "assistant":
+            yield f"{at}.tool_calls", "belongs to a message of the assistant"
+        if (turn.tool_call_id is not None) != (turn.role == "tool"):
+            missing = turn.role == "tool"
+            yield f"{at}.tool_call_id", "is missing" if missing else "belongs to a message of a tool"
+
+
+def _message(turn: _Turn) -> Message:
+    if turn.tool_call_id is not None:
+        return Message("tool", (ToolResult(turn.tool_call_id, (Text(turn.content or ""),)),))
+    if not turn.tool_calls:
+        return Message.of(turn.role, turn.content or "")
+    said = () if turn.content is None else (Text(turn.content),)
+    calls = (ToolUse(call.id, call.name, call.arguments) for call in turn.tool_calls)
+    return Message(turn.role, (*said, *calls))
+
+
+def _attachment(read: _Attached, folder: Path | None) -> Attachment | str:
+    """The attachment, or what is wrong with it."""
+    if (read.path is None) == (read.url is None):
+        return "has either a path or a url"
+    if read.url is not None:
+        return Attachment(read.media_type or "", url=read.url)
+    assert read.path is not None, "one of the two is there"
+    media_type = read.media_type or MEDIA.get(Path(read.path).suffix.lower())
+    if media_type is None:
+        return f"needs a media_type, or a name that ends in {', '.join(MEDIA)}"
+    try:
+        located(read.path, folder)
+    except ConfigError as error:
+        return error.message
+    return Attachment(media_type, path=read.path, folder=folder)
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+_REASONS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of a sample; fields of your own go under metadata, or are mapped",
+    "string_type": "must be text, is {kind}",
+    "string_too_long": "must not be longer than 200 characters",
+    "too_long": "must not be longer than 200 characters",
+    "list_type": "must be a list, is {kind}",
+    "dict_type": "must be an object, is {kind}",
+    "model_type": "must be an object, is {kind}",
+    "float_type": "must be a number, is {kind}",
+    "int_type": "must be a whole number, is {kind}",
+    "greater_than": "must be greater than 0",
+    "greater_than_equal": "must be 1 or more",
+    "less_than_equal": f"must be {MAX_TURNS} or less",
+    "finite_number": "must be finite",
+    "literal_error": "must be {expected}",
+    "string_unicode": "holds half of a surrogate pair, which is not text",
+}
+_OWN = frozenset({"blank", "surrogate", "unprintable", "unstorable", "no_user", "not_web"})
+_KINDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "something else")
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{shown(step)}"
+    return text or "line"
+
+
+def _why(error: ErrorDetails) -> str:
+    # Only our own sentences: pydantic's may hold a piece of the value in a later version.
+    if error["type"] == "extra_forbidden" and error["loc"] == ("ideal",):
+        return "is a field of OpenAI's evals: write `format: openai-evals`"
+    if error["type"] in _REASONS:
+        expected = str(error.get("ctx", {}).get("expected", "")).replace("'", "")
+        return _REASONS[error["type"]].format(kind=_kind(error["input"]), expected=expected)
+    return error["msg"] if error["type"] in _OWN else f"is not valid ({error['type']})"

@@ -1,0 +1,44 @@
+"""Where runs are kept: `open_store(URL)` gives a `Store`, in a file (SQLite) or on a server (PostgreSQL)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evalkit.stores.store import Kept, Run, Status, Store, Tally, run_id
+from guardrails.errors import ConfigError
+
+__all__ = ["Kept", "Run", "Status", "Store", "Tally", "open_store", "run_id"]
+
+_POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
+
+
+def open_store(url: str | Path, *, create: bool = True) -> Store:
+    """The store at a path, `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`.
+
+    It is made, or brought to today's schema, when it needs to be; with `create` false a file that does not
+    exist is a mistake. Raises `ConfigError`, which never holds the password, when it cannot be used.
+    """
+    if isinstance(url, Path) or "://" not in url:
+        from evalkit.stores.sqlite import open_file
+
+        return open_file(Path(url).expanduser(), create=create)
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme = url.partition("://")[0].lower()
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # such as a port that is no number; its text may hold the password
+        raise ConfigError(f"the {scheme}:// URL of the store cannot be read", hint=_HINT) from None
+    if scheme == "sqlite" and parsed.database and not parsed.host:
+        from evalkit.stores.sqlite import open_file
+
+        return open_file(Path(parsed.database), create=create)
+    if scheme in _POSTGRES:
+        from evalkit.stores.postgres import open_server
+
+        return open_server(parsed)
+    raise ConfigError(f"runs cannot be kept in {scheme}:// with this URL", hint=_HINT)
+
+
+_HINT = "a path, sqlite:///PATH (absolute: sqlite:////PATH), or postgresql://USER:PASSWORD@HOST:5432/DATABASE"

@@ -1,0 +1,125 @@
+"""A row of a run as the values of a database's columns, and back. Nothing is lost on the way.
+
+Text may hold what databases refuse: NUL (PostgreSQL) and halves of surrogate pairs (both). In JSON those are
+escapes, and so harmless; in plain columns each becomes `␀` and four hexadecimal digits, as does `␀` itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from evalkit.trial import Failure, Trial
+from judges.judge import Answer, Score
+
+_HOSTILE = re.compile("[\0␀\ud800-\udfff]")
+_ESCAPED = re.compile("␀([0-9a-f]{4})")
+
+
+def plain(text: str) -> str:
+    """Text that every database keeps as it is."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return _HOSTILE.sub(lambda found: f"␀{ord(found[0]):04x}", text)
+
+
+def original(text: str) -> str:
+    """What `plain` was given."""
+    if text.isascii() or "␀" not in text:
+        return text
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def dumped(value: Any) -> str:
+    """JSON. A first space marks what orjson has no word for: half a surrogate pair, a huge integer."""
+    try:
+        return orjson.dumps(value, default=_other).decode()
+    except TypeError:
+        return " " + json.dumps(value, default=_other)
+
+
+def loaded(text: str) -> Any:
+    """What `dumped` was given."""
+    return json.loads(text) if text.startswith(" ") else orjson.loads(text)
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Failure):
+        return {"kind": value.kind, "message": value.message, "hint": value.hint}
+    return str(value)
+
+
+def values(trial: Trial) -> tuple[Any, ...]:
+    """The columns of `tables.trials`, in their order."""
+    answer, record, error = trial.answer, trial.record, trial.error
+    texts = (
+        dumped(trial.tags),
+        None if error is None else dumped(error),
+        dumped({name: score.as_dict() for name, score in trial.scores.items()}),
+        None if record is None else dumped(record),
+        None if answer is None else dumped(answer.as_dict()),
+    )
+    return (
+        plain(trial.run),
+        plain(trial.key),
+        plain(trial.ask),
+        plain(trial.content),
+        plain(trial.set),
+        plain(trial.sample),
+        plain(trial.endpoint),
+        plain(trial.prompt),
+        trial.k,
+        trial.place,
+        plain(trial.started_at),
+        trial.weight,
+        trial.passed,
+        trial.done,
+        bool(trial.ask) and answer is not None and error is None and not trial.cached,
+        None if record is None else _cost(record),
+        sum(len(text) for text in texts if text is not None),
+        *texts,
+    )
+
+
+def _cost(record: Mapping[str, Any]) -> float | None:
+    cost = record.get("cost_usd")
+    return None if cost is None else float(cost) + float(record.get("wasted_usd") or 0.0)
+
+
+READ = (
+    *("run", "key", "ask", "content", "set", "sample", "endpoint", "prompt", "k", "place", "started_at"),
+    *("weight", "tags", "error", "scores", "record", "answer"),
+)
+"""The columns that `trial` needs, in their order."""
+
+
+def trial(row: Sequence[Any]) -> Trial:
+    """The row whose `READ` columns these are."""
+    (run, key, ask, content, set_, sample, endpoint, prompt, k, place, started_at, weight, *rest) = row
+    tags, error, scores, record, answer = rest
+    record = None if record is None else loaded(record)
+    return Trial(
+        run=original(run),
+        key=original(key),
+        ask=original(ask),
+        content=original(content),
+        set=original(set_),
+        sample=original(sample),
+        endpoint=original(endpoint),
+        prompt=original(prompt),
+        k=k,
+        place=place,
+        started_at=original(started_at),
+        weight=weight,
+        tags=tuple(loaded(tags)),
+        error=None if error is None else Failure(**loaded(error)),
+        scores={name: Score(**score) for name, score in loaded(scores).items()},
+        record=record,
+        answer=None if answer is None else Answer.from_dict(loaded(answer), record),
+    )

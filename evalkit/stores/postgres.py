@@ -1,0 +1,127 @@
+"""Runs in PostgreSQL, for many machines and many people.
+
+A run that is written is held by an advisory lock of a connection that stays open meanwhile: the server frees
+it when the process or its network dies. (Behind a pooler, that needs sessions, not transactions, to be
+pooled.) No message holds the password.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from evalkit.stores import tables
+from evalkit.stores.codec import plain
+from evalkit.stores.sql import SqlStore
+from guardrails.errors import ConfigError
+
+_DEFAULTS = {"connect_timeout": "10", "application_name": "evalkit", "keepalives_idle": "60"}
+
+# Hashed with the schema, since two stores may share a database, each in a schema of its own.
+_LOCK = "hashtextextended(current_schema() || ' evalkit ' || :name, 0)"
+_TRY = text(f"SELECT pg_try_advisory_lock({_LOCK})")
+_FREE = text(f"SELECT pg_advisory_unlock({_LOCK})")
+_WAIT = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def open_server(url: URL) -> SqlStore:
+    """The store at this URL. Raises `ConfigError` when it cannot be reached or used."""
+    if importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(
+            "PostgreSQL needs its driver, which is not installed",
+            hint="pip install 'evalkit-guardrails[postgres]'",
+        )
+    # Of the query nothing is shown: it may name a password too.
+    place = url.set(query={}, password=None).render_as_string()
+    named = {url.password, *(value for name, value in url.query.items() if "password" in name)}
+    secrets = [word for word in named if isinstance(word, str) and word]
+
+    def words(error: SQLAlchemyError) -> ConfigError:
+        return _words(place, error, secrets)
+
+    engine = _engine(url)
+    try:
+        _prepare(engine)
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise words(error) from None
+    except ConfigError as error:
+        engine.dispose()
+        raise ConfigError(f"{place} cannot be used: {error.message}", hint=error.hint) from None
+
+    @contextmanager
+    def claim(run: str) -> Iterator[None]:
+        name = {"name": plain(run)}
+        try:
+            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        except SQLAlchemyError as error:
+            raise words(error) from None
+        try:
+            if not connection.scalar(_TRY, name):
+                raise ConfigError(
+                    f"the run {run} is being written by another process",
+                    hint="wait for it, or end it; `evalkit run --fresh` begins another run",
+                )
+            try:
+                yield
+            finally:
+                with suppress(SQLAlchemyError):  # a connection that was lost has freed it already
+                    connection.execute(_FREE, name)
+        finally:
+            connection.close()
+
+    return SqlStore(engine, place, claim, words)
+
+
+def _engine(url: URL) -> Engine:
+    given = {name: value for name, value in _DEFAULTS.items() if name not in url.query}
+    try:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg").update_query_dict(given),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            paramstyle="format",
+        )
+    except ImportError as error:
+        raise ConfigError(
+            f"PostgreSQL's driver does not load: {type(error).__name__}",
+            hint="pip install 'psycopg[binary]', or install libpq",
+        ) from None
+
+
+def _prepare(engine: Engine) -> None:
+    with engine.connect() as connection:
+        encoding = connection.scalar(text("SHOW server_encoding"))
+        if encoding != "UTF8":
+            raise ConfigError(
+                f"its encoding is {encoding}",
+                hint="create the database with ENCODING 'UTF8' TEMPLATE template0",
+            )
+        if connection.scalar(text("SELECT current_schema()")) is None:
+            raise ConfigError("the search path names no schema that exists", hint="CREATE SCHEMA first")
+    while True:
+        with engine.begin() as connection:
+            connection.execute(_WAIT, {"name": "schema"})
+            if tables.step_up(connection) is None:
+                return
+
+
+def _words(place: str, error: SQLAlchemyError, secrets: list[str]) -> ConfigError:
+    """What the server says of itself. What it says of rows may quote them: there, only the code is told."""
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    if isinstance(error, OperationalError) and error.orig is not None:
+        reason = " ".join(str(error.orig).split())[:400]
+        for secret in secrets:
+            reason = reason.replace(secret, "***")
+        if state == "53100":
+            return ConfigError(f"{place} is full: {reason}", hint="make room, then go on with --resume")
+        hint = "is the server running, and are host, port, user, password and database right?"
+        return ConfigError(f"{place} cannot be reached: {reason}", hint=hint)
+    if state == "42501":
+        return ConfigError(f"{place} cannot be used: its user lacks a right", hint="GRANT CREATE ON SCHEMA …")
+    kind = type(error).__name__ + (f" ({state})" if state else "")
+    return ConfigError(f"{place} cannot be used: {kind}", hint="the server's log says more")

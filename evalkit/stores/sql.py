@@ -1,0 +1,361 @@
+"""The store over SQLAlchemy Core: everything in which SQLite and PostgreSQL are alike.
+
+Rows come in through one statement that is compiled once; the driver gets a batch of tuples as they are. They
+go out in pieces, each in a short transaction of its own: a slow reader holds nobody back, and a run of any
+length is read in flat memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy import update as updating
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from evalkit.stores import codec, tables
+from evalkit.stores.codec import dumped, loaded, original, plain
+from evalkit.stores.store import Kept, Run, Tally
+from evalkit.trial import Trial
+from guardrails.errors import ConfigError
+from judges.judge import Answer
+
+PIECE = 500
+"""Rows that are read at a time, at most."""
+HEAVY = 4_000_000
+"""Characters that a piece holds at most, unless it is a single row."""
+AT_ONCE = 500
+"""Values in one `IN (…)`."""
+
+_IN_RUNS = tables.runs.c
+_IN_TRIALS = tables.trials.c
+
+
+class SqlStore:
+    """Runs in a database. `claim` holds a run against other processes; `words` explains a driver's error."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        place: str,
+        claim: Callable[[str], AbstractContextManager[None]],
+        words: Callable[[SQLAlchemyError], ConfigError],
+    ) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(writes=True)
+        self._place = place
+        self._claim = claim
+        self._words = words
+        self._keep = _upsert(engine)
+
+    def __repr__(self) -> str:
+        return f"SqlStore({self._place})"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a path or a URL without its password."""
+        return self._place
+
+    # --- runs
+
+    def create(self, run: Run) -> Run:
+        """Keep a new run; its id gets a number when it is taken."""
+        made = _insert(self._engine)(tables.runs).on_conflict_do_nothing().returning(_IN_RUNS.id)
+        with self._writes() as connection:
+            for number in range(1, 10_000):
+                kept = run if number == 1 else replace(run, id=f"{run.id}-{number}")
+                if connection.execute(made, _run_values(kept)).first() is not None:
+                    _add_tags(connection, kept.id, run.tags)
+                    return kept
+        raise ConfigError(f"{self._place} holds too many runs of this second")
+
+    def find(self, name: str) -> Run:
+        """By its id, `latest`, a tag that one run has, or a unique beginning of its id."""
+        for found in self._named(name) if name else ():
+            if len(found) == 1:
+                return found[0]
+            if found:
+                several = ", ".join(run.id for run in found[:5]) + (", …" if len(found) > 5 else "")
+                raise ConfigError(f"{name[:80]!r} may be any of several runs", hint=f"say which: {several}")
+        known = ", ".join(run.id for run in self.runs(limit=5)) or "none"
+        raise ConfigError(f"there is no run {name[:80]!r} in {self._place}", hint=f"the latest are: {known}")
+
+    def _named(self, name: str) -> Iterator[Sequence[Run]]:
+        wanted = plain(name)
+        yield self._runs(_IN_RUNS.id == wanted)
+        if name == "latest":
+            yield self.runs(limit=1)
+        yield self.runs(tag=name, limit=6)
+        yield self._runs(func.substr(_IN_RUNS.id, 1, len(wanted)) == wanted, limit=6)
+
+    def runs(self, *, tag: str | None = None, digest: str | None = None, limit: int = 50) -> Sequence[Run]:
+        """The newest first."""
+        wanted: list[ColumnElement[bool]] = []
+        if tag is not None:
+            tagged = select(tables.tags.c.run).where(tables.tags.c.tag == plain(tag))
+            wanted.append(_IN_RUNS.id.in_(tagged))
+        if digest is not None:
+            wanted.append(_IN_RUNS.digest == plain(digest))
+        return self._runs(*wanted, limit=limit)
+
+    def _runs(self, *wanted: ColumnElement[bool], limit: int = 1) -> list[Run]:
+        rows = select(func.count()).where(_IN_TRIALS.run == _IN_RUNS.id).scalar_subquery()
+        newest = select(tables.runs, rows).where(*wanted).limit(limit)
+        newest = newest.order_by(_IN_RUNS.started_at.desc(), _IN_RUNS.id.desc())
+        with self._reads() as connection:
+            found = connection.execute(newest).all()
+            given = select(tables.tags).where(tables.tags.c.run.in_([row[0] for row in found]))
+            labels: dict[str, list[str]] = {}
+            for run, tag in connection.execute(given.order_by(tables.tags.c.tag)):
+                labels.setdefault(run, []).append(original(tag))
+        return [_run(row, labels.get(row[0], ())) for row in found]
+
+    def update(self, run: Run) -> None:
+        """Write down its status, end, planned and info."""
+        values = _run_values(run)
+        changed = {name: values[name] for name in ("status", "ended_at", "planned", "info")}
+        with self._writes() as connection:
+            done = connection.execute(updating(tables.runs).where(_IN_RUNS.id == plain(run.id)), changed)
+            if done.rowcount != 1:
+                raise _gone(run.id)
+
+    def tag(self, run: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Give and take tags."""
+        for tag in add:
+            if not tag.strip() or tag == "latest" or len(tag) > 100:
+                raise ConfigError(
+                    f"{tag[:80]!r} cannot be a tag", hint="any word of up to 100 characters but `latest`"
+                )
+        of_run = tables.tags.c
+        with self._writes() as connection:
+            if connection.scalar(select(func.count()).where(_IN_RUNS.id == plain(run))) == 0:
+                raise _gone(run)
+            unwanted = [plain(tag) for tag in remove]
+            connection.execute(delete(tables.tags).where(of_run.run == plain(run), of_run.tag.in_(unwanted)))
+            _add_tags(connection, run, add)
+
+    def delete(self, run: str) -> None:
+        """Forget a run and its rows. Raises `ConfigError` while somebody writes it."""
+        with self._claim(run), self._writes() as connection:
+            for table in (tables.trials, tables.tags):
+                connection.execute(delete(table).where(table.c.run == plain(run)))
+            if connection.execute(delete(tables.runs).where(_IN_RUNS.id == plain(run))).rowcount != 1:
+                raise _gone(run)
+
+    def writing(self, run: str) -> AbstractContextManager[None]:
+        """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
+        return self._claim(run)
+
+    # --- rows
+
+    def append(self, trials: Sequence[Trial]) -> None:
+        """Keep rows, all or none; see `Store.append`."""
+        if not trials:
+            return
+        # In one order for everybody, so that no two writers wait for each other's rows. The order is stable:
+        # of two rows with one key the later one is kept, as if they had come one by one.
+        rows = sorted(map(codec.values, trials), key=itemgetter(0, 1))
+        with self._writes() as connection:
+            try:
+                connection.exec_driver_sql(self._keep, rows)
+            except IntegrityError:
+                raise self._stray(trials) from None
+
+    def _stray(self, trials: Sequence[Trial]) -> ConfigError:
+        with self._reads() as connection:
+            known = set(map(original, connection.scalars(select(_IN_RUNS.id))))
+        return _gone(next((trial.run for trial in trials if trial.run not in known), trials[0].run))
+
+    def trials(self, run: str, *, failing: bool | None = None, limit: int | None = None) -> Iterator[Trial]:
+        """A run's rows in the plan's order, read in pieces; see `Store.trials`."""
+        wanted = select(*(_IN_TRIALS[name] for name in codec.READ)).where(_IN_TRIALS.run == plain(run))
+        if failing is not None:
+            passed = _IN_TRIALS.passed.is_(True)
+            wanted = wanted.where(or_(~passed, _IN_TRIALS.passed.is_(None)) if failing else passed)
+        wanted = wanted.order_by(_IN_TRIALS.place, _IN_TRIALS.key)
+        at = tuple_(_IN_TRIALS.place, _IN_TRIALS.key)
+        place, key = codec.READ.index("place"), codec.READ.index("key")
+        after: ColumnElement[bool] = true()
+        left = PIECE if limit is None else limit
+        while left > 0:
+            with self._reads() as connection:
+                until = _reach(connection, wanted.where(after), min(left, PIECE))
+                piece = [] if until is None else connection.execute(wanted.where(after, at <= until)).all()
+            if not piece:
+                return
+            after = at > tuple_(piece[-1][place], piece[-1][key])
+            left -= 0 if limit is None else len(piece)
+            yield from map(codec.trial, piece)
+
+    def done(self, run: str) -> frozenset[str]:
+        """The keys of the rows that resume may leave as they are."""
+        keys = select(_IN_TRIALS.key).where(_IN_TRIALS.run == plain(run), _IN_TRIALS.done)
+        with self._reads() as connection:
+            return frozenset(map(original, connection.scalars(keys)))
+
+    def answers(self, asks: Sequence[str]) -> Mapping[str, Kept]:
+        """Answers of earlier calls by `Trial.ask`, of any run; measured ones, never cached."""
+        kept: dict[str, Kept] = {}
+        wanted = select(_IN_TRIALS.ask, _IN_TRIALS.answer, _IN_TRIALS.record).where(_IN_TRIALS.measured)
+        wanted = wanted.order_by(_IN_TRIALS.started_at)
+        with self._reads() as connection:
+            for start in range(0, len(asks), AT_ONCE):
+                some = [plain(ask) for ask in asks[start : start + AT_ONCE] if ask]
+                found = connection.execute(wanted.where(_IN_TRIALS.ask.in_(some)))
+                newest = {ask: rest for ask, *rest in found}
+                for ask, (answer, record) in newest.items():
+                    measured = None if record is None else loaded(record)
+                    kept[original(ask)] = Kept(Answer.from_dict(loaded(answer), measured), measured)
+        return kept
+
+    def tallies(self, run: str) -> Sequence[Tally]:
+        """What a run's rows say in a line or two; see `Store.tallies`."""
+        t = _IN_TRIALS
+        arm = (t.set, t.endpoint, t.prompt)
+        each = (
+            select(
+                *(*arm, func.min(t.place).label("place"), func.max(t.weight).label("weight")),
+                *(func.count(t.passed).label("judged"), func.count(case((t.passed, 1))).label("passed")),
+                *(func.count().label("rows"), func.count(t.cost_usd).label("priced")),
+                func.sum(t.cost_usd).label("cost_usd"),
+            )
+            .where(t.run == plain(run))
+            .group_by(*arm, t.sample)
+            .subquery()
+        )
+        c = each.c
+        alike = (c.set, c.endpoint, c.prompt, c.weight, c.judged, c.passed)
+        sums = (func.sum(c.rows), func.sum(c.cost_usd), func.sum(c.priced))
+        counts = select(*alike, func.count(), *sums).group_by(*alike).order_by(func.min(c.place))
+        with self._reads() as connection:
+            return [
+                Tally(
+                    *(original(row[0]), original(row[1]), original(row[2])),
+                    weight=row.weight,
+                    judged=row.judged,
+                    passed=row.passed,
+                    samples=row[6],
+                    rows=int(row[7]),  # PostgreSQL adds up integers as decimals
+                    cost_usd=row[8] or 0.0,
+                    priced=int(row[9]),
+                )
+                for row in connection.execute(counts)
+            ]
+
+    def close(self) -> None:
+        """Free the connections."""
+        self._engine.dispose()
+
+    # --- connections
+
+    @contextmanager
+    def _writes(self) -> Iterator[Connection]:
+        with self._told(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reads(self) -> Iterator[Connection]:
+        with self._told(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise self._words(error) from None
+
+
+def _gone(run: str) -> ConfigError:
+    return ConfigError(f"there is no run {run[:80]}", hint="was it deleted? `evalkit runs list` shows them")
+
+
+def _reach(connection: Connection, wanted: Select[Any], most: int) -> ColumnElement[Any] | None:
+    """Up to where the next piece goes: place and key of its last row; None when there are no more rows."""
+    last: tuple[Any, ...] = ()
+    total = 0
+    sizes = wanted.with_only_columns(_IN_TRIALS.place, _IN_TRIALS.key, _IN_TRIALS.size).limit(most)
+    for place, key, size in connection.execute(sizes):
+        total += size
+        if last and total > HEAVY:
+            break
+        last = (place, key)
+    return tuple_(*last) if last else None
+
+
+# --- statements and values ---------------------------------------------------------------------------------
+
+
+def _insert(engine: Engine) -> Callable[..., Any]:
+    """`INSERT`, as it knows of conflicts: SQLite and PostgreSQL word it alike."""
+    return sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+
+
+def _upsert(engine: Engine) -> str:
+    made = _insert(engine)(tables.trials)
+    names = [column.name for column in tables.trials.primary_key]
+    statement = made.on_conflict_do_update(
+        index_elements=names,
+        set_={
+            column.name: made.excluded[column.name] for column in tables.trials.c if column.name not in names
+        },
+        where=or_(made.excluded.done, ~_IN_TRIALS.done),
+    )
+    return str(statement.compile(dialect=engine.dialect))
+
+
+def _add_tags(connection: Connection, run: str, tags: Sequence[str]) -> None:
+    rows = [{"run": plain(run), "tag": plain(tag)} for tag in tags]
+    if rows:
+        connection.execute(_insert(connection.engine)(tables.tags).on_conflict_do_nothing(), rows)
+
+
+def _run_values(run: Run) -> dict[str, Any]:
+    return {
+        "id": plain(run.id),
+        "name": plain(run.name),
+        "digest": plain(run.digest),
+        "status": run.status,
+        "started_at": _stamp(run.started_at),
+        "ended_at": None if run.ended_at is None else _stamp(run.ended_at),
+        "planned": run.planned,
+        "info": dumped(run.info),
+    }
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _run(row: Row[Any], tags: Sequence[str]) -> Run:
+    return Run(
+        id=original(row.id),
+        name=original(row.name),
+        digest=original(row.digest),
+        status=row.status,
+        started_at=datetime.fromisoformat(row.started_at),
+        ended_at=None if row.ended_at is None else datetime.fromisoformat(row.ended_at),
+        planned=row.planned,
+        trials=row[-1],
+        tags=tuple(tags),
+        info=loaded(row.info),
+    )

@@ -1,0 +1,131 @@
+"""What keeps runs: the protocol that SQLite and PostgreSQL both obey.
+
+All methods block, and all may be called from any thread; the runner calls them off the event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from evalkit.trial import Trial
+from judges.judge import Answer
+
+Status = Literal["running", "complete", "interrupted", "stopped", "capped"]
+"""`stopped`: the run ended by itself before it was complete; `capped`: because its money was spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it is listed. `digest` says what it does: the same suite over the same data has the same.
+
+    `info` is the lineage (versions, git commit, hashes, configuration) and holds no secret.
+    """
+
+    id: str
+    name: str
+    digest: str
+    status: Status
+    started_at: datetime
+    ended_at: datetime | None = None
+    trials: int = 0
+    planned: int = 0
+    tags: tuple[str, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+
+def run_id(name: str, at: datetime) -> str:
+    """An id that people can read: `20261121-090000-support-desk`."""
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip("-.")
+    return f"{at:%Y%m%d-%H%M%S}-{words or 'run'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """So many `samples` of an arm had `passed` of their `judged` rows pass; with `rows` in all, for lists.
+
+    `cost_usd` is the sum over the `priced` ones of the rows.
+    """
+
+    set: str
+    endpoint: str
+    prompt: str
+    weight: float
+    judged: int
+    passed: int
+    samples: int
+    rows: int
+    cost_usd: float
+    priced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An earlier call's answer, with the record that was measured then."""
+
+    answer: Answer = field(repr=False)
+    record: Mapping[str, Any] | None = field(repr=False, hash=False)
+
+
+class Store(Protocol):
+    """Runs and their rows."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a path or a URL without its password."""
+
+    def create(self, run: Run) -> Run:
+        """Keep a new run; its id gets a number when it is taken (`run_id` makes one from name and time).
+
+        Raises `ConfigError` when it cannot.
+        """
+
+    def find(self, name: str) -> Run:
+        """By its id, a unique beginning of it, a tag that one run has, or `latest`.
+
+        Raises `ConfigError` naming some runs that there are.
+        """
+
+    def runs(self, *, tag: str | None = None, digest: str | None = None, limit: int = 50) -> Sequence[Run]:
+        """The newest first."""
+
+    def update(self, run: Run) -> None:
+        """Write down its status, end, planned and info."""
+
+    def tag(self, run: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Give and take tags."""
+
+    def delete(self, run: str) -> None:
+        """Forget a run and its rows. Raises `ConfigError` while somebody writes it."""
+
+    def writing(self, run: str) -> AbstractContextManager[None]:
+        """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
+
+    def append(self, trials: Sequence[Trial]) -> None:
+        """Keep rows, all or none; kept means that a killed process has not lost them.
+
+        A row takes the place of the one with the same run and key, unless that one is done and it is not.
+        Raises `ConfigError` for a run that there is not.
+        """
+
+    def trials(self, run: str, *, failing: bool | None = None, limit: int | None = None) -> Iterator[Trial]:
+        """A run's rows in the plan's order, read in pieces: it may be of any length, and go on meanwhile.
+
+        `failing`: only those that did not pass, or are not known to have (True); only those that did (False).
+        """
+
+    def done(self, run: str) -> frozenset[str]:
+        """The keys of the rows that resume may leave as they are."""
+
+    def answers(self, asks: Sequence[str]) -> Mapping[str, Kept]:
+        """Answers of earlier calls by `Trial.ask`, of any run; measured ones, never cached."""
+
+    def tallies(self, run: str) -> Sequence[Tally]:
+        """A run's samples, counted by arm, weight and how many of their rows passed, in the plan's order."""
+
+    def close(self) -> None:
+        """Free the connections."""

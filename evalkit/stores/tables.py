@@ -1,0 +1,149 @@
+"""The tables, and how a database of an earlier version becomes one of today.
+
+A new database gets the tables as they stand here. An old one takes the numbered steps that it lacks, each in
+a transaction of its own; a test walks a file of version 1 through all of them and compares the outcome with
+the tables here. Whoever changes a table adds a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+
+from guardrails.errors import ConfigError
+
+VERSION = 1
+
+Step = Callable[[Connection], None]
+STEPS: Mapping[int, Step] = {}
+"""What makes version n of version n - 1, from n = 2 on."""
+
+metadata = MetaData()
+
+# Byte order on both, whatever the language of the server: `latest` and the order of rows depend on it.
+_Name = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _run() -> Column[str]:
+    return Column("run", _Name, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+
+
+versions = Table("schema_version", metadata, Column("version", Integer, nullable=False))
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", _Name, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", Text, nullable=False, index=True),
+    Column("status", Text, nullable=False),
+    Column(
+        "started_at", _Name, nullable=False, index=True
+    ),  # ISO 8601 in UTC: the order of text is that of time
+    Column("ended_at", Text),
+    Column("planned", BigInteger, nullable=False),
+    Column("info", Text, nullable=False),
+)
+
+tags = Table("tags", metadata, _run(), Column("tag", _Name, primary_key=True, index=True))
+
+trials = Table(
+    "trials",
+    metadata,
+    _run(),
+    Column("key", _Name, primary_key=True),
+    Column("ask", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("set", Text, nullable=False),
+    Column("sample", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("k", Integer, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("started_at", _Name, nullable=False),
+    Column("weight", Double, nullable=False),
+    Column("passed", Boolean),
+    Column("done", Boolean, nullable=False),
+    Column("measured", Boolean, nullable=False),  # an answer that a later run may use in place of a call
+    Column("cost_usd", Double),  # what the record says, with the attempts that were wasted
+    Column("size", BigInteger, nullable=False),  # characters of JSON, so that a reader knows before it reads
+    # JSON as text: PostgreSQL's own JSON refuses NUL, and sorts keys. The large ones come last, so that a
+    # query for the others need not read past them.
+    Column("tags", Text, nullable=False),
+    Column("error", Text),
+    Column("scores", Text, nullable=False),
+    Column("record", Text),
+    Column("answer", Text),
+)
+
+# With the size, so that a reader finds where a piece ends without a look at its rows.
+Index("trials_in_order", trials.c.run, trials.c.place, trials.c.key, trials.c.size)
+Index(
+    "trials_by_ask",
+    trials.c.ask,
+    sqlite_where=text("measured = 1"),  # word for word as it is asked for, or SQLite does not use it
+    postgresql_where=trials.c.measured,
+)
+
+
+def version_of(connection: Connection) -> int | None:
+    """The version of what is there; None for a database without tables of ours."""
+    if not inspect(connection).has_table(versions.name):
+        return None
+    found: int | None = connection.scalar(select(func.max(versions.c.version)))
+    return found
+
+
+def create(connection: Connection) -> None:
+    """Make the tables. Raises `ConfigError` where tables of these names belong to somebody else."""
+    taken = {runs.name, trials.name, tags.name} & set(inspect(connection).get_table_names())
+    if taken:
+        raise ConfigError(
+            f"it holds other tables named {', '.join(sorted(taken))}",
+            hint="give evalkit a database (or a schema) of its own with --store",
+        )
+    metadata.create_all(connection)
+    connection.execute(insert(versions).values(version=VERSION))
+
+
+def step_up(
+    connection: Connection, *, steps: Mapping[int, Step] = STEPS, target: int = VERSION
+) -> int | None:
+    """Take one step towards `target`, or make the tables; the caller holds the transaction and a lock.
+
+    Returns the version that it then has, None when nothing was to be done. Raises `ConfigError` when the
+    database is newer than this.
+    """
+    version = version_of(connection)
+    if version is None:
+        create(connection)
+        return VERSION
+    if version > target:
+        raise ConfigError(
+            f"it was written by a newer evalkit (its schema is {version}, the newest known here {target})",
+            hint="pip install -U evalkit-guardrails",
+        )
+    if version == target:
+        return None
+    steps[version + 1](connection)
+    connection.execute(update(versions).values(version=version + 1))
+    return version + 1

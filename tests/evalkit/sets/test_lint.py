@@ -1,0 +1,432 @@
+"""What the lint finds in a golden set, what it leaves alone, and that it quotes nothing."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer import Typer
+from typer.testing import CliRunner
+
+from evalkit import datasets
+from evalkit.sets import command, grams, lint, overlap
+from evalkit.sets.lint import Report, leaks
+from guardrails.errors import ConfigError
+from guardrails.filters.detector import Finding
+
+VERSES = (
+    "the quick brown fox jumps over the lazy dog while seven green turtles sleep under an old stone bridge "
+    "near the quiet river that runs through our small town every single spring"
+)
+
+
+def linted(tmp_path: Path, rows: list[dict[str, Any]], **options: Any) -> Report:
+    rows = [{"id": f"q{number}", **row} for number, row in enumerate(rows, start=1)]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return lint.lint("s.jsonl", tmp_path, **options)
+
+
+def found(report: Report) -> list[tuple[str, str, str]]:
+    return [(finding.level, finding.check, finding.place) for finding in report.findings]
+
+
+def test_a_good_set_has_no_findings(tmp_path: Path) -> None:
+    rows = [{"input": f"{word} is what?", "reference": "Seven"} for word in VERSES.split()[:20]]
+    rows = [
+        dict(row, reference=f"answer {n}") for n, row in enumerate({r["input"]: r for r in rows}.values())
+    ]
+    report = linted(tmp_path, rows)
+    assert report.findings == []
+    assert report.samples == len(rows)
+
+
+def test_duplicates_and_contradictions(tmp_path: Path) -> None:
+    report = linted(
+        tmp_path,
+        [
+            {"input": "What is it?", "reference": "A cat"},
+            {"input": "what  is it?", "reference": "a cat"},
+            {"input": "What is it?", "reference": "A dog"},
+            {"input": "What is it?", "reference": "A dog", "context": ["Other."]},
+        ],
+    )
+    assert found(report) == [("error", "contradiction", "s.jsonl:3"), ("warning", "duplicate", "s.jsonl:2")]
+    assert report.findings[0].said == "asks the same as s.jsonl:1 and has other references"
+
+
+def test_the_same_words_may_ask_something_else(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+    rows: list[dict[str, Any]] = [
+        {"input": VERSES, "reference": "A cat", "attachments": ["a.png"]},
+        {"input": VERSES, "reference": "A dog", "attachments": ["b.png"]},
+        {"input": "Hello.", "user": {"goal": "get a refund for the lamp"}, "reference": "Refunded"},
+        {"input": "Hello.", "user": {"goal": "cancel the contract"}, "reference": "Cancelled"},
+    ]
+    assert found(linted(tmp_path, rows)) == []
+    rows += [{"input": "What?", "reference": "x"}, {"input": "What?"}]
+    assert [check for _, check, _ in found(linted(tmp_path, rows))] == ["duplicate", "no_reference"]
+
+
+def test_near_duplicates_are_told_once_each(tmp_path: Path) -> None:
+    words = VERSES.split()
+    changed = " ".join([*words[:-1], "winter"])
+    rows = [
+        {"input": text, "reference": "x"} for text in (VERSES, changed, VERSES.upper() + "!", "short one")
+    ]
+    report = linted(tmp_path, rows)
+    assert found(report) == [
+        ("warning", "near_duplicate", "s.jsonl:2"),
+        ("warning", "near_duplicate", "s.jsonl:3"),
+    ]
+    assert report.findings[0].said.endswith("the same as s.jsonl:1")
+
+
+def test_texts_without_spaces_are_compared_by_letters(tmp_path: Path) -> None:
+    text = (
+        "日本の首都はどこですか教えてくださいお願いいたします東京都庁の住所も知りたいですよろしくお願いします"
+    )
+    rows = [{"input": text, "reference": "x"}, {"input": text + "ね", "reference": "x"}]
+    assert found(linted(tmp_path, rows)) == [("warning", "near_duplicate", "s.jsonl:2")]
+
+
+def test_leaked_answers(tmp_path: Path) -> None:
+    report = linted(
+        tmp_path,
+        [
+            {"input": "Is Canberra the capital, by the way?", "reference": "Canberra"},
+            {"input": "Name the capital.", "reference": "Canberra", "context": ["It is Canberra."]},
+            {"input": "Which?\nA) Sydney\nB) Hobart", "reference": "Hobart"},
+            {"input": "Add 1200 and 34.", "reference": "1200"},
+            {"input": "Is anything there?", "reference": "thing"},
+        ],
+    )
+    assert found(report) == [("warning", "leaked_answer", "s.jsonl:1")]
+    assert "Canberra" not in report.findings[0].said
+
+
+def test_a_label_that_many_samples_share_is_no_leak(tmp_path: Path) -> None:
+    rows = [
+        {
+            "input": f"Is this positive or negative? Film number {n}.",
+            "reference": ("positive", "negative")[n % 2],
+        }
+        for n in range(8)
+    ]
+    assert "leaked_answer" not in {finding.check for finding in linted(tmp_path, rows).findings}
+
+
+@given(st.text(max_size=40), st.text(max_size=20))
+def test_a_leak_is_a_whole_word_and_looking_never_fails(prompt: str, reference: str) -> None:
+    assert leaks(reference, prompt, {}) in (True, False)
+    assert not leaks("answerword", f"{prompt}xanswerwordx", {})
+    assert leaks("answerword", f"say: answerword. {prompt}", {}) == (not _listed(prompt))
+
+
+def _listed(prompt: str) -> bool:
+    return len(lint._OPTION.findall(f"say: answerword. {prompt}")) >= 2
+
+
+def test_references_that_lack_or_are_too_long(tmp_path: Path) -> None:
+    report = linted(
+        tmp_path,
+        [
+            {"input": "one"},
+            {"input": "two", "reference": "x" * 8_001},
+            {"input": "three", "metadata": {"scorer": "refusal"}},
+        ],
+    )
+    assert found(report) == [
+        ("warning", "long_reference", "s.jsonl:2"),
+        ("warning", "no_reference", "s.jsonl:1"),
+        ("note", "no_reference", "s.jsonl:3"),
+    ]
+    assert found(linted(tmp_path, [{"input": "one"}])) == [("note", "no_reference", "")]
+
+
+def test_unbalanced_tags(tmp_path: Path) -> None:
+    rows = [{"input": f"number {n}", "reference": str(n), "tags": ["all"]} for n in range(12)]
+    rows[0]["tags"] = ["all", *(f"t{n}" for n in range(10_000))]
+    (finding,) = linted(tmp_path, rows).findings
+    assert finding.check == "tags"
+    assert "10,000 of 10,001 tags have fewer than 10 samples: t0 (1)" in finding.said
+    assert "the largest, all, has 12" in finding.said
+    assert len(finding.said) < 300
+
+
+def spy(text: str) -> list[Finding]:
+    at = text.find("SECRET")
+    return [] if at < 0 else [Finding("PERSON", at, at + 6, 1.0, "spy")]
+
+
+def test_personal_data_by_kind_and_place(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"input": "SECRET?", "references": ["x", "SECRET"], "context": ["SECRET"], "turns": ["SECRET"]},
+        {"messages": [{"role": "user", "content": "x" * 19_998 + "SECRET"}], "reference": "y"},
+    ]
+    report = linted(tmp_path, rows, detect=spy)
+    said = [(finding.place, finding.said) for finding in report.findings if finding.check == "pii"]
+    assert said == [
+        ("s.jsonl:1", "PERSON in input"),
+        ("s.jsonl:1", "PERSON in references[1]"),
+        ("s.jsonl:1", "PERSON in context[0]"),
+        ("s.jsonl:1", "PERSON in turns[0]"),
+        ("s.jsonl:2", "PERSON in messages[0]"),
+    ]
+
+
+def test_no_finding_quotes_a_text(tmp_path: Path) -> None:
+    rows = [
+        {
+            "input": f"zqxinput {VERSES} zqxanswer jane@zqx.example",
+            "reference": "zqxanswer",
+            "context": ["zqx"],
+        },
+        {"input": f"zqxinput {VERSES} zqxanswer jane@zqx.example", "reference": "zqxother"},
+        {"input": f"zqxinput {VERSES} jane@zqx.example"},
+    ]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(VERSES, encoding="utf-8")
+    report = linted(tmp_path, rows, detect=spy, against=[corpus])
+    assert len(report.findings) > 4
+    assert "zqx" not in json.dumps(report.as_dict())
+
+
+def test_a_set_that_does_not_load_is_told_whole(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text('{"id": "a"}\n{"id": "b", "input": "x", "reference": ""}\n', "utf-8")
+    report = lint.lint("s.jsonl", tmp_path)
+    assert found(report) == [("error", "unusable", "s.jsonl:1"), ("error", "unusable", "s.jsonl:2")]
+    assert report.findings[1].said == "reference[0]: must not be blank"
+    with pytest.raises(ConfigError, match="no such file"):
+        lint.lint("t.jsonl", tmp_path)
+
+
+@pytest.mark.parametrize("name", datasets.names())
+def test_the_built_in_sets_have_no_errors(name: str) -> None:
+    assert lint.lint(name).count("error") == 0
+
+
+# --- overlap -----------------------------------------------------------------------------------------------
+
+
+def corpus_of(tmp_path: Path, name: str, content: str) -> Path:
+    file = tmp_path / name
+    raw = content.encode()
+    file.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    return file
+
+
+@pytest.mark.parametrize("name", ["c.txt", "c.txt.gz", "c.jsonl", "c.jsonl.gz"])
+def test_overlap_with_a_corpus(tmp_path: Path, name: str) -> None:
+    words = VERSES.split()
+    rows = [
+        {"input": VERSES, "reference": "x"},
+        {"input": " ".join(words[:13]).upper() + "?!", "reference": "y"},
+        {"input": " ".join(words[:12]) + " otherwise", "reference": "z"},
+        {"input": "too short to say", "reference": "x"},
+        {"input": " ".join(words[14:22]), "reference": "x"},
+    ]
+    text = "first line\nThe quick, brown fox jumps -- over the lazy dog\nwhile seven green turtles sleep"
+    content = text + "\n" if ".txt" in name else json.dumps({"meta": 3, "deep": [{"text": text}]}) + "\n"
+    report = linted(tmp_path, rows, against=[corpus_of(tmp_path, name, content)])
+    overlaps = [finding for finding in report.findings if finding.check == "overlap"]
+    assert [finding.place for finding in overlaps] == ["s.jsonl:1", "s.jsonl:2"]
+    line = 2 if ".txt" in name else 1
+    assert overlaps[1].said == (
+        f"1 of 1 runs of words stand in the corpus, first at {tmp_path / name}:{line}"
+    )
+    assert report.corpus is not None
+    assert report.corpus["samples_compared"] == 4
+    assert report.corpus["samples_too_short"] == 1
+    assert report.corpus["samples_overlapping"] == 2
+    assert report.corpus["documents"] == 1
+    assert report.corpus["words"] == 16
+
+
+def test_a_text_of_8_to_12_words_is_looked_for_whole(tmp_path: Path) -> None:
+    text = " ".join(VERSES.split()[:8])
+    report = linted(
+        tmp_path, [{"input": text}, {"input": text[4:]}], against=[corpus_of(tmp_path, "c.txt", VERSES)]
+    )
+    assert [finding.place for finding in report.findings if finding.check == "overlap"] == ["s.jsonl:1"]
+
+
+def test_no_run_goes_on_from_one_document_to_the_next(tmp_path: Path) -> None:
+    words = VERSES.split()
+    halves = [{"text": " ".join(words[:7])}, {"text": " ".join(words[7:13])}]
+    corpus = corpus_of(tmp_path, "c.jsonl", "".join(json.dumps(half) + "\n" for half in halves))
+    report = linted(tmp_path, [{"input": " ".join(words[:13])}], against=[corpus])
+    assert report.corpus is not None
+    assert report.corpus["samples_overlapping"] == 0
+
+
+def test_what_many_samples_share_is_boilerplate(tmp_path: Path) -> None:
+    rows = [{"input": f"{VERSES} {n}"} for n in range(11)]
+    corpus = corpus_of(tmp_path, "c.txt", VERSES)
+    report = linted(tmp_path, rows, against=[corpus])
+    assert report.corpus is not None
+    assert report.corpus["samples_overlapping"] == 0
+    assert linted(tmp_path, rows[:10], against=[corpus]).corpus["samples_overlapping"] == 10  # type: ignore[index]
+
+
+def test_runs_are_found_across_pieces_of_a_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_WORDS", 20)
+    words = VERSES.split()
+    numbers = random.Random(1)
+    filler = [" ".join(numbers.choices(words, k=numbers.randrange(1, 9))) for _ in range(200)]
+    lines = [*filler, " ".join(words[:6]), " ".join(words[6:13]), *filler]
+    corpus = corpus_of(tmp_path, "c.txt", "\n".join(lines))
+    report = linted(tmp_path, [{"input": " ".join(words[:13])}], against=[corpus])
+    (finding,) = [finding for finding in report.findings if finding.check == "overlap"]
+    assert finding.said.endswith("c.txt:201")
+    assert report.corpus is not None
+    assert report.corpus["words"] == sum(len(line.split()) for line in lines)
+
+
+def test_a_corpus_is_a_folder_too_and_a_wrong_one_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    (folder / "deep").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds no corpus"):
+        linted(tmp_path, [{"input": VERSES}], against=[folder])
+    (folder / "deep" / "a.md").write_text(VERSES, encoding="utf-8")
+    report = linted(tmp_path, [{"input": VERSES}], against=[folder])
+    assert [finding.check for finding in report.findings] == ["overlap", "no_reference"]
+    with pytest.raises(ConfigError, match="does not exist"):
+        linted(tmp_path, [{"input": VERSES}], against=[tmp_path / "nowhere"])
+    (folder / "bad.jsonl.gz").write_bytes(b"nonsense")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        linted(tmp_path, [{"input": VERSES}], against=[folder])
+
+
+# --- the arithmetic ----------------------------------------------------------------------------------------
+
+TEXTS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30)
+
+
+@given(TEXTS, st.integers(1, 6))
+def test_runs_are_equal_when_their_words_are(letters: list[str], n: int) -> None:
+    made = grams.grams(grams.words(" ".join(letters)), n).tolist()
+    plain = [tuple(letters[at : at + n]) for at in range(len(letters) - n + 1)]
+    assert len(made) == len(plain)
+    assert len(set(plain)) == len(set(made)) == len(set(zip(plain, made, strict=True)))
+
+
+@given(TEXTS, TEXTS)
+def test_similarity_is_jaccards(one: list[str], other: list[str]) -> None:
+    def runs(letters: list[str]) -> set[tuple[str, ...]]:
+        n = min(grams.RUN, len(letters))
+        return {tuple(letters[at : at + n]) for at in range(len(letters) - n + 1)}
+
+    first, second = grams.shingles(" ".join(one)), grams.shingles(" ".join(other))
+    if len(one) >= grams.RUN <= len(other):
+        expected = len(runs(one) & runs(other)) / len(runs(one) | runs(other))
+        assert grams.similarity(first, second) == pytest.approx(expected)
+    assert grams.similarity(first, first) == 1.0
+
+
+def test_texts_meet_in_a_band_as_often_as_the_formula_says() -> None:
+    numbers = np.random.default_rng(7)
+
+    def met(share: float) -> float:
+        hits = 0
+        for _ in range(400):
+            both = round(200 * share)
+            pool = numbers.integers(0, 2**63, 400 - both, dtype=np.uint64)
+            one, other = pool[:200], np.concatenate([pool[:both], pool[200:]])
+            hits += bool((grams.bands(one) == grams.bands(other)).any())
+        return hits / 400
+
+    # 200 runs each, so that sharing 178 is a similarity of 178/222 = 0.80 and sharing 80 one of 0.25
+    assert met(178 / 200) > 0.97
+    assert met(80 / 200) < 0.05
+
+
+def test_pairs_come_with_the_earlier_row_first() -> None:
+    table = np.array([[1, 9], [2, 8], [1, 7], [3, 8], [1, 6]], dtype=np.uint64)
+    assert sorted(grams.candidates(table)) == [(0, 2), (0, 4), (1, 3), (2, 4)]
+
+
+# --- the command -------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    app = Typer()
+    app.command()(command.lint)
+    done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_the_command_says_what_it_found_and_exits_by_it(tmp_path: Path) -> None:
+    rows = [
+        {"input": "Is it Canberra [or not]?", "reference": "Canberra"},
+        {"input": "What?", "reference": "x"},
+    ]
+    linted(tmp_path, rows)
+    file = str(tmp_path / "s.jsonl")
+    code, said = run(file, "--no-pii")
+    assert code == 0
+    assert "leaked_answer" in said
+    assert "s.jsonl:1" in said
+    assert "s: 2 samples, 0 errors, 1 warnings, 0 notes" in said
+    assert run(file, "--no-pii", "--strict")[0] == 1
+    linted(tmp_path, [*rows, {"input": "What?", "reference": "y"}])
+    code, said = run(file, "--no-pii", "--json")
+    assert code == 1
+    assert json.loads(said)["counts"] == {"error:contradiction": 1, "warning:leaked_answer": 1}
+    corpus = corpus_of(tmp_path, "c.txt", VERSES)
+    assert "overlap: 0 of 0 samples with 32 words" in run(file, "--no-pii", "--against", str(corpus))[1]
+
+
+def test_the_command_finds_personal_data(tmp_path: Path) -> None:
+    linted(tmp_path, [{"input": "Mail jane.doe@example.com now.", "reference": "x"}])
+    code, said = run(str(tmp_path / "s.jsonl"))
+    assert code == 0
+    assert "EMAIL_ADDRESS in input" in said
+    assert "jane" not in said
+
+
+def test_the_command_reads_foreign_rows(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("q,a\nIs it Canberra?,Canberra\n", encoding="utf-8")
+    file = str(tmp_path / "s.csv")
+    code, said = run(file, "--no-pii", "--field", "input=q", "--field", "reference={{ a }}")
+    assert code == 0
+    assert "leaked_answer  s.csv:2" in said
+    code, said = run(file, "--no-pii", "--field", "input=nosuch")
+    assert code == 1
+    assert "s.csv:2" in said
+    with pytest.raises(ConfigError, match="has no `=`"):
+        command._rules(["input"])
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    def peak(lines: int) -> int:
+        corpus = corpus_of(tmp_path, f"{lines}.txt", f"{VERSES} and more\n" * lines)
+        gc.collect()
+        tracemalloc.start()
+        linted(tmp_path, [{"input": VERSES}], against=[corpus])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    assert peak(12_000) < 1.1 * peak(4_000)
+
+
+def test_only_the_first_findings_are_shown(tmp_path: Path) -> None:
+    linted(tmp_path, [{"input": "Same?", "reference": "x"}] * 300)
+    code, said = run(str(tmp_path / "s.jsonl"), "--no-pii")
+    assert code == 0
+    assert said.count("asks the same as") == command.SHOWN
+    assert "… 279 more: warning duplicate" in said
+    report = lint.lint("s.jsonl", tmp_path)
+    assert (len(report.findings), report.count("warning")) == (lint.KEPT, 299)

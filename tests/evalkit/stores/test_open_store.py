@@ -1,0 +1,373 @@
+"""Opening a store: what cannot work says what to do, without the password; old files become today's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, create_engine, event, inspect, text
+
+from evalkit.stores import Run, Store, open_store, tables
+from evalkit.stores.sqlite import open_file
+from evalkit.trial import Trial
+from guardrails.errors import ConfigError
+from judges.judge import Answer
+
+
+def refused(url: str | Path, **options: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        open_store(url, **options)
+    assert caught.value.hint
+    assert "not-to-be-seen" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return caught.value
+
+
+# --- places ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
+def test_a_path_is_a_file_whose_folders_are_made(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "deep" / "er" / "runs.db"
+    store = open_store(form.format(path))
+    assert store.place == str(path)
+    assert path.is_file()
+    store.close()
+
+
+def test_a_store_that_is_only_looked_at_is_not_made(tmp_path: Path) -> None:
+    assert "no runs are kept" in refused(tmp_path / "absent" / "runs.db", create=False).message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert refused(tmp_path).hint == f"name a file in it: {tmp_path / 'runs.db'}"
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary, " * 500)
+    assert "no SQLite database" in refused(path).message
+    assert path.read_text() == "dear diary, " * 500
+
+
+def test_somebody_elses_database_is_left_alone(tmp_path: Path, url: str) -> None:
+    _execute(url, "CREATE TABLE runs (whose TEXT)")
+    assert "other tables named runs" in refused(url).message
+    with _connected(url) as connection:
+        assert inspect(connection).get_table_names() == ["runs"]
+
+
+def test_a_newer_schema_asks_for_a_newer_evalkit(store: Store, url: str) -> None:
+    _execute(url, "UPDATE schema_version SET version = 99")
+    error = refused(url)
+    assert "its schema is 99" in error.message
+    assert "pip install -U" in error.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no such modes there")
+def test_a_read_only_folder_says_so(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    open_store(tmp_path / "runs.db").close()
+    tmp_path.chmod(0o555)
+    code = (
+        "import os, sys\n"
+        "from evalkit.stores import open_store\n"
+        "open_store(sys.argv[1]).close()\n"  # imports all, before root becomes somebody without rights
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "for name in sys.argv[2:]:\n"
+        "    try: open_store(name)\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    for folder in tmp_path.parents:  # somebody without rights has to get there at all
+        if folder.stat().st_uid == os.getuid() and str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o111)
+    paths = [str(tmp_path / name) for name in ("runs.db", "new.db", "new/runs.db")]
+    paths.insert(0, str(tmp_path_factory.mktemp("before") / "runs.db"))
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    tmp_path.chmod(0o755)
+    said = done.stdout.splitlines()
+    assert len(said) == 3, done.stderr
+    for line in said:
+        assert line.startswith("ConfigError")
+        assert "choose another place with --out or --store" in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:not-to-be-seen@h/db",
+        "sqlite://",
+        "sqlite://host/file.db",
+        "postgresql://u:not-to-be-seen@h:port/db",
+        "://",
+        "http://u:not-to-be-seen@h/",
+    ],
+)
+def test_urls_that_are_none_of_ours(url: str) -> None:
+    assert "postgresql://USER:PASSWORD@HOST" in refused(url).hint
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:not-to-be-seen@127.0.0.1:9/db",
+        "postgres://u@127.0.0.1:9/db?password=not-to-be-seen",
+        "postgresql+psycopg://u:not-to-be-seen@/db?host=/nowhere",
+    ],
+)
+def test_a_server_that_cannot_be_reached(url: str) -> None:
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed")
+    error = refused(url)
+    assert "cannot be reached" in error.message
+    assert "is the server running" in error.hint
+
+
+def test_a_wrong_password_is_not_repeated(postgres: Any) -> None:
+    wrong = postgres.url().replace("not-to-be-seen", "not-to-be-seen-either")
+    error = refused(wrong)
+    assert "password authentication failed" in error.message
+
+
+def test_a_schema_that_is_absent(postgres: Any) -> None:
+    assert "search path" in refused(postgres.url("absent")).message
+
+
+def test_a_database_that_cannot_hold_every_text(postgres: Any) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    assert "LATIN1" in refused(postgres.url().replace("/postgres?", "/latin?")).message
+
+
+def test_a_store_outlives_its_connections(postgres: Any) -> None:
+    """The server goes away and comes back between two batches; the claim is lost without a word."""
+    import psycopg
+
+    store = open_store(postgres.schema())
+    run = store.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
+    everyone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'evalkit'"
+    with store.writing(run.id):
+        store.append([Trial(run.id, "s", "e", "before", "")])
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            assert len(connection.execute(everyone).fetchall()) >= 2
+        store.append([Trial(run.id, "s", "e", "after", "")])
+    assert {trial.key for trial in store.trials(run.id)} == {"before", "after"}
+    with store.writing(run.id):
+        pass
+    store.close()
+
+
+def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert "evalkit-guardrails[postgres]" in refused("postgresql://u:not-to-be-seen@h/db").hint
+
+
+def test_a_driver_is_loaded_only_where_it_is_used(tmp_path: Path) -> None:
+    code = (
+        "import sys; from evalkit.stores import open_store; assert 'sqlalchemy' not in sys.modules\n"
+        "open_store(sys.argv[1]); assert 'psycopg' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "runs.db")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# --- old databases -----------------------------------------------------------------------------------------
+
+VERSION_1 = """
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+CREATE TABLE runs (
+    id TEXT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, status TEXT NOT NULL,
+    started_at TEXT NOT NULL, ended_at TEXT, planned BIGINT NOT NULL, info TEXT NOT NULL, PRIMARY KEY (id)
+);
+CREATE INDEX ix_runs_digest ON runs (digest);
+CREATE INDEX ix_runs_started_at ON runs (started_at);
+CREATE TABLE tags (
+    run TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (run, tag),
+    FOREIGN KEY(run) REFERENCES runs (id) ON DELETE CASCADE
+);
+CREATE INDEX ix_tags_tag ON tags (tag);
+CREATE TABLE trials (
+    run TEXT NOT NULL, "key" TEXT NOT NULL, ask TEXT NOT NULL, content TEXT NOT NULL,
+    "set" TEXT NOT NULL, sample TEXT NOT NULL, endpoint TEXT NOT NULL, prompt TEXT NOT NULL,
+    k INTEGER NOT NULL, place BIGINT NOT NULL,
+    started_at TEXT NOT NULL, weight DOUBLE NOT NULL, passed BOOLEAN, done BOOLEAN NOT NULL,
+    measured BOOLEAN NOT NULL, cost_usd DOUBLE, size BIGINT NOT NULL, tags TEXT NOT NULL, error TEXT,
+    scores TEXT NOT NULL, record TEXT, answer TEXT, PRIMARY KEY (run, "key"),
+    FOREIGN KEY(run) REFERENCES runs (id) ON DELETE CASCADE
+);
+CREATE INDEX trials_in_order ON trials (run, place, "key", size);
+CREATE INDEX trials_by_ask ON trials (ask) WHERE measured = 1;
+INSERT INTO schema_version VALUES (1);
+INSERT INTO runs VALUES (
+    '20261121-120000-old', 'old', 'd', 'complete', '2026-11-21T12:00:00.000000+00:00', NULL, 1, '{"a":1}'
+);
+INSERT INTO tags VALUES ('20261121-120000-old', 'baseline');
+INSERT INTO trials VALUES (
+    '20261121-120000-old', 'key', 'ask', 'c', 'facts', 's', 'e', '', 0, 0, '2026-11-21T12:00:00', 1.0,
+    1, 1, 1, 0.5, 99, '["a"]', NULL, '{"exact":{"value":1.0,"passed":true,"reason":"same","error":null}}',
+    '{"cost_usd":0.5}', '{"text":"yes"}'
+);
+"""
+"""A file as version 1 made it: written down once, never changed."""
+
+
+def old_file(path: Path) -> Path:
+    with sqlite3.connect(path) as connection:
+        connection.executescript(VERSION_1)
+    connection.close()
+    return path
+
+
+def test_a_file_of_version_1_is_read_and_written_by_this_version(tmp_path: Path) -> None:
+    store = open_store(old_file(tmp_path / "runs.db"))
+    run = store.find("baseline")
+    assert (run.id, run.trials, run.info) == ("20261121-120000-old", 1, {"a": 1})
+    (trial,) = store.trials(run.id)
+    assert trial.answer is not None
+    assert (trial.answer.text, trial.passed, trial.tags) == ("yes", True, ("a",))
+    assert store.answers(["ask"])["ask"].record == {"cost_usd": 0.5}
+    store.append([Trial(run.id, "t", "e", "other", "2026", place=1)])
+    assert len(list(store.trials(run.id))) == 2
+    store.close()
+
+
+def test_an_old_file_becomes_what_a_new_one_is(tmp_path: Path) -> None:
+    """Whoever changes a table has to add the step that changes it in old files."""
+    old, new = old_file(tmp_path / "old.db"), tmp_path / "new.db"
+    for path in (old, new):
+        open_store(path).close()
+    assert _shape(f"sqlite:///{old}") == _shape(f"sqlite:///{new}")
+
+
+def test_steps_are_taken_one_by_one_and_a_failing_one_leaves_nothing(url: str) -> None:
+    """The table of steps is a parameter: two of them, the second of which fails at first."""
+    open_store(url).close()
+    broken = True
+
+    def second(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE runs ADD COLUMN note TEXT"))
+
+    def third(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE runs ADD COLUMN more TEXT"))
+        if broken:
+            connection.execute(text("ALTER TABLE runs ADD COLUMN more TEXT"))
+
+    def step() -> int | None:
+        with _connected(url) as connection:
+            return tables.step_up(connection, steps={2: second, 3: third}, target=3)
+
+    assert step() == 2
+    with pytest.raises(Exception, match="more"):
+        step()
+    with _connected(url) as connection:
+        assert tables.version_of(connection) == 2
+        names = {column["name"] for column in inspect(connection).get_columns("runs")}
+    assert "note" in names
+    assert "more" not in names
+    broken = False
+    assert (step(), step()) == (3, None)
+
+
+def test_deleted_answers_are_not_left_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    store = open_store(path)
+    for name in ("goes", "stays"):
+        run = store.create(Run(name, name, "d", "complete", datetime(2026, 1, 1, tzinfo=UTC)))
+        store.append(
+            [Trial(run.id, f"s{n}", "e", f"k{n}", "", answer=Answer(f"it {name} {n}")) for n in range(99)]
+        )
+    store.delete("goes")
+    store.close()
+    held = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
+    assert b"it stays 98" in held
+    assert b"it goes" not in held
+
+
+def test_queries_use_their_indexes(tmp_path: Path) -> None:
+    """SQLite uses a partial index only where the question repeats its condition."""
+    store = open_file(tmp_path / "runs.db")
+    asked: list[str] = []
+    store._engine.dialect.do_execute = _spying(store._engine.dialect.do_execute, asked)  # type: ignore[method-assign]
+    store.answers(["a"])
+    list(store.trials("r"))
+    list(store.trials("r", failing=True))
+    store.done("r")
+    store.close()
+    with sqlite3.connect(tmp_path / "runs.db") as connection:
+        for statement in asked:
+            if "FROM trials" in statement:
+                marks = ["x"] * statement.count("?")
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", marks).fetchall()
+                assert all("SCAN" not in detail for *_, detail in plan), (statement, plan)
+    connection.close()
+    assert len(asked) >= 4
+
+
+def _spying(execute: Any, asked: list[str]) -> Any:
+    def spy(cursor: Any, statement: str, *rest: Any) -> None:
+        asked.append(statement)
+        execute(cursor, statement, *rest)
+
+    return spy
+
+
+# --- beneath -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    if engine.dialect.name == "sqlite":  # whose driver would otherwise commit before DDL
+        event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _execute(url: str, statement: str) -> None:
+    with _connected(url) as connection:
+        connection.execute(text(statement))
+
+
+def _shape(url: str) -> dict[str, Any]:
+    """Tables, columns, keys and indexes, as far as they matter."""
+    with _connected(url) as connection:
+        seen = inspect(connection)
+        shape: dict[str, Any] = {}
+        for table in sorted(seen.get_table_names()):
+            given = seen.get_columns(table)
+            shape[table] = {
+                "columns": [(column["name"], str(column["type"]), column["nullable"]) for column in given],
+                "key": seen.get_pk_constraint(table)["constrained_columns"],
+                "indexes": sorted(
+                    (index["name"], index["column_names"]) for index in seen.get_indexes(table)
+                ),
+                "foreign": [each["options"] for each in seen.get_foreign_keys(table)],
+            }
+        return shape
+
+
+def test_a_run_survives_closing(url: str) -> None:
+    first = open_store(url)
+    run = first.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
+    first.close()
+    second = open_store(url)
+    assert second.find("r") == run
+    second.close()

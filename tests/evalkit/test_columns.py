@@ -1,0 +1,198 @@
+"""Columns say of rows what the rows say, and keep none of them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.columns import (
+    CACHED,
+    FAILED,
+    MISJUDGED,
+    PHASES,
+    PRICED,
+    Columns,
+    answer_hash,
+    hash64,
+)
+from evalkit.trial import Trial
+from guardrails.call import ToolUse
+from judges.judge import Answer, Score
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "sample": st.sampled_from(["s1", "s2", "s3", "é", "\ud800"]),
+            "passed": st.sampled_from([True, False, None, "reset", "timeout"]),
+            "arm": st.sampled_from(["a", "b"]),
+            "set": st.sampled_from(["", "x"]),
+            "k": st.integers(0, 3),
+            "weight": st.floats(0.01, 100),
+            "tags": st.lists(st.sampled_from(["t", "u", "v"]), max_size=4).map(tuple),
+            "record": st.fixed_dictionaries(
+                {
+                    "ttft_ms": st.none() | st.floats(0, 1e6),
+                    "cost_usd": st.none() | st.decimals(0, 1, places=9).map(str),
+                    "wasted_usd": st.just("0.1"),
+                    "cached": st.booleans(),
+                    "output_tokens": st.integers(0, 2**70),
+                }
+            ),
+        }
+    ),
+    max_size=30,
+)
+
+
+def build(made: Callable[..., Trial], given: list[dict[str, Any]]) -> list[Trial]:
+    return [made(**dict(one)) for one in given]
+
+
+@given(given_rows=ROWS)
+def test_every_row_is_there_once_and_says_the_same(
+    made: Callable[..., Trial], given_rows: list[dict[str, Any]]
+) -> None:
+    rows = build(made, given_rows)
+    columns = Columns.of(iter(rows))
+
+    assert len(columns) == len(rows)
+    for number, row in enumerate(rows):
+        kept = columns.rows[number]
+        group = columns.groups[kept["arm"]]
+        assert (group.set, group.arm) == (row.set, row.arm)
+        assert columns.sample_id(number) == row.sample
+        assert kept["sample"] == hash64(row.set, row.sample)
+        assert {1: True, 0: False, -1: None}[int(kept["passed"])] is row.passed
+        assert columns.words.errors[kept["error"]] == (row.error.kind if row.error else "")
+        assert bool(kept["flags"] & FAILED) == (row.error is not None)
+        assert bool(kept["flags"] & MISJUDGED) == bool(row.judge_errors)
+        assert bool(kept["flags"] & CACHED) == row.cached
+        assert (int(kept["k"]), float(kept["weight"])) == (row.k, row.weight)
+        expected = None if row.error or row.cached else row.number("ttft_ms")
+        assert (None if np.isnan(kept["ttft"]) else kept["ttft"]) == expected
+        tags = columns.tags["tag"][columns.tags["row"] == number]
+        assert [columns.words.tags[tag] for tag in tags] == list(dict.fromkeys(row.tags))
+
+
+@given(given_rows=ROWS)
+def test_money_is_summed_exactly_and_by_arm(
+    made: Callable[..., Trial], given_rows: list[dict[str, Any]]
+) -> None:
+    rows = build(made, given_rows)
+    columns = Columns.of(rows)
+    expected: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        assert row.record is not None
+        if row.record["cost_usd"] is not None and not row.cached:
+            expected[row.set, row.arm] += Decimal(row.record["cost_usd"]) + Decimal("0.1")  # type: ignore[assignment]
+
+    assert {(g.set, g.arm): g.spent for g in columns.groups} == {
+        (g.set, g.arm): expected[g.set, g.arm] for g in columns.groups
+    }
+    assert int(columns.flagged(PRICED).sum()) == sum(
+        r.record["cost_usd"] is not None for r in rows if r.record
+    )
+
+
+@given(given_rows=ROWS, data=st.data())
+def test_taking_rows_is_the_same_as_never_having_seen_the_others(
+    made: Callable[..., Trial], given_rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    rows = build(made, given_rows)
+    kept = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
+    taken = Columns.of(rows).take(np.array(kept, dtype=bool))
+    alone = Columns.of(row for row, keep in zip(rows, kept, strict=True) if keep)
+
+    assert taken.rows["sample"].tolist() == alone.rows["sample"].tolist()
+    for one, other in ((taken, alone), (alone, taken)):
+        assert [one.words.tags[t] for t in one.tags["tag"]] == [
+            other.words.tags[t] for t in other.tags["tag"]
+        ]
+    assert taken.tags["row"].tolist() == alone.tags["row"].tolist()
+    assert taken.scores["row"].tolist() == alone.scores["row"].tolist()
+    assert np.array_equal(taken.scores["value"], alone.scores["value"], equal_nan=True)
+
+
+def test_a_group_and_a_tag_are_picked(made: Callable[..., Trial]) -> None:
+    columns = Columns.of([made(1, tags=("x",)), made(2), made(1, arm="b", tags=("x", "y"))])
+
+    assert [len(columns.group(n)) for n in range(2)] == [2, 1]
+    assert (len(columns.tagged("x")), len(columns.tagged("y")), len(columns.tagged("none"))) == (2, 1, 0)
+    assert columns.tagged("x").sample_id(1) == "1"
+
+
+def test_no_row_is_kept(made: Callable[..., Trial]) -> None:
+    class Watched(Trial):
+        """A row that can be watched."""
+
+        __slots__ = ("__weakref__",)
+
+    alive: list[weakref.ref[Watched]] = []
+
+    def rows() -> Iterator[Trial]:
+        for number in range(20):
+            plain = made(number)
+            row = Watched(**{name: getattr(plain, name) for name in Trial.__dataclass_fields__})
+            alive.append(weakref.ref(row))
+            yield row
+
+    columns = Columns.of(rows())
+    gc.collect()
+
+    assert len(columns) == 20
+    assert not [ref for ref in alive if ref() is not None]
+
+
+def test_a_row_takes_no_more_bytes_than_promised(made: Callable[..., Trial]) -> None:
+    columns = Columns.of(made(f"sample-{n:06d}", tags=("billing", "easy")) for n in range(1_000))
+
+    assert columns.nbytes / 1_000 <= 200
+
+
+def test_answers_are_one_vote_whatever_their_case_and_spacing() -> None:
+    def vote(text: str, *calls: ToolUse) -> int:
+        return answer_hash(Trial("r", "s", "e", "k", "now", answer=Answer(text, calls)))
+
+    assert vote("The  Answer\n") == vote("the answer")
+    assert vote("the answer") != vote("theanswer")
+    assert vote("", ToolUse("1", "f", "{}")) == vote("", ToolUse("2", "f", "{}"))
+    assert vote("", ToolUse("1", "f", "{}")) != vote("", ToolUse("1", "g", "{}"))
+    assert vote("f", ToolUse("1", "", "")) != vote("", ToolUse("1", "f", ""))
+    assert vote("") != 0
+    assert answer_hash(Trial("r", "s", "e", "k", "now")) == 0
+
+
+def test_the_parts_of_a_hash_do_not_run_together() -> None:
+    assert hash64("ab", "c") != hash64("a", "bc")
+    assert hash64("a") == hash64("a")
+
+
+def test_a_failed_call_has_no_times_and_an_example_of_its_kind_is_kept(made: Callable[..., Trial]) -> None:
+    columns = Columns.of([made(1, "reset"), made(2, record=None), made(3)])
+
+    assert np.isnan([columns.rows[phase][:2] for phase in PHASES]).all()
+    assert columns.failures["reset"].message == "it broke"
+    assert not np.isnan(columns.rows["e2e"][2])
+
+
+def test_scores_of_many_judges_are_kept_by_row(made: Callable[..., Trial]) -> None:
+    scores = {
+        "x": Score.verdict(False, ""),
+        "y": Score(0.5, None, "", values=(0.4, 0.6)),
+        "z": Score.unjudged("timeout", ""),
+    }
+    columns = Columns.of([made(1, scores=scores)])
+
+    assert columns.words.scorers == ("x", "y", "z")
+    assert columns.scores["verdict"].tolist() == [0, -1, -1]
+    assert columns.scores["value"][:2].tolist() == [0.0, 0.5]
+    assert columns.again.tolist() == [(0, 1, 0.4), (0, 1, 0.6)]
+    assert columns.words.errors[columns.scores["error"][2]] == "timeout"

@@ -1,0 +1,220 @@
+"""`evalkit runs`: what is kept can be looked at, exported, tagged and deleted."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from evalkit.columns import Columns
+from evalkit.runs import app
+from evalkit.stores import Run, open_store, run_id
+from evalkit.summary import summarise
+from evalkit.trial import Failure, Trial
+from guardrails.errors import ConfigError
+from guardrails.record import CallRecord
+from judges.judge import Answer, Score
+
+NOW = datetime.now(UTC)
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    """A record with every field that a real one has."""
+    plain = dict.fromkeys(CallRecord.names()) | {
+        "model": "m",
+        "token_source": "usage",
+        "input_tokens": 3,
+        "output_tokens": 2,
+        "ttft_ms": 10.0,
+        "e2e_ms": 20.0,
+        "cost_usd": "0.5",
+        "wasted_usd": "0",
+        "cached": False,
+        "cold": False,
+        **{name: [] for name in ("attempts", "findings", "scanned", "not_scanned", "flow")},
+        "labels": {},
+    }
+    return plain | fields
+
+
+def row(run: str, n: int, passed: bool = True, **fields: Any) -> Trial:
+    plain: dict[str, Any] = {
+        "set": "facts",
+        "place": n,
+        "answer": Answer(f"answer {n}"),
+        "record": record(),
+        "scores": {"exact": Score.verdict(passed, "it differs")},
+    }
+    at = "2026-11-21T12:00:00"
+    named = {"run": run, "sample": f"s{n}", "endpoint": "e", "key": f"k{n}", "started_at": at}
+    return Trial(**(named | plain | fields))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Two runs: an old one of four rows, tagged, and a new one with none."""
+    store = open_store(tmp_path / "runs.db")
+    at = NOW - timedelta(days=3)
+    run = store.create(
+        Run(
+            run_id("old", at),
+            "old",
+            "d",
+            "complete",
+            at,
+            planned=4,
+            tags=("baseline",),
+            info={"commit": "abc"},
+        )
+    )
+    failure = Failure("timeout", "no answer [bold]within[/] 60 s", "wait")
+    store.append([row(run.id, 0), row(run.id, 1), row(run.id, 2, passed=False)])
+    store.append([row(run.id, 3, answer=None, scores={}, record=record(cost_usd=None), error=failure)])
+    store.create(Run(run_id("new", NOW), "new", "d2", "running", NOW, planned=10))
+    store.close()
+    return tmp_path
+
+
+def called(home: Path, *words: str, **options: Any) -> Result:
+    out = [] if words[0] == "export" else ["--out", str(home)]
+    return CliRunner().invoke(app, [*words, *out], env={"COLUMNS": "200"}, **options)
+
+
+def said(home: Path, *words: str, **options: Any) -> str:
+    result = called(home, *words, **options)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_list_shows_each_run_with_its_rate_interval_and_n(home: Path) -> None:
+    lines = said(home, "list").splitlines()
+    (old,) = (line for line in lines if "-old" in line)
+    (new,) = (line for line in lines if "-new" in line)
+    assert lines.index(new) < lines.index(old)
+    for shown in ("complete", "facts", "50.0% [15.0, 85.0], 4", "$1.50 + 1 unknown", "3 d", "baseline"):
+        assert shown in old
+    assert "0 of 10" in new
+    assert "-new" not in said(home, "list", "--tag", "baseline")
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_the_list_says_of_the_pass_rate_what_show_says(home: Path, weight: float) -> None:
+    """With several answers to a sample, uneven weights and rows that a judge failed on."""
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1)))
+    unjudged = {"exact": Score.unjudged("quota", "no money")}
+    for n in range(60):
+        sample = n // 3
+        fields: dict[str, Any] = {"sample": f"s{sample}", "k": n % 3, "weight": 1.0 if sample % 2 else weight}
+        judged = {"scores": unjudged} if n % 11 == 0 else {}
+        store.append([row(run.id, n, passed=(n * 7) % 5 > n % 3, **fields, **judged)])
+    rates = summarise(Columns.of(store.trials("r")))[0].pass_rate
+    store.close()
+    assert rates is not None
+    listed = next(each for each in json.loads(said(home, "list", "--json")) if each["id"] == "r")
+    shown = listed["arms"][0]["pass_rate"]
+    assert shown["n"] == rates.n
+    assert (shown["value"], shown["low"], shown["high"]) == pytest.approx(
+        (rates.value, rates.low, rates.high)
+    )
+
+
+def test_the_list_is_json_for_machines(home: Path) -> None:
+    new, old = json.loads(said(home, "list", "--json"))
+    assert (new["trials"], new["arms"], new["cost_usd"]) == (0, [], None)
+    (arm,) = old["arms"]
+    assert (arm["set"], arm["endpoint"], arm["trials"]) == ("facts", "e", 4)
+    assert arm["pass_rate"]["value"] == 0.5
+    assert arm["pass_rate"]["low"] < 0.5 < arm["pass_rate"]["high"]
+    assert (Decimal(str(old["cost_usd"])), old["cost_unknown"]) == (Decimal("1.5"), 1)
+
+
+def test_show_prints_lineage_and_numbers(home: Path) -> None:
+    shown = said(home, "show", "baseline")
+    assert "4 of 4 rows" in shown
+    assert "abc" in shown
+    assert "50.0% [15.0, 85.0]" in shown
+    assert json.loads(said(home, "show", "baseline", "--json"))["info"] == {"commit": "abc"}
+
+
+def test_show_failing_says_why(home: Path) -> None:
+    shown = said(home, "show", "baseline", "--failing")
+    assert "s2" in shown
+    assert "exact: it differs" in shown
+    assert "answer 2" in shown
+    assert "timeout: no answer [bold]within[/] 60 s" in shown
+    assert "s0" not in shown
+    assert "more than these 1" in said(home, "show", "baseline", "--failing", "--limit", "1")
+    assert "every row passed" in said(home, "show", "latest", "--failing")
+    failing = json.loads(said(home, "show", "baseline", "--failing", "--json"))["failing"]
+    assert [each["sample"] for each in failing] == ["s2", "s3"]
+
+
+def test_text_of_others_does_not_steer_the_terminal(home: Path) -> None:
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1), tags=("\x1b[31m",)))
+    store.append([row(run.id, 0, passed=False, sample="\x1b]0;x\x07", answer=Answer("\x1b[2J[red]"))])
+    store.close()
+    for words in (("list",), ("show", "r", "--failing")):
+        assert "\x1b" not in said(home, *words)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet", "rows.txt"])
+def test_export_goes_by_the_files_name(home: Path, name: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    path = home / name
+    assert "4 rows in" in said(home, "export", "baseline", "--dir", str(home), "--out", str(path))
+    begins = {".csv": b"run,key", ".parquet": b"PAR1"}.get(path.suffix, b'{"run"')
+    assert path.read_bytes().startswith(begins)
+
+
+def test_export_prints_without_a_file(home: Path) -> None:
+    shown = called(home, "export", "baseline", "--dir", str(home)).stdout.splitlines()
+    assert [json.loads(line)["sample"] for line in shown] == ["s0", "s1", "s2", "s3"]
+    cells = called(home, "export", "baseline", "--dir", str(home), "--format", "csv").stdout
+    assert len(cells.splitlines()) == 5
+
+
+def test_delete_asks_first(home: Path) -> None:
+    assert called(home, "delete", "baseline", input="n\n").exit_code == 1
+    assert "-old" in said(home, "list")
+    assert "deleted" in said(home, "delete", "baseline", input="y\n")
+    said(home, "delete", "latest", "--yes")
+    assert said(home, "list") == "no runs yet\n"
+    with sqlite3.connect(home / "runs.db") as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (0,)
+    connection.close()
+
+
+def test_tags_are_given_and_taken(home: Path) -> None:
+    assert "best, x" in said(home, "tag", "latest", "x", "best")
+    assert said(home, "tag", "best", "x", "--remove").strip().endswith(": best")
+
+
+def test_a_store_may_be_named_by_its_url_or_by_the_environment(home: Path) -> None:
+    url = f"sqlite:///{home / 'runs.db'}"
+    runner = CliRunner()
+    assert "-old" in runner.invoke(app, ["list", "--store", url], env={"COLUMNS": "200"}).output
+    assert "-old" in runner.invoke(app, ["list"], env={"COLUMNS": "200", "EVALKIT_STORE": url}).output
+
+
+def test_looking_makes_no_store(tmp_path: Path) -> None:
+    result = called(tmp_path / "absent", "list")
+    assert isinstance(result.exception, ConfigError)
+    assert "no runs are kept" in str(result.exception)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_an_id_is_shown_whole_however_narrow_the_terminal(home: Path) -> None:
+    store = open_store(home / "runs.db")
+    store.create(Run(run_id("x" * 40, NOW), "x" * 40, "d", "complete", NOW, planned=4))
+    store.close()
+    shown = CliRunner().invoke(app, ["list", "--out", str(home)], env={"COLUMNS": "100"}).output
+    assert run_id("x" * 40, NOW) in shown
