@@ -14,10 +14,10 @@ make_venv = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --u
 install   = $(1)/bin/python -m pip install --quiet
 endif
 
-.PHONY: help demo test check docs bench format clean
+.PHONY: help demo test check bench ray sandbox-report format clean
 
 help: ## what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.ready ## a golden set through two simulated endpoints: table, verdict, HTML report
 	$(BIN)/evalkit demo --out demo-out
@@ -36,12 +36,18 @@ check: $(VENV)/.ready-dev ## lint, types, floors, documentation examples
 bench: .venv-bench/.ready ## CPU per call beside other clients (peers are installed into .venv-bench)
 	.venv-bench/bin/python tests/bench/call_path.py
 
+sandbox-report: $(VENV)/.ready-dev ## attacks on the sandbox of untrusted code, as a table
+	$(BIN)/python tests/judges/sandbox_report.py
+
+ray: .venv-ray/.ready ## the tests on a Ray cluster of two nodes (Ray is installed into .venv-ray)
+	.venv-ray/bin/python -m pytest -q tests/e2e/test_ray.py
+
 format: $(VENV)/.ready-dev ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what make made
-	rm -rf .venv .venv-bench demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-ray demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.ready: pyproject.toml
 	@echo "setting up $(VENV) ..."
@@ -51,6 +57,12 @@ $(VENV)/.ready: pyproject.toml
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@$(call install,$(VENV)) -e . --group dev
+	@touch $@
+
+.venv-ray/.ready: pyproject.toml
+	@echo "setting up .venv-ray ..."
+	@$(call make_venv,.venv-ray)
+	@$(call install,.venv-ray) -e '.[ray]' --group dev
 	@touch $@
 
 .venv-bench/.ready: pyproject.toml

@@ -57,9 +57,12 @@ def _dot(m: Measured, index: int, y: float, x: Callable[[float], float], limit: 
     )
 
 
-def ecdf(series: Mapping[str, Sequence[float]], *, unit: str, title: str) -> str:
-    """For each series the share of values at or below x. The slowest hundredth is cut when it is far out."""
-    found = {name: sorted(values) for name, values in series.items() if values}
+def ecdf(series: Mapping[str, tuple[int, Sequence[float]]], *, unit: str, title: str) -> str:
+    """For each series the share of values at or below x. The slowest hundredth is cut when it is far out.
+
+    A series is how many values there are, and values of evenly spread ranks, the first and the last included.
+    """
+    found = {name: sorted(values) for name, (_, values) in series.items() if values}
     if not found:
         return ""
     limit = nice(max(values[max(0, math.ceil(0.99 * len(values)) - 1)] for values in found.values()))
@@ -72,9 +75,9 @@ def ecdf(series: Mapping[str, Sequence[float]], *, unit: str, title: str) -> str
             f'<line x1="{LABEL}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
             f'<text x="{LABEL - 10}" y="{y + 4:.1f}" class="name">{100 * share:.0f}%</text>'
         )
-    for index, (name, values) in enumerate((name, found.get(name, [])) for name in series):
-        points = _steps(values, limit, x, top, bottom)
-        label = f"{escape(name)} (n = {len(values)})"
+    for index, name in enumerate(series):
+        points = _steps(found.get(name, []), limit, x, top, bottom)
+        label = f"{escape(name)} (n = {series[name][0]:,})"
         parts.append(f'<path d="{points}" class="s{index % 6} curve"><title>{label}</title></path>')
     return _svg(height, title, parts)
 
@@ -84,13 +87,11 @@ def _steps(
 ) -> str:
     if not values:
         return ""
-    n = len(values)
-    drawn = range(n) if n <= 400 else [round(i * (n - 1) / 399) for i in range(400)]
     path = [f"M{x(min(values[0], limit)):.1f},{bottom:.1f}"]
-    for number in drawn:
-        if values[number] > limit:
+    for number, value in enumerate(values, 1):
+        if value > limit:
             break
-        path.append(f"H{x(values[number]):.1f}V{bottom - (number + 1) / n * (bottom - top):.1f}")
+        path.append(f"H{x(value):.1f}V{bottom - number / len(values) * (bottom - top):.1f}")
     return "".join(path) + f"H{x(limit):.1f}"
 
 

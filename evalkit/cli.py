@@ -1,4 +1,4 @@
-"""The `evalkit` command. Exit codes: 0 all well, 1 a gate failed, 2 it could not run, 130 interrupted.
+"""The `evalkit` command. Exit codes: 0 pass, 1 a gate failed, 3 undecided, 2 could not run, 130 interrupted.
 
 Imports happen inside the commands, so that `--help` is quick.
 """
@@ -8,18 +8,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guardrails.errors import ConfigError, GuardrailsError
+from evalkit.commands import judge
+from evalkit.commands.init import init, show_schema
+from evalkit.commands.label import label
+from evalkit.commands.probe import probe
+from evalkit.commands.rescore import rescore
+from evalkit.commands.run import run
+from evalkit.passk import passk
+from evalkit.runs import app as runs
+from evalkit.sets.command import lint
+from guardrails.errors import GuardrailsError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from evalkit.config import Suite
 
 COULD_NOT_RUN = 2
 
@@ -49,124 +55,15 @@ def _evalkit(
     """Commands are below."""
 
 
-class Undecided(StrEnum):
-    """What becomes of a gate whose interval crosses its bound."""
-
-    fail = "fail"
-    value = "value"
-
-
-@app.command()
-def run(
-    suite: Annotated[Path | None, typer.Argument(help="A suite file (YAML).", show_default=False)] = None,
-    golden: Annotated[str | None, typer.Option(help="A built-in set's name, or a file.")] = None,
-    endpoint: Annotated[
-        list[str] | None, typer.Option(help="Base URL, such as http://localhost:8000/v1. Repeatable.")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="The model, one for each --endpoint or one.")
-    ] = None,
-    dialect: Annotated[str | None, typer.Option(help="openai_chat (the default) or anthropic.")] = None,
-    key_env: Annotated[
-        str | None, typer.Option(help="The environment variable that holds the endpoint's key.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Open calls per endpoint (default: 16).")
-    ] = None,
-    scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
-    gate: Annotated[
-        list[str] | None, typer.Option(help="What must hold: 'pass_rate >= 90%'. Repeatable.")
-    ] = None,
-    undecided: Annotated[
-        Undecided | None, typer.Option(help="A gate whose interval crosses its bound (default: fail).")
-    ] = None,
-    filters: Annotated[
-        bool | None,
-        typer.Option("--filters/--no-filters", help="Redact personal data both ways, or filter nothing."),
-    ] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an earlier run.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where runs are kept (default: .evalkit).")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
-) -> None:
-    """Ask every endpoint every sample, judge the answers, print the table, decide the gates."""
-    fields: dict[str, Any] = {
-        "golden": golden,
-        "limit": limit,
-        "concurrency": concurrency,
-        "scorers": scorer,
-        "gates": gate,
-        "undecided": undecided.value if undecided else None,
-        "out": str(out) if out else None,
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    if endpoint:
-        given["endpoints"] = _endpoints(endpoint, model or [], dialect, key_env)
-    elif model or dialect or key_env:
-        raise ConfigError("--model, --dialect and --key-env belong to --endpoint, which is missing")
-    from evalkit.session import Session
-
-    chosen, folder = _suite(suite, given, filters)
-    session = Session.of(chosen, folder, resume=resume, consoles=consoles())
-    raise typer.Exit(session.run(html=html, json=json, command=again(sys.argv[1:])))
-
-
-def _endpoints(urls: list[str], models: list[str], dialect: str | None, key_env: str | None) -> list[Any]:
-    if len(models) not in (1, len(urls)):
-        raise ConfigError(
-            f"{len(urls)} --endpoint and {len(models)} --model",
-            hint="give one --model for all endpoints, or one for each",
-        )
-    named = models * len(urls) if len(models) == 1 else models
-    common = {"dialect": dialect, "key_env": key_env}
-    options = {name: value for name, value in common.items() if value is not None}
-    made = []
-    for url, model in zip(urls, named, strict=True):
-        host = url.partition("://")[2].partition("/")[0]
-        name = model if named.count(model) == 1 else f"{model}@{host}"
-        made.append({"name": name, "url": url, "model": model, **options})
-    return made
-
-
-def _suite(path: Path | None, given: dict[str, Any], filters: bool | None) -> tuple[Suite, Path | None]:
-    from evalkit import config
-    from guardrails.source import Source
-
-    if path is not None:
-        made = config.load(path, **given)
-    elif missing := [f"--{n[:8]}" for n in ("golden", "endpoints") if n not in given]:
-        raise ConfigError(
-            f"nothing to run: {' and '.join(missing)} missing, and no suite file given",
-            hint="evalkit run SUITE.yaml, or evalkit run --golden support-desk --endpoint URL --model NAME",
-        )
-    else:
-        made = config.check(Source("the command line", given))
-    if filters is not None:
-        made = made.model_copy(update={"endpoints": tuple(_filtered(e, filters) for e in made.endpoints)})
-    return made, path.parent if path is not None else None
-
-
-def _filtered(endpoint: dict[str, Any], on: bool) -> dict[str, Any]:
-    plain = {name: value for name, value in endpoint.items() if name != "filters"}
-    if not on:
-        return plain
-    return {"filters": {"input": ["pii"], "output": ["pii"]}, **endpoint}
-
-
-def again(arguments: list[str]) -> list[str]:
-    """The command without its `--resume`, to which the run to go on with is added."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip or argument == "--resume":
-            skip = not skip
-        elif not argument.startswith("--resume="):
-            kept.append(argument)
-    return ["evalkit", *kept]
-
-
-# --- the other commands ------------------------------------------------------------------------------------
+app.command()(run)
+app.command()(rescore)
+app.command()(init)
+app.command("schema")(show_schema)
+app.command()(label)
+app.command()(passk)
+app.add_typer(judge.app, name="judge")
+judge.app.command()(probe)
+app.add_typer(runs, name="runs")
 
 
 @app.command()
@@ -185,8 +82,11 @@ def demo(
     raise typer.Exit(code)
 
 
-sets = typer.Typer(help="The built-in golden sets.", no_args_is_help=True)
+sets = typer.Typer(help="Golden sets: the built-in ones, and what is wrong with yours.", no_args_is_help=True)
 app.add_typer(sets, name="datasets")
+
+
+sets.command("lint")(lint)
 
 
 @sets.command("list")
@@ -247,7 +147,13 @@ def consoles() -> tuple[Console, Console]:
     """Where results go, and where progress and messages go. Wide enough where there is no terminal to ask."""
     from rich.console import Console
 
-    made = Console(), Console(stderr=True)
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            """Go on unheard when the reader is gone, as `head` goes: the exit code says what was measured."""
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+    made = Patient(), Patient(stderr=True)
     for console in made:
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = 110

@@ -1,31 +1,37 @@
-"""Which of two endpoints is better, by how much, and how sure is that?
+"""Which of two arms is better, by how much, and how sure is that?
 
 Both answered the same samples, so each difference is taken sample by sample: what makes a sample hard is hard
-for both and cancels. Every sample counts once here, whatever its weight.
+for both and cancels. Every sample counts once here, whatever its weight and however often it was asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit import stats
+from evalkit.columns import Columns
+from evalkit.measure import difference, values_by_question
+from evalkit.metric import METRICS
+from evalkit.questions import paired, share_difference
 from evalkit.stats import Measured, PairedRates
-from evalkit.summary import cost_of
-from evalkit.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Endpoint `a` against endpoint `b`, on the samples that both have a row for.
+    """Arm `a` against arm `b` on a set, on the samples that both have a row for.
 
-    `rates` is of the samples judged on both sides, a failed call having failed. `ttft_ms` is the mean of
+    `rates` is of the samples judged on both sides, a failed call having failed; where samples were asked
+    several times, its counts are of the samples that one side passed more often. `ttft_ms` is the mean of
     a − b over samples that both answered; `cost_ratio` is cost(a) / cost(b) over samples whose cost is known
-    for both. None where nothing can be said.
+    for both. None where nothing can be said. `note` says of how many samples it speaks, if not of all.
     """
 
     a: str
@@ -33,6 +39,8 @@ class Comparison:
     rates: PairedRates | None
     ttft_ms: Measured | None
     cost_ratio: Measured | None
+    set: str = ""
+    note: str = ""
 
     @property
     def verdict(self) -> str:
@@ -40,58 +48,138 @@ class Comparison:
         return verdict(self)
 
 
-def compare(rows: Sequence[Trial], rng: np.random.Generator) -> list[Comparison]:
-    """Every later endpoint against the first one."""
-    names = list(dict.fromkeys(row.endpoint for row in rows))
-    return [compare_two(rows, names[0], other, rng) for other in names[1:]]
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """The rows of two arms on the samples that both have, with the same content as far as that is known."""
+
+    a: Columns
+    b: Columns
+    samples: int
+    of_a: int
+    of_b: int
+    changed: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether no sample of either side was left out."""
+        return self.samples == self.of_a == self.of_b
+
+    @property
+    def said(self) -> str:
+        """`40 of 50 samples (3 have changed)`."""
+        of = f"{self.of_a:,}" if self.of_a == self.of_b else f"{self.of_a:,} and {self.of_b:,}"
+        changed = f" ({self.changed:,} have changed)" if self.changed else ""
+        return f"{self.samples:,} of {of} samples{changed}"
 
 
-def compare_two(rows: Sequence[Trial], a: str, b: str, rng: np.random.Generator) -> Comparison:
-    """The comparison of two endpoints by name."""
-    by_sample: dict[tuple[str, int], dict[str, Trial]] = {}
-    for row in rows:
-        by_sample.setdefault((row.sample, row.k), {})[row.endpoint] = row
-    pairs = [(found[a], found[b]) for found in by_sample.values() if a in found and b in found]
-    judged = [(x.passed, y.passed) for x, y in pairs if x.passed is not None and y.passed is not None]
-    return Comparison(
-        a=a,
-        b=b,
-        rates=stats.paired_rates([x for x, _ in judged], [y for _, y in judged]),
-        ttft_ms=stats.paired_means(*_both(pairs, _ttft), rng),
-        cost_ratio=_ratio(*_both(pairs, _cost), rng),
+def align(a: Columns, b: Columns) -> Aligned:
+    """The samples of the same set and id, without those whose content differs between the two."""
+    import numpy as np
+
+    sides = [np.unique(side.rows["sample"], return_index=True) for side in (a, b)]
+    (of_a, first_a), (of_b, first_b) = sides
+    common, at_a, at_b = np.intersect1d(of_a, of_b, assume_unique=True, return_indices=True)
+    content_a = a.rows["content"][first_a[at_a]]
+    content_b = b.rows["content"][first_b[at_b]]
+    changed = (content_a != content_b) & (content_a != 0) & (content_b != 0)
+    kept = common[~changed]
+    return Aligned(
+        a=a.take(np.isin(a.rows["sample"], kept)),
+        b=b.take(np.isin(b.rows["sample"], kept)),
+        samples=len(kept),
+        of_a=len(of_a),
+        of_b=len(of_b),
+        changed=int(changed.sum()),
     )
 
 
-def _ttft(row: Trial) -> float | None:
-    return row.number("ttft_ms") if row.error is None else None
+def compare(columns: Columns, rng: np.random.Generator | None = None) -> list[Comparison]:
+    """On each set, every later arm against the first one."""
+    first: dict[str, int] = {}
+    found = []
+    for number, group in enumerate(columns.groups):
+        if group.set not in first:
+            first[group.set] = number
+            continue
+        a, b = columns.group(first[group.set]), columns.group(number)
+        names = columns.groups[first[group.set]].arm, group.arm
+        found.append(compare_two(a, b, names, group.set, rng))
+    return found
 
 
-def _cost(row: Trial) -> float | None:
-    cost = cost_of(row)
-    return None if cost is None else float(cost)
+def compare_runs(
+    columns: Columns, baseline: Columns, name: str = "baseline", rng: np.random.Generator | None = None
+) -> list[Comparison]:
+    """Each arm against the arm of the same set and name in an earlier run, called `name` here."""
+    earlier = {(group.set, group.arm): number for number, group in enumerate(baseline.groups)}
+    return [
+        compare_two(
+            columns.group(number),
+            baseline.group(earlier[group.set, group.arm]),
+            (group.arm, f"{group.arm} in {name}"),
+            group.set,
+            rng,
+        )
+        for number, group in enumerate(columns.groups)
+        if (group.set, group.arm) in earlier
+    ]
 
 
-def _both(
-    pairs: Sequence[tuple[Trial, Trial]], value: Callable[[Trial], float | None]
-) -> tuple[list[float], list[float]]:
-    found = [(value(x), value(y)) for x, y in pairs]
-    known = [(x, y) for x, y in found if x is not None and y is not None]
-    return [x for x, _ in known], [y for _, y in known]
-
-
-def _ratio(a: Sequence[float], b: Sequence[float], rng: np.random.Generator) -> Measured | None:
-    """Σa / Σb with a percentile bootstrap interval over pairs. None when either side cost nothing."""
+def compare_two(
+    a: Columns, b: Columns, names: tuple[str, str], at: str = "", rng: np.random.Generator | None = None
+) -> Comparison:
+    """The comparison of the rows of two arms on the set `at`."""
     import numpy as np
 
-    if not a or sum(a) <= 0 or sum(b) <= 0:
+    rng = rng or np.random.default_rng(0)
+    both = align(a, b)
+    return Comparison(
+        a=names[0],
+        b=names[1],
+        rates=_rates(both),
+        ttft_ms=difference(METRICS["mean_ttft_ms"], both.a, both.b, rng),
+        cost_ratio=_cost_ratio(both, rng),
+        set=at,
+        note="" if both.whole else f"{both.said} are compared",
+    )
+
+
+def _rates(both: Aligned) -> PairedRates | None:
+    a, b = paired(*(values_by_question(METRICS["pass_rate"], side) for side in (both.a, both.b)))
+    found = share_difference(a, b)
+    if found is None:
         return None
+    only_a, only_b = int((a.value > b.value).sum()), int((a.value < b.value).sum())
+    return PairedRates(found, only_a, only_b, stats.mcnemar(only_a, only_b))
+
+
+def _cost_ratio(both: Aligned, rng: np.random.Generator) -> Measured | None:
+    a, b = paired(*(values_by_question(METRICS["cost_per_call_usd"], side) for side in (both.a, both.b)))
+    return _ratio(a.value, b.value, rng)
+
+
+def _ratio(a: Floats, b: Floats, rng: np.random.Generator) -> Measured | None:
+    """Σa / Σb with a percentile bootstrap interval over pairs. None when either side cost nothing.
+
+    Of 5,000 pairs and more the interval is the normal one of ln(Σa / Σb): Var ≈ Σ(aᵢ/Σa − bᵢ/Σb)².
+    """
+    import numpy as np
+
     n = len(a)
-    above, below = np.asarray(a), np.asarray(b)
-    drawn = rng.integers(0, n, size=(stats.RESAMPLES, n))
-    sums = below[drawn].sum(axis=1)
-    ratios = above[drawn].sum(axis=1)[sums > 0] / sums[sums > 0]
-    low, high = (float(bound) for bound in np.quantile(ratios, [0.025, 0.975]))
-    value = sum(a) / sum(b)
+    if n == 0 or a.sum() <= 0 or b.sum() <= 0:
+        return None
+    value = float(a.sum() / b.sum())
+    if n >= stats.LARGE:
+        spread = math.sqrt(float(np.sum((a / a.sum() - b / b.sum()) ** 2)))
+        factor = math.exp(stats.critical() * spread)
+        return Measured(value, value / factor, value * factor, n)
+    at_once = max(1, 250_000 // n)
+    pieces = []
+    for start in range(0, stats.RESAMPLES, at_once):
+        drawn = rng.integers(0, n, size=(min(at_once, stats.RESAMPLES - start), n))
+        above, below = a[drawn].sum(axis=1), b[drawn].sum(axis=1)
+        pieces.append(above[below > 0] / below[below > 0])
+    low, high = (float(bound) for bound in np.quantile(np.concatenate(pieces), [0.025, 0.975]))
     return Measured(value, min(low, value), max(high, value), n)
 
 
@@ -100,8 +188,9 @@ def _ratio(a: Sequence[float], b: Sequence[float], rng: np.random.Generator) -> 
 
 def verdict(c: Comparison) -> str:
     """`vendor answers better by 6.1 points [1.2, 11.0] (n = 96, paired). vendor costs 3.4× as much …`."""
+    note = f" ({c.note})" if c.note else ""
     if c.rates is None:
-        return f"{c.a} and {c.b} have no judged sample in common: nothing can be compared"
+        return f"{c.a} and {c.b} have no judged sample in common: nothing can be compared{note}"
     difference = c.rates.difference
     shown, decided = _points(difference)
     first = c.a if difference.value >= 0 or not decided else c.b
@@ -111,9 +200,8 @@ def verdict(c: Comparison) -> str:
     else:
         head = f"{first} answers better by {shown}"
     rest = [part for part in (_cost_words(c, swap), _ttft_words(c, swap)) if part]
-    if not rest:
-        return f"{head}."
-    return f"{head}. {first} {' and '.join(rest)}."
+    said = f"{head}." if not rest else f"{head}. {first} {' and '.join(rest)}."
+    return said + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")
 
 
 def _points(d: Measured) -> tuple[str, bool]:

@@ -1,101 +1,169 @@
-"""What a run is: a golden set, endpoints, scorers, gates – as a YAML file, or as the same in Python.
+"""What a run is: golden sets, endpoints, prompts, scorers, gates – as a YAML file, or as the same in Python.
 
-golden: support-desk                 # a built-in set by name, or a JSONL, JSON or CSV file
+golden: support-desk                 # a set or a file, or a list of them: see evalkit.sets.spec
 endpoints:
   - name: vendor                     # the fields of a guardrails policy file
     url: https://api.openai.com/v1
     model: gpt-4o-mini
     filters: {input: [pii], output: [pii]}
+prompts:                             # optional: variants, see evalkit.prompts; `system: …` is a short form
+  - {name: terse, system: "Answer in one sentence."}
+sampling: {n: 1, max_tokens: 300, temperature: 0, seed: 1}
+judges: {strict: {url: …, model: …}} # models that scorers may ask, each a policy too: see docs/judges.md
 scorers: [contains]                  # left out: the sample's own, the set's, `contains`; or `none`
-system: You are a support desk.      # optional
-sampling: {max_tokens: 300, temperature: 0, seed: 1}
+gates: [pass_rate >= 90%, p99_ttft_ms <= 800]
+undecided: report                    # gates that the rows do not decide: exit code 3; `fail`: 1; or `value`
+baseline: nightly                    # the run (id, tag, `latest`) that gates call `baseline`
+user: {url: …, model: …}             # who plays the simulated users of a set, if it has any
+budget: {max_usd: 5}                 # the run stops before it costs more
 concurrency: 16                      # open calls per endpoint
 timeout: 120                         # seconds for one sample's call, waiting included
-gates: [pass_rate >= 90%, p99_ttft_ms <= 800]
-undecided: fail                      # or `value`: a gate whose interval crosses the bound goes by the value
-out: .evalkit                        # runs are kept in `runs/` under it
+max_error_rate: 0.1                  # more failed calls or judges than that is exit code 2
+cache: false                         # take answers of earlier runs to the very same question
+shuffle: 0                           # the seed of the order in which samples are asked
+out: .evalkit                        # runs are kept in `runs.db` under it, unless `store` names a database
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from evalkit import gate
+from evalkit.prompts import PromptSpec
+from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
-from guardrails.source import Source, load_yaml, mistakes, report
+from guardrails.source import Loc, Source, load_yaml, mistakes, report
+from judges.llm.model import nobody
 from judges.registry import judge
 
 ScorerSpec = str | dict[str, Any]
-
+GateSpec = str | dict[str, Any]
 
 NO_SCORER = "none"
 """For samples whose answers are not judged: what counts is that the call brings one."""
 
 
-def _judge(spec: Any) -> Any:
+def _judge(spec: Any, info: ValidationInfo) -> Any:
+    context = info.context or {}
+    named = info.data.get("judges") or {}
     try:
         if spec != NO_SCORER:
-            judge(spec)
+            models = {str(name): nobody for name in named}
+            judge(spec, folder=context.get("folder"), models=models)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return spec
 
 
-def _gate(text: str) -> str:
+def _gate(spec: Any) -> Any:
     try:
-        gate.parse(text)
+        gate.parse(spec)
     except ConfigError as error:
         raise ValueError(str(error)) from None
-    return text
+    return spec
 
 
-class SamplingOptions(BaseModel):
-    """How answers are drawn; what is left out is the endpoint's choice."""
+class Strict(BaseModel):
+    """Unknown fields are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class SamplingOptions(Strict):
+    """How answers are drawn: `n` for each sample; what else is left out is the endpoint's choice.
+
+    With a `seed`, the k-th answer to a sample is drawn with `seed + k`: n answers by one seed would be one.
+    `logprobs` asks for the tokens' log-probabilities, in OpenAI's words; other dialects refuse.
+    """
+
+    n: int = Field(default=1, ge=1, le=10_000)
     max_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, gt=0)
     stop: tuple[str, ...] | None = None
     seed: int | None = None
+    logprobs: bool = False
 
 
-class Suite(BaseModel):
+class BudgetOptions(Strict):
+    """What the run may cost, in USD. An answer without `max_tokens` is taken for `assumed_output` tokens."""
+
+    max_usd: Decimal = Field(gt=0)
+    assumed_output: int = Field(default=4096, gt=0)
+
+
+class Suite(Strict):
     """Everything that decides what a run does. `endpoints` are policies of `guardrails.config`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    golden: str = Field(min_length=1)
+    golden: tuple[GoldenSpec, ...] = Field(min_length=1)
     endpoints: tuple[dict[str, Any], ...] = Field(min_length=1)
-    scorers: tuple[Annotated[ScorerSpec, AfterValidator(_judge)], ...] = ()
+    prompts: tuple[PromptSpec, ...] = ()
     system: str | None = None
     sampling: SamplingOptions = SamplingOptions()
+    judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    scorers: tuple[Annotated[ScorerSpec, AfterValidator(_judge)], ...] = ()
+    gates: tuple[Annotated[GateSpec, AfterValidator(_gate)], ...] = ()
+    undecided: Literal["report", "fail", "value"] = "report"
+    baseline: str | None = None
+    user: dict[str, Any] | None = None
+    budget: BudgetOptions | None = None
     concurrency: int = Field(default=16, ge=1, le=4096)
     timeout: float = Field(default=300.0, gt=0)
     limit: int | None = Field(default=None, ge=1)
-    gates: tuple[Annotated[str, AfterValidator(_gate)], ...] = ()
-    undecided: Literal["fail", "value"] = "fail"
+    max_error_rate: float = Field(default=0.1, ge=0, le=1)
+    cache: bool = False
+    shuffle: int = 0
+    store: str | None = None
     out: Path = Path(".evalkit")
 
-    @field_validator("scorers", "gates", mode="before")
+    @field_validator("golden", "scorers", "gates", "prompts", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Mapping) else value
+        return [value] if isinstance(value, str | Path | Mapping | GoldenSpec | PromptSpec) else value
 
     @field_validator("endpoints")
     @classmethod
     def _distinct(cls, endpoints: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-        seen = [endpoint_name(endpoint) for endpoint in endpoints]
-        twice = sorted({name for name in seen if seen.count(name) > 1})
-        if twice:
-            raise ValueError(f"two endpoints are called {twice[0]!r}: give each a `name` of its own")
+        _no_twins("endpoints", [endpoint_name(endpoint) for endpoint in endpoints])
         return endpoints
+
+    @field_validator("prompts")
+    @classmethod
+    def _named(cls, prompts: tuple[PromptSpec, ...]) -> tuple[PromptSpec, ...]:
+        _no_twins("prompts", [each.name or (each.file.stem if each.file else "prompt") for each in prompts])
+        return prompts
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Suite:
+        if self.system is not None and self.prompts:
+            raise ValueError("`system` is the short form of one prompt: with `prompts`, write it into each")
+        return self
+
+    @property
+    def database(self) -> str:
+        """Where the runs are kept: `store`, else a SQLite file under `out`."""
+        return self.store or str(self.out / "runs.db")
+
+
+def _no_twins(what: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two {what} are called {twice[0]!r}: give each a `name` of its own")
 
 
 def endpoint_name(config: Mapping[str, Any]) -> str:
@@ -106,57 +174,55 @@ def endpoint_name(config: Mapping[str, Any]) -> str:
 def load(path: str | Path, **overrides: Any) -> Suite:
     """The suite in a YAML file. `overrides` replace its fields, as the command line's options do.
 
-    A golden set's path is relative to the file. Raises `ConfigError` with every mistake, file and line.
+    Files that it names are looked for beside it. Raises `ConfigError` with every mistake, file and line.
     """
     source = load_yaml(path)
     if not isinstance(source.data, Mapping):
         raise ConfigError(f"{source.name}: expected fields such as golden and endpoints", hint=EXAMPLE)
-    data = dict(source.data)
-    if isinstance(data.get("golden"), str):
-        data["golden"] = beside(data["golden"], Path(path).parent)
-    return check(Source(source.name, {**data, **overrides}, source.lines))
+    return check(Source(source.name, {**source.data, **overrides}, source.lines), Path(path).parent)
 
 
-EXAMPLE = "`evalkit run --golden support-desk --endpoint URL --model NAME` needs no file"
+EXAMPLE = "`evalkit init` writes a suite; `evalkit run --golden … --endpoint URL --model NAME` needs none"
 
 
-def check(source: Source) -> Suite:
-    """The suite in `source.data`. Raises `ConfigError` with every mistake, those of endpoints included."""
+def check(source: Source, folder: Path | None = None) -> Suite:
+    """The suite in `source.data`, whose files are looked for in `folder`.
+
+    Raises `ConfigError` with every mistake, those of endpoints included.
+    """
     found: list[str] = []
     suite = None
     try:
-        suite = Suite.model_validate(source.data)
+        suite = Suite.model_validate(source.data, context={"folder": folder})
     except ValidationError as error:
         found += mistakes(error, source)
     endpoints = source.data.get("endpoints") if isinstance(source.data, Mapping) else None
     for number, config in enumerate(endpoints if isinstance(endpoints, list | tuple) else ()):
         if isinstance(config, Mapping):
-            found += _endpoint_mistakes(part(source, config, number))
+            found += _endpoint_mistakes(part(source, config, ("endpoints", number)))
+    if isinstance(source.data, Mapping):
+        if isinstance(user := source.data.get("user"), Mapping):
+            found += _endpoint_mistakes(part(source, user, ("user",)))
+        named = source.data.get("judges")
+        for name, config in named.items() if isinstance(named, Mapping) else ():
+            if isinstance(config, Mapping):
+                found += _endpoint_mistakes(part(source, config, ("judges", name)))
     if suite is None or found:
         raise report(found, source)
     return suite
 
 
-def beside(golden: str, folder: Path) -> str:
-    """A golden set's path as seen from `folder`; the name of a built-in set stays as it is."""
-    from evalkit import datasets
-
-    return golden if golden in datasets.names() else str(folder / golden)
-
-
-def part(source: Source, config: Mapping[str, Any], number: int) -> Source:
+def part(source: Source, config: Mapping[str, Any], place: Loc) -> Source:
     """One endpoint as a source of its own, with its lines in the suite's file."""
-    place = ("endpoints", number)
-    lines = {loc[2:]: line for loc, line in source.lines.items() if loc[:2] == place}
+    lines = {loc[len(place) :]: line for loc, line in source.lines.items() if loc[: len(place)] == place}
     return Source(source.name, dict(config), lines)
 
 
-def _endpoint_mistakes(source: Source) -> list[str]:
+def _endpoint_mistakes(source: Source) -> Iterator[str]:
     from guardrails.config import build
 
     try:
         build(source)
     except ConfigError as error:
         listed = [line.strip() for line in str(error).splitlines()]
-        return listed[1:] or listed
-    return []
+        yield from listed[1:] or listed

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from evalkit import datasets
 from evalkit.config import Suite
-from evalkit.session import Session
+from evalkit.session import Files, Session
+from evalkit.sets.spec import GoldenSpec
 from guardrails.clock import SYSTEM
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run_demo(out: Path, consoles: tuple[Console, Console]) -> tuple[Path | None,
         vendor = stack.enter_context(simulate_process(vendor_profile(golden)))
         own = stack.enter_context(simulate_process(own_profile(golden)))
         suite = Suite(
-            golden=GOLDEN,
+            golden=(GoldenSpec(builtin=GOLDEN),),
             endpoints=(
                 _endpoint("vendor", vendor.url, VENDOR_MODEL, records),
                 {**_endpoint("self-hosted", own.url, OWN_MODEL, records), "prices": str(prices.resolve())},
@@ -75,9 +76,9 @@ def run_demo(out: Path, consoles: tuple[Console, Console]) -> tuple[Path | None,
             concurrency=CONCURRENCY,
             out=out,
         )
-        session = Session.of(suite, None, resume=None, consoles=consoles)
+        session = Session.of(suite, None, fresh=True, consoles=consoles)
         report = out / "report.html"
-        code = session.run(html=report, json=out / "summary.json", command=(), banner=BANNER)
+        code = session.run(Files(html=report, json=out / "summary.json"), banner=BANNER)
     result.print(f"\nself-hosted: {gpu.sentence}", style="dim", highlight=False)
     result.print(f"records: {records}", style="dim", highlight=False, soft_wrap=True)
     return report, code

@@ -31,6 +31,7 @@ DEPENDENCIES = (
     "pydantic",
     "tiktoken",
     "google-re2",
+    "sqlalchemy",
 )
 
 
@@ -45,7 +46,8 @@ class Finding:
 
 def examine(console: Console, endpoint: Mapping[str, Any] | None) -> int:
     """Print all findings; 0 when nothing is broken, else 2."""
-    found = [*installation(), *data(SYSTEM.wall().date()), *places(Path())]
+    found = [*installation(), *data(SYSTEM.wall().date()), *places(Path()), extras()]
+    found.append(asyncio.run(sandbox()))
     if endpoint is not None:
         found.append(asyncio.run(call(endpoint)))
     signs = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
@@ -116,6 +118,42 @@ def places(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         yield Finding("fail", f"{folder.resolve()} cannot be written to: {reason}", "use --out elsewhere")
+
+
+async def sandbox() -> Finding:
+    """What untrusted code would be run in, found by trying."""
+    from judges.sandbox import NoSandbox, choose
+
+    try:
+        chosen = await choose()
+    except NoSandbox as error:
+        return Finding("warn", f"code scorers and pass@k will refuse: {error.message}", error.hint)
+    lost = "; ".join(f"{each.name}: {each.reason}" for each in chosen.findings if not each.works)
+    return Finding("ok", f"untrusted code is run in {chosen.sandbox.name}" + (f" ({lost})" if lost else ""))
+
+
+EXTRAS = {
+    "postgres": "psycopg",
+    "redis": "redis",
+    "vault": "cryptography",
+    "parquet": "pyarrow",
+    "hf": "datasets",
+    "scorers": "sacrebleu",
+    "ray": "ray",
+}
+"""An extra, and the distribution that it brings."""
+
+
+def extras() -> Finding:
+    """What is installed of what is not needed."""
+    there, missing = [], []
+    for extra, distribution in EXTRAS.items():
+        try:
+            there.append(f"{extra} ({distribution} {installed(distribution)})")
+        except PackageNotFoundError:
+            missing.append(extra)
+    text = f"extras: {', '.join(there) or 'none'}"
+    return Finding("ok", text + (f"; not installed: {', '.join(missing)}" if missing else ""))
 
 
 async def call(

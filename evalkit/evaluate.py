@@ -4,147 +4,236 @@ from evalkit.config import Suite
 from evalkit.evaluate import evaluate
 
 outcome = await evaluate(Suite(golden="short-facts", endpoints=[{"url": "http://…/v1", "model": "m"}]))
-print(outcome.endpoints[0].pass_rate, outcome.passed)
+print(outcome.endpoints[0].pass_rate, outcome.verdict)
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import gate
-from evalkit.compare import Comparison, compare
+from evalkit.asking import Asker, Executor, check_prices
 from evalkit.config import Suite
-from evalkit.gate import Verdict
 from evalkit.plan import Plan
-from evalkit.runner import Control, run
-from evalkit.store import Run
-from evalkit.summary import Endpoint, measure, summarise
+from evalkit.runner import Control, Work, run
+from evalkit.stores import Run, Status, Store, open_store, run_id
 from evalkit.trial import Trial
-from evalkit.warm import warm
+from evalkit.writer import Writer
 from guardrails.clock import SYSTEM, Clock
+from guardrails.errors import ConfigError
 
-Status = Literal["complete", "interrupted", "stopped"]
-Decided = tuple[str, Verdict, bool]
-"""An endpoint's name, a gate's verdict on it, and whether that lets the run pass."""
+if TYPE_CHECKING:
+    from evalkit.columns import Columns
+    from evalkit.compare import Comparison
+    from evalkit.summary import Endpoint
+    from evalkit.verdict import Decided
+
+Word = Literal["pass", "fail", "undecided", "errors"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to. `rows` are those that answer the plan, in its order."""
+    """What a run came to. Its rows are in `store`, under `run.id`."""
 
     plan: Plan
-    store: Run
-    status: Status
-    rows: Sequence[Trial]
+    store: Store
+    run: Run
+    columns: Columns
     endpoints: Sequence[Endpoint]
     comparisons: Sequence[Comparison]
     gates: Sequence[Decided]
 
     @property
-    def passed(self) -> bool:
-        """Whether every gate lets it pass; only a complete run passes."""
-        return self.status == "complete" and all(ok for _, _, ok in self.gates)
+    def status(self) -> Status:
+        """How the run ended."""
+        return self.run.status
+
+    @property
+    def error_rate(self) -> float:
+        """The share of rows whose call failed, or on which a judge did."""
+        from evalkit.columns import FAILED, MISJUDGED
+
+        failed = int(((self.columns.rows["flags"] & (FAILED | MISJUDGED)) != 0).sum())
+        return failed / max(1, len(self.columns))
+
+    @property
+    def verdict(self) -> Word:
+        """`errors`: too many calls or judges failed to say anything. Only a complete run passes."""
+        if not len(self.columns) or self.error_rate > self.plan.suite.max_error_rate:
+            return "errors"
+        said = {_said(each, self.plan.suite.undecided) for each in self.gates}
+        if "fail" in said:
+            return "fail"
+        return "undecided" if "undecided" in said or self.status != "complete" else "pass"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is known against the judges: that they agree too little with people, or favour their kin."""
+        from evalkit.calibration import digest_of, flags, known
+        from judges.llm.families import relatives
+
+        plan = self.plan
+        judges = [name for each in self.endpoints for name in each.scorers]
+        asked = [model for judge in plan.judges for model in judge.models]
+        judged = [model for target in plan.targets for model in target.models]
+        doubts = flags(judges, known(plan.suite.out), digest_of(self.run.info))
+        return doubts + relatives(asked, judged)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file: the lineage, the numbers, the verdicts; no answers."""
-        endpoints = [_without_values(each) for each in self.endpoints]
-        compared = [{**_plain(each), "verdict": each.verdict} for each in self.comparisons]
-        decided = [
-            {"endpoint": name, "gate": str(v.gate), "status": v.status, "passed": ok, "sentence": v.sentence}
-            for name, v, ok in self.gates
-        ]
-        return {
-            "info": self.store.info(),
-            "passed": self.passed,
-            "endpoints": endpoints,
-            "comparisons": compared,
-            "gates": decided,
-        }
+        from evalkit.ci.plain import plain
+
+        head = {"run": self.run.id, "status": self.status, "verdict": self.verdict}
+        return {**head, "info": dict(self.run.info), "warnings": self.warnings, **plain(self)}
 
 
-def _plain(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(value)
-
-
-def _without_values(each: Endpoint) -> dict[str, Any]:
-    plain = _plain(each)
-    for latency in plain["latency"].values():
-        del latency["values"]
-    plain["findings"] = [
-        {"direction": direction, "kind": kind, "action": action, "count": count}
-        for (direction, kind, action), count in each.findings.items()
-    ]
-    return plain
+def _said(decided: Decided, undecided: str) -> str:
+    """A gate's status under what the suite says of undecided ones."""
+    verdict = decided.verdict
+    if verdict.status != "undecided" or undecided == "report":
+        return verdict.status
+    return "pass" if undecided == "value" and verdict.admitted else "fail"
 
 
 async def evaluate(
     suite: Suite | Plan,
     *,
-    store: Run | None = None,
+    store: Store | None = None,
+    resume: Run | None = None,
     seen: Callable[[Trial], None] = lambda trial: None,
     control: Control | None = None,
+    executor: Executor | None = None,
     clock: Clock = SYSTEM,
 ) -> Outcome:
-    """Run a suite; with the `store` of an earlier run, only what that one lacks.
+    """Run a suite; with `resume`, an earlier run of `store`, only what that one lacks.
 
-    Each new row goes to `seen`. `control.stop()` ends it early, as `interrupted`; cancelling after
-    that drops what is in flight too, and any other cancellation is passed on. Raises `ConfigError` before the
-    first call for what cannot work, and `runner.Hopeless` when an endpoint's first calls all fail for good.
+    Each new row goes to `seen` once it is kept. `control.stop()` ends the run early, as `interrupted`;
+    cancelling after that drops what is in flight too, and any other cancellation is passed on. Raises
+    `ConfigError` before the first call for what cannot work, and `runner.Hopeless` when an endpoint's first
+    calls all fail for good.
     """
     plan = suite if isinstance(suite, Plan) else Plan.of(suite)
     control = control or Control()
-    store = store or Run.create(plan.suite.out, plan.golden.name, clock.wall())
-    with store.writing():
-        done = frozenset(row.key for row in store.trials() if row.done)
-        info = {**plan.lineage(), "run": store.id, "started_at": _first_start(store, clock), "ended_at": None}
-        store.write_info({**info, "status": "running"})
-        status: Status = "stopped"
-        if named := [target.about for target in plan.targets if target.about.keys() & {"filters", "model"}]:
-            await asyncio.to_thread(warm, named)
-        try:
-            await run(plan, store, seen=seen, control=control, clock=clock, done=done)
-            status = "interrupted" if control.stopping else "complete"
-        except asyncio.CancelledError:
-            status = "interrupted"
-            if not control.stopping:
-                raise  # somebody else's cancellation: it is theirs to see
-        finally:
-            store.write_info({**info, "status": status, "ended_at": _now(clock)})
-            for target in plan.targets:
-                await target.llm.aclose()
-    rows = plan.current(store.trials())
-    if len(rows) == plan.size:
-        status = "complete"  # asked to stop when nothing was left
-    return conclude(plan, store, rows, status)
+    executor = executor or Asker(plan, clock)
+    store = store or open_store(plan.suite.database)
+    try:
+        # Before the first call: one that does not exist is found out now, and `latest` is not this run.
+        earlier = await asyncio.to_thread(baselines, plan, store)
+        check_prices(plan)
+        with ExitStack() as held:
+            if resume is not None:  # held before anything is written: it may be somebody else's just now
+                held.enter_context(store.writing(resume.id))
+                await asyncio.to_thread(check_rows, plan, store, resume)
+            kept = await asyncio.to_thread(_begin, plan, store, resume, clock)
+            if resume is None:
+                held.enter_context(store.writing(kept.id))
+            status: Status = "stopped"
+            try:
+                status = await _run(plan, store, kept, resume is not None, seen, control, executor)
+            finally:
+                kept = replace(kept, status=status, ended_at=clock.wall())
+                await asyncio.to_thread(store.update, kept)
+    finally:
+        await executor.aclose()
+    return await asyncio.to_thread(conclude, plan, store, kept, earlier)
 
 
-def conclude(plan: Plan, store: Run, rows: Sequence[Trial], status: Status) -> Outcome:
-    """Sum up and decide. The same rows give the same outcome: the generator's seed is fixed."""
+async def _run(
+    plan: Plan,
+    store: Store,
+    kept: Run,
+    again: bool,
+    seen: Callable[[Trial], None],
+    control: Control,
+    executor: Executor,
+) -> Status:
+    """Do what is left, and say how it ended."""
+    done: frozenset[str] = frozenset()
+    spent = Decimal(0)
+    if again:
+        done = await asyncio.to_thread(store.done, kept.id)
+        tallies = await asyncio.to_thread(store.tallies, kept.id)
+        spent = sum((Decimal(str(each.cost_usd)) for each in tallies), Decimal(0))
+    for target in plan.targets:  # or the first calls' TTFT would be that of an import
+        await asyncio.to_thread(target.llm.warm)
+    lookup = store.answers if plan.suite.cache else None
+    try:
+        async with Writer(store, seen) as writer:
+            await run(plan, Work(kept.id, executor, writer, control, done, lookup, spent))
+    except asyncio.CancelledError:
+        if not control.stopping:
+            raise  # somebody else's cancellation: it is theirs to see
+        return "interrupted"
+    return "capped" if control.capped else "interrupted" if control.stopping else "complete"
+
+
+def check_rows(plan: Plan, store: Store, run: Run) -> None:
+    """Raises `ConfigError` when a run holds rows that the plan does not ask for: they would count too."""
+    if run.digest == plan.digest:
+        return
+    asked = {job.key for target in plan.targets for job in plan.jobs(target)}
+    strays = sum(row.key not in asked for row in store.trials(run.id))
+    if strays:
+        raise ConfigError(
+            f"{strays:,} rows of the run {run.id} are none of this suite's: its endpoints, prompts, "
+            "sampling, scorers, samples or `limit` are not what they were",
+            hint="go on with the suite as it was, or begin another run: without --resume, or with --fresh",
+        )
+
+
+def _begin(plan: Plan, store: Store, resume: Run | None, clock: Clock) -> Run:
+    started = clock.wall()
+    info = plan.lineage()
+    if resume is not None:
+        kept = replace(resume, status="running", ended_at=None, planned=plan.size, info=info)
+        store.update(kept)
+        return kept
+    new = Run(
+        run_id(plan.name, started), plan.name, plan.digest, "running", started, planned=plan.size, info=info
+    )
+    return store.create(new)
+
+
+def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) -> Outcome:
+    """Sum up and decide; `earlier` are the ids of the runs that gates compare with, by their names there.
+
+    The same rows give the same outcome: the generator's seed is fixed.
+    """
     import numpy as np
 
+    from evalkit.columns import Columns
+    from evalkit.compare import compare, compare_runs
+    from evalkit.gate import BASELINE
+    from evalkit.summary import summarise
+    from evalkit.verdict import decide_all
+
+    columns = Columns.of(store.trials(kept.id))
+    if len(columns) == plan.size and kept.status == "interrupted":
+        kept = replace(kept, status="complete")  # asked to stop when nothing was left
+        store.update(kept)
     rng = np.random.default_rng(0)
-    gates = [
-        _decided(target.name, each, [row for row in rows if row.endpoint == target.name], plan, rng)
-        for each in plan.gates
-        for target in plan.targets
-    ]
-    return Outcome(plan, store, status, rows, summarise(rows, rng), compare(rows, rng), gates)
+    runs = {name: Columns.of(store.trials(run)) for name, run in earlier.items()}
+    gates = decide_all(plan.gates, columns, runs, rng)
+    compared = compare(columns, rng)
+    if BASELINE in runs:
+        compared += compare_runs(columns, runs[BASELINE], f"baseline {earlier[BASELINE]}", rng)
+    return Outcome(plan, store, kept, columns, summarise(columns, rng), compared, gates)
 
 
-def _decided(name: str, each: gate.Gate, rows: Sequence[Trial], plan: Plan, rng: Any) -> Decided:
-    verdict = gate.decide(each, measure(each.metric, rows, rng))
-    by_value = plan.suite.undecided == "value" and verdict.admitted is True
-    return name, verdict, verdict.status == "pass" or (verdict.status == "undecided" and by_value)
+def baselines(plan: Plan, store: Store) -> Mapping[str, str]:
+    """The ids of the earlier runs that gates compare with, by the names that gates call them.
 
+    Raises `ConfigError` for one that does not exist.
+    """
+    from evalkit.gate import BASELINE
 
-def _now(clock: Clock) -> str:
-    return clock.wall().isoformat(timespec="seconds")
-
-
-def _first_start(store: Run, clock: Clock) -> str:
-    return str(store.info().get("started_at") or _now(clock))
+    arms = {*plan.arm_names, *(target.name for target in plan.targets)}
+    named = {each.against for each in plan.gates if each.against is not None} - arms - {BASELINE}
+    found = {name: store.find(name).id for name in sorted(named)}
+    if plan.suite.baseline is not None:
+        found[BASELINE] = store.find(plan.suite.baseline).id
+    return found

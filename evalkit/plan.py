@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import random
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import datasets, gate, sample
-from evalkit.config import NO_SCORER, Suite, endpoint_name
+from evalkit import gate, sample
+from evalkit.config import Suite, endpoint_name
+from evalkit.lineage import lineage
+from evalkit.prompts import Prompt, PromptSpec
 from evalkit.sample import GoldenSet, Sample
-from evalkit.trial import Trial, key
+from evalkit.scoring import Scoring
+from guardrails.call import Request, Sampling
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
-from judges.judge import Judge
-from judges.registry import judge
 
 if TYPE_CHECKING:
-    from evalkit.config import ScorerSpec
+    from guardrails.flow.store import Store
+    from guardrails.record import PriceOf
 
-DEFAULT_SCORER = "contains"
+
+UNTOLD = {"endpoints", "judges", "user", "store"}
+"""Fields of a suite that may hold secrets: of endpoints `about` tells what may be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,128 +37,284 @@ class Target:
     llm: Llm
     name: str
     about: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    price: PriceOf | None = field(default=None, repr=False)
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Every model that a call may reach, those of routes included."""
+        return sorted(set(_models(self.about)) or {self.llm.model})
+
+
+def _models(config: Any) -> Iterator[str]:
+    if isinstance(config, Mapping):
+        for name, value in config.items():
+            if name == "model" and isinstance(value, str):
+                yield value
+            else:
+                yield from _models(value)
+    elif isinstance(config, list | tuple):
+        for each in config:
+            yield from _models(each)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One golden set of a run, with what judges its answers."""
+
+    golden: GoldenSet
+    scoring: Scoring
+    first: int
+    """The place of its first sample among all sets' samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One sample for one endpoint, with the judges of its answer and the key of its row."""
+    """One call to make: plain values, so that it travels to other processes. See `Trial` for the words."""
 
-    target: Target
+    set: str
     sample: Sample
-    judges: tuple[Judge, ...] = field(repr=False)
+    endpoint: str
+    prompt: str
+    k: int
+    place: int
+    ask: str
     key: str
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do. `jobs()` go sample by sample, so that the endpoints meet the same conditions."""
+    """What a run will do: every endpoint × prompt × set × sample, `n` times."""
 
     suite: Suite
-    golden: GoldenSet
-    samples: tuple[Sample, ...] = field(repr=False)
+    parts: tuple[Part, ...]
     targets: tuple[Target, ...]
-    judges: Mapping[str, tuple[Judge, ...]] = field(repr=False, hash=False)
+    prompts: tuple[Prompt, ...]
     gates: tuple[gate.Gate, ...] = ()
+    user: Target | None = None
+    folder: Path | None = None
+    judges: tuple[Target, ...] = ()
 
     @classmethod
     def of(cls, suite: Suite, targets: Sequence[Target] | None = None, *, folder: Path | None = None) -> Plan:
-        """Load the golden set, make judges and endpoints, and let each judge look at each question.
+        """Load the golden sets, make judges, prompts and endpoints, and let them look at each sample.
 
-        `targets` stand in for the suite's endpoints; an endpoint's own files are looked for in `folder`.
-        Raises `ConfigError` for everything that would go wrong later.
+        `targets` stand in for the suite's endpoints; files are looked for in `folder`. Raises `ConfigError`
+        for everything that would go wrong later.
         """
-        golden = sample.load(suite.golden)
-        samples = golden.samples[: suite.limit]
-        judges = _judges(suite, golden, samples)
+        parts = []
+        first = 0
+        judges, asked = _judges(suite, folder, lambda name: None)
+        for spec in suite.golden:
+            golden = sample.load(spec, folder)
+            parts.append(Part(golden, Scoring.of(suite.scorers, golden, folder, **asked), first))
+            first += len(golden) if suite.limit is None else min(len(golden), suite.limit)
+        names = [part.golden.name for part in parts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(
+                f"two golden sets are called {twice[0]!r}", hint="give each a `name` of its own"
+            )
+        prompts = _prompts(suite, folder)
         made = tuple(targets) if targets is not None else tuple(_target(e, folder) for e in suite.endpoints)
-        return cls(suite, golden, samples, made, judges, tuple(gate.parse(text) for text in suite.gates))
+        user = None if suite.user is None else _target({"name": "user", **suite.user}, folder)
+        gates = tuple(gate.parse(each) for each in suite.gates)
+        plan = cls(suite, tuple(parts), made, prompts, gates, user, folder, judges)
+        _check_places(plan)
+        for part in plan.parts:
+            part.scoring.check(plan.samples(part), prompts, user is not None)
+        return plan
 
-    def jobs(self, done: frozenset[str] = frozenset()) -> Iterator[Job]:
-        """What is left to do, given the keys of the rows that are done."""
-        asked = self._asked()
-        for one in self.samples:
-            plain = _plain(one)
-            for target in self.targets:
-                made = key(plain, {**asked, "endpoint": target.about, "judges": self._spelled(one)})
-                if made not in done:
-                    yield Job(target, one, self.judges[one.id], made)
+    @classmethod
+    def elsewhere(
+        cls,
+        suite: Suite,
+        sets: Mapping[str, str],
+        folder: Path | None,
+        stores: Callable[[str], Store | None],
+    ) -> Plan:
+        """The same plan in another process, to do single jobs by: without samples, gates and checks.
 
-    def current(self, rows: Sequence[Trial]) -> list[Trial]:
-        """The rows that answer this plan's jobs, the best one each: a done one, else the latest."""
-        order = {job.key: number for number, job in enumerate(self.jobs())}
-        best: dict[str, Trial] = {}
-        for row in rows:
-            if row.key in order and not (row.key in best and best[row.key].done and not row.done):
-                best[row.key] = row
-        return sorted(best.values(), key=lambda row: order[row.key])
+        `sets` are the golden sets' names, each with the scorer that its samples fall back on; `stores` says
+        by an endpoint's name where its rates, budgets and breakers are kept ("": that of simulated users).
+        """
+        judges, asked = _judges(suite, folder, stores)
+        parts = tuple(
+            Part(GoldenSet(name, Path(), (), ""), Scoring(suite.scorers, name, fallback, folder, **asked), 0)
+            for name, fallback in sets.items()
+        )
+        made = tuple(_target(each, folder, stores(endpoint_name(each))) for each in suite.endpoints)
+        user = None if suite.user is None else _target({"name": "user", **suite.user}, folder, stores(""))
+        return cls(suite, parts, made, _prompts(suite, folder), (), user, folder, judges)
 
     @property
     def size(self) -> int:
         """How many calls the whole run makes."""
-        return len(self.samples) * len(self.targets)
+        return sum(map(self.count, self.parts)) * self.arms * self.suite.sampling.n
 
-    def _asked(self) -> dict[str, Any]:
-        return {"system": self.suite.system, "sampling": self.suite.sampling.model_dump()}
+    @property
+    def arms(self) -> int:
+        """How many are compared."""
+        return len(self.targets) * len(self.prompts)
 
-    def _spelled(self, one: Sample) -> list[str]:
-        return [repr(made) for made in self.judges[one.id]]
+    @property
+    def arm_names(self) -> list[str]:
+        """What they are called in tables."""
+        if len(self.prompts) == 1:
+            return [target.name for target in self.targets]
+        return [f"{target.name}/{prompt.name}" for target in self.targets for prompt in self.prompts]
+
+    def references(self, golden: str, one: str) -> Sequence[str]:
+        """What was expected of a sample. Reads the set through: for the few that a page shows."""
+        found = (each for each in self.samples(self.part(golden)) if each.id == one)
+        sample_ = next(found, None)
+        return () if sample_ is None else sample_.references
+
+    def count(self, part: Part) -> int:
+        """How many samples of a set are asked."""
+        return len(part.golden) if self.suite.limit is None else min(len(part.golden), self.suite.limit)
+
+    def samples(self, part: Part) -> Iterator[Sample]:
+        """Those samples, read one by one."""
+        return (part.golden.samples[number] for number in range(self.count(part)))
+
+    def jobs(self, target: Target, done: frozenset[str] = frozenset()) -> Iterator[Job]:
+        """What is left to ask of an endpoint, given the keys of the rows that are done.
+
+        The order is shuffled by the suite's seed and the same for all endpoints, so that whatever changes
+        with time at a provider meets all of them and all tags alike.
+        """
+        n, named = self.suite.sampling.n, len(self.prompts) > 1
+        asked = {prompt.name: self._asked(target, prompt) for prompt in self.prompts}
+        at = self.targets.index(target)
+        for number in self._order():
+            part = self._part(number)
+            one = part.golden.samples[number - part.first]
+            content, judged = digest(one.plain()), part.scoring.digest(one)
+            for column, prompt in enumerate(self.prompts, start=at * len(self.prompts)):
+                for k in range(n):
+                    ask = _sha(f"{content}:{asked[prompt.name]}:{k}")
+                    key = _sha(f"{ask}:{judged}:{part.golden.name}:{target.name}:{prompt.name}")
+                    if key not in done:
+                        place = (number * self.arms + column) * n + k
+                        name = prompt.name if named else ""
+                        yield Job(part.golden.name, one, target.name, name, k, place, ask, key, content)
+
+    def _order(self) -> Sequence[int]:
+        order = array("Q", range(sum(map(self.count, self.parts))))
+        random.Random(self.suite.shuffle).shuffle(order)  # noqa: S311 - an order, not a secret
+        return order
+
+    def _part(self, number: int) -> Part:
+        return next(part for part in reversed(self.parts) if number >= part.first)
+
+    def part(self, golden: str) -> Part:
+        """The set of that name."""
+        return next(part for part in self.parts if part.golden.name == golden)
+
+    def sampling(self, k: int) -> Sampling:
+        """How the k-th answer to a sample is drawn."""
+        given = self.suite.sampling
+        seed = None if given.seed is None else given.seed + k
+        return Sampling(given.max_tokens, given.temperature, given.top_p, given.top_k, given.stop, seed)
+
+    def request(self, job: Job) -> Request:
+        """What a job asks. Raises `ConfigError` when a file that it needs is gone."""
+        named = (each for each in self.prompts if each.name == job.prompt)
+        made = next(named, self.prompts[0]).request(job.sample, self.sampling(job.k))
+        if not self.suite.sampling.logprobs:
+            return made
+        return replace(made, extra={"logprobs": True}, dialect="openai_chat")
+
+    def _asked(self, target: Target, prompt: Prompt) -> str:
+        user = None if self.user is None else self.user.about
+        return digest([target.about, prompt.sha256, self.suite.sampling.model_dump(exclude={"n"}), user])
+
+    @property
+    def name(self) -> str:
+        """What the run is called after: its sets."""
+        return "+".join(part.golden.name for part in self.parts)
+
+    @property
+    def digest(self) -> str:
+        """What the run does, as sha256: the same suite over the same data has the same."""
+        suite = self.suite.model_dump(
+            mode="json", include={"sampling", "limit", "gates", "scorers", "shuffle", "undecided"}
+        )
+        sets = [[part.golden.name, part.golden.digest] for part in self.parts]
+        about = [[target.name, target.about] for target in (*self.targets, *self.judges)]
+        return digest([suite, sets, about, [[each.name, each.sha256] for each in self.prompts]])
 
     def lineage(self) -> dict[str, Any]:
         """Where the run comes from: code, data, configuration. Holds no secret."""
-        from evalkit._version import version
-
-        asked = {**self._asked(), "limit": self.suite.limit, "gates": self.suite.gates}
-        about = [{"name": target.name, **target.about} for target in self.targets]
         return {
-            "evalkit": version(),
-            "python": platform.python_version(),
-            "git_commit": _commit(),
-            "golden": {
-                "name": self.golden.name,
-                "path": str(self.golden.path),
-                "sha256": self.golden.sha256,
-                "samples": len(self.samples),
-            },
-            "suite": {**asked, "scorers": self.suite.scorers, "concurrency": self.suite.concurrency},
-            "suite_sha256": _digest([asked, self.suite.scorers, about]),
-            "endpoints": about,
+            **lineage(),
+            "golden": [{**part.golden.about, "samples": self.count(part)} for part in self.parts],
+            "endpoints": [{"name": target.name, **target.about} for target in self.targets],
+            "judges": [{"name": target.name, **target.about} for target in self.judges],
+            "user": None if self.user is None else self.user.about,
+            "prompts": [{"name": each.name, "sha256": each.sha256} for each in self.prompts],
+            "suite": self.suite.model_dump(mode="json", by_alias=True, exclude=UNTOLD),
+            "folder": str((self.folder or Path()).resolve()),
+            "suite_sha256": self.digest,
         }
 
 
-def _plain(one: Sample) -> dict[str, Any]:
-    return dataclasses.asdict(one)
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, in hex."""
+    return _sha(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _commit() -> str | None:
-    """The commit of the folder that we run in, None outside of git."""
-    try:
-        said = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's own git, as everywhere on the command line
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return said.stdout.strip() or None if said.returncode == 0 else None
+def _prompts(suite: Suite, folder: Path | None) -> tuple[Prompt, ...]:
+    specs = suite.prompts or (PromptSpec(system=suite.system),)
+    return tuple(Prompt.of(spec.resolved(folder or Path())) for spec in specs)
+
+
+def _check_places(plan: Plan) -> None:
+    """Raises `ConfigError` for a gate on a set or an endpoint that the run has not."""
+    sets, arms = [part.golden.name for part in plan.parts], plan.arm_names
+    for each in plan.gates:
+        for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
+            if name is not None and there and name not in there:
+                raise ConfigError(
+                    f"the gate `{each}` means {what} {name!r} that the run has not",
+                    hint=f"it has {', '.join(there)}",
+                )
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------
 
 
-def _target(config: Mapping[str, Any], folder: Path | None) -> Target:
+def _judges(
+    suite: Suite, folder: Path | None, stores: Callable[[str], Store | None]
+) -> tuple[tuple[Target, ...], dict[str, Any]]:
+    """The models that scorers may ask, and the fields of `Scoring` that they make."""
+    from judges.llm.model import models
+
+    made = tuple(
+        _target({**config, "name": name}, folder, stores(name)) for name, config in suite.judges.items()
+    )
+    told = digest([[target.name, target.about] for target in made]) if made else ""
+    return made, {"models": models({target.name: target.llm for target in made}), "told": told}
+
+
+def _target(config: Mapping[str, Any], folder: Path | None, store: Store | None = None) -> Target:
     from guardrails.config import build
     from guardrails.source import Source
 
     name = endpoint_name(config)
     home = Source(str((folder or Path()) / "suite"), {**config, "name": name}, {(): 1} if folder else {})
-    return Target(build(home), name, about(config))
+    return Target(build(home, store=store), name, about(config), _price(config, folder))
+
+
+def _price(config: Mapping[str, Any], folder: Path | None) -> PriceOf | None:
+    from guardrails.prices import PriceBook
+
+    own = config.get("prices")
+    return None if own is None else PriceBook.load((folder or Path()) / str(own)).cost
 
 
 def about(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,44 +323,3 @@ def about(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(headers := plain.get("headers"), Mapping):
         plain["headers"] = sorted(str(name) for name in headers)
     return plain
-
-
-# --- judges ------------------------------------------------------------------------------------------------
-
-
-def _judges(suite: Suite, golden: GoldenSet, samples: Sequence[Sample]) -> dict[str, tuple[Judge, ...]]:
-    """Each sample's judges: the suite's, else the sample's own, else the set's."""
-    fallback = _card_scorer(golden)
-    made: dict[str, tuple[Judge, ...]] = {}
-    cache: dict[str, Judge] = {}
-    complaints: list[str] = []
-    for one in samples:
-        specs: Sequence[ScorerSpec] = suite.scorers or (one.metadata.get("scorer") or fallback,)
-        try:
-            made[one.id] = tuple(_cached(spec, cache) for spec in specs if spec != NO_SCORER)
-        except ConfigError as error:
-            raise ConfigError(f"{golden.name}, sample {one.id}: {error.message}", hint=error.hint) from None
-        question = one.question()
-        checked = ((each.name, each.check(question)) for each in made[one.id])
-        complaints += [f"  {one.id}: {name}: {said}" for name, said in checked if said is not None]
-    if complaints:
-        more = f"\n  … and {len(complaints) - 20:,} more" if len(complaints) > 20 else ""
-        raise ConfigError(
-            f"the scorers cannot judge {len(complaints):,} of {len(samples):,} samples of {golden.name}, and "
-            "nothing was run:\n" + "\n".join(complaints[:20]) + more,
-            hint="name other `scorers` in the suite, or mend these samples",
-        )
-    return made
-
-
-def _cached(spec: ScorerSpec, cache: dict[str, Judge]) -> Judge:
-    spelled = json.dumps(spec, sort_keys=True, default=str)
-    if spelled not in cache:
-        cache[spelled] = judge(spec)
-    return cache[spelled]
-
-
-def _card_scorer(golden: GoldenSet) -> str:
-    if golden.name in datasets.names() and datasets.path(golden.name).resolve() == golden.path.resolve():
-        return datasets.card(golden.name).scorer
-    return DEFAULT_SCORER

@@ -6,7 +6,7 @@ no script should that ever fail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,34 +14,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import charts, words
+from evalkit.columns import MISJUDGED, UNJUDGED, Columns, hash64
 from evalkit.compare import Comparison
-from evalkit.gate import Verdict
 from evalkit.stats import Measured
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
-from evalkit.view import notes
+from evalkit.verdict import Decided
+from evalkit.view import by_set, frequent_tags, notes
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 MAX_FAILING = 200
-"""Samples in the table of failures; the others are in `trials.jsonl`."""
+"""Samples in the table of failures; the others are in the store."""
 MAX_ANSWER = 1_500
 MAX_TAGS = 16
+
+References = Callable[[str, str], Sequence[str]]
+"""What was expected of a sample, by its set and its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a page shows. `banner` is a remark above everything, such as that all of it is simulated."""
+    """What a page shows. `banner` is a remark above everything, such as that all of it is simulated.
+
+    `info` is the run's lineage with `run`, `started_at` and `status`. `rows` are read once, and only those
+    of the samples shown are kept: the store's rows, or those that failed (the others' answers are then not
+    shown).
+    """
 
     info: Mapping[str, Any]
-    rows: Sequence[Trial]
+    columns: Columns
     endpoints: Sequence[Endpoint]
-    comparisons: Sequence[Comparison]
-    gates: Sequence[tuple[str, Verdict, bool]]
-    references: Mapping[str, Sequence[str]]
+    comparisons: Sequence[Comparison] = ()
+    gates: Sequence[Decided] = ()
+    rows: Iterable[Trial] = ()
+    references: References = lambda at, sample: ()
     banner: str = ""
+    warnings: Sequence[str] = ()
 
 
 def write(path: Path, content: Content) -> None:
@@ -56,21 +67,71 @@ def write(path: Path, content: Content) -> None:
 
 def render(content: Content) -> str:
     """The page's HTML."""
-    failing = _failing(content)
+    sets = by_set(content.endpoints)
+    failing, more = _failing(content)
+    info = content.info
+    goldens = _goldens(info)
     return _template().render(
-        info=content.info,
+        info={name: info.get(name) for name in _INFO},
+        title=", ".join(name for name in sets if name) or ", ".join(name for name, _ in goldens) or "run",
+        goldens=goldens,
+        samples=_samples(content.columns),
         prices=sorted({version for e in content.endpoints for version in e.cost.versions}),
         banner=content.banner,
-        endpoints=content.endpoints,
-        verdicts=[each.verdict for each in content.comparisons],
+        sets=[_Set(name, arms) for name, arms in sets.items()],
+        several=len(sets) > 1,
+        verdicts=[(each.set, each.verdict) for each in content.comparisons],
         gates=content.gates,
-        table=_table(content.endpoints),
-        findings=_findings(content.endpoints),
-        notes=notes(content.endpoints),
-        pictures=_pictures(content.endpoints),
-        failing=failing[:MAX_FAILING],
-        more=max(0, len(failing) - MAX_FAILING),
+        notes=[*content.warnings, *notes(content.endpoints)],
+        failing=failing,
+        more=more,
     )
+
+
+_INFO = ("run", "started_at", "status", "evalkit", "python", "git_commit", "suite_sha256")
+
+
+def _goldens(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, hash) of the run's golden sets."""
+    return [(str(each.get("name", "")), str(each.get("sha256", ""))) for each in info.get("golden") or ()]
+
+
+def _samples(columns: Columns) -> int:
+    import numpy as np
+
+    return len(np.unique(columns.rows["sample"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """The part of a page that is about one set."""
+
+    name: str
+    endpoints: Sequence[Endpoint]
+
+    @property
+    def table(self) -> list[tuple[str, list[str]]]:
+        return _table(self.endpoints)
+
+    @property
+    def findings(self) -> list[tuple[str, str, str, list[int]]]:
+        return _findings(self.endpoints)
+
+    @property
+    def pictures(self) -> list[tuple[str, str, str]]:
+        return _pictures(self.endpoints)
+
+    @property
+    def flaky(self) -> list[tuple[str, str]]:
+        """The samples nearest to a coin, by arm."""
+        return [
+            (
+                e.name,
+                ", ".join(f"{each.sample} ({each.passed} of {each.judged})" for each in e.repeats.flakiest),
+            )
+            for e in self.endpoints
+            if e.repeats is not None and e.repeats.flakiest
+        ]
 
 
 @cache
@@ -89,18 +150,48 @@ def _template() -> Template:
 def _table(endpoints: Sequence[Endpoint]) -> list[tuple[str, list[str]]]:
     shown: list[tuple[str, list[str]]] = [
         ("Pass rate", [words.percent(e.pass_rate) for e in endpoints]),
-        ("Calls", [f"{e.calls:,}" for e in endpoints]),
+        ("Calls", [words.calls(e) for e in endpoints]),
         ("Failed calls", [words.counts(e.errors) for e in endpoints]),
     ]
-    if any(e.unjudged for e in endpoints):
+    if any(e.judge_errors for e in endpoints):
         shown.append(("Judge errors", [words.counts(e.judge_errors) for e in endpoints]))
         shown.append(("Pass rate if those …", [words.judge_bounds(e) or "–" for e in endpoints]))
+    shown += _repeated(endpoints)
+    names = list(dict.fromkeys(name for e in endpoints for name, rate in e.scorers.items() if rate))
+    if len(names) > 1:
+        shown += [
+            (f"Passed {name}", [words.percent(e.scorers.get(name)) for e in endpoints]) for name in names
+        ]
+    for name in dict.fromkeys(name for e in endpoints for name in e.scores):
+        shown.append((f"Mean of {name}", [words.decimal(e.scores.get(name)) for e in endpoints]))
     for phase, label in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E")):
         shown.append((f"{label} p50", [words.ms(e.latency[phase].p50) for e in endpoints]))
         shown.append((f"{label} p99", [words.ms(e.latency[phase].p99) for e in endpoints]))
     shown.append(("Tokens", [words.tokens(e) for e in endpoints]))
     shown.append(("Cost", [words.cost_total(e.cost) for e in endpoints]))
     shown.append(("Cost of 1,000 calls", [words.cost_per_thousand(e.cost) for e in endpoints]))
+    if any(e.not_scanned for e in endpoints):
+        shown.append(("Not scanned", [words.counts(e.not_scanned) for e in endpoints]))
+    return shown
+
+
+def _repeated(endpoints: Sequence[Endpoint]) -> list[tuple[str, list[str]]]:
+    """Lines for samples that were asked several times."""
+    found = [e.repeats for e in endpoints]
+    known = [r for r in found if r is not None]
+    if not known:
+        return []
+    shown = []
+    for k in sorted({k for r in known for k in words.steps(r.at_least)}):
+        shown.append((f"pass@{k}", [words.percent(r.at_least.get(k)) if r else "–" for r in found]))
+        shown.append((f"pass^{k}", [words.percent(r.every.get(k)) if r else "–" for r in found]))
+    shown.append(("Majority passes", [words.majority(r) if r else "–" for r in found]))
+    shown += [
+        (f"Best of {name}", [words.decimal(r.best.get(name)) if r else "–" for r in found])
+        for name in dict.fromkeys(name for r in known for name in r.best)
+    ]
+    shown.append(("Flaky samples", [words.flakes(r) if r else "–" for r in found]))
+    shown.append(("Verdicts vary by", [words.spread(r) if r else "–" for r in found]))
     return shown
 
 
@@ -115,7 +206,7 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
     """(heading, what to look at, SVG). The SVG is ours: it goes into the page as it is."""
     share = "{:.0%}".format
     names = [e.name for e in endpoints]
-    tags = _tags(endpoints)
+    tags = frequent_tags(endpoints, MAX_TAGS)
     thousand = [(e.name, [_times(e.cost.per_call, 1000)]) for e in endpoints]
     made = [
         (
@@ -132,7 +223,11 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
             (
                 f"{label}: share of answers that were faster",
                 "A curve further left is faster; a long tail to the right is felt by users.",
-                charts.ecdf({e.name: e.latency[phase].values for e in endpoints}, unit=" ms", title=label),
+                charts.ecdf(
+                    {e.name: (e.latency[phase].n, e.latency[phase].values) for e in endpoints},
+                    unit=" ms",
+                    title=label,
+                ),
             )
             for phase, label in (("ttft", "Time to first token"), ("tpot", "Time per output token"))
         ),
@@ -150,14 +245,6 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
     return [picture for picture in made if picture[2]]
 
 
-def _tags(endpoints: Sequence[Endpoint]) -> list[str]:
-    counts: dict[str, int] = {}
-    for e in endpoints:
-        for tag, rate in e.tags.items():
-            counts[tag] = counts.get(tag, 0) + rate.n
-    return sorted(counts, key=lambda tag: -counts[tag])[:MAX_TAGS]
-
-
 def _times(m: Measured | None, factor: float) -> Measured | None:
     return None if m is None else Measured(m.value * factor, m.low * factor, m.high * factor, m.n, m.level)
 
@@ -167,8 +254,9 @@ def _times(m: Measured | None, factor: float) -> Measured | None:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one endpoint made of a sample. `mark` is `pass`, `fail`, `error`, `unjudged` or `missing`."""
+    """What one arm made of a sample. `mark` is `pass`, `fail`, `flaky`, `error`, `unjudged` or `missing`."""
 
+    arm: str
     mark: str
     reason: str = ""
     answer: str = ""
@@ -176,37 +264,95 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A sample that at least one endpoint failed, side by side."""
+    """A sample that at least one arm failed, side by side."""
 
+    set: str
     sample: str
     tags: tuple[str, ...]
     references: tuple[str, ...]
     cells: tuple[Cell, ...]
 
 
-def _failing(content: Content) -> list[Failing]:
-    """Samples on which the endpoints differ come first: they tell the two apart."""
-    names = [e.name for e in content.endpoints]
-    by_sample: dict[str, dict[str, Trial]] = {}
+def _failing(content: Content) -> tuple[list[Failing], int]:
+    """The samples to show, those on which arms differ first, and how many more failed."""
+    chosen, more = _chosen(content.columns)
+    kept: dict[int, dict[str, Trial]] = {number: {} for number in chosen}
     for row in content.rows:
-        by_sample.setdefault(row.sample, {})[row.endpoint] = row
-    found = []
-    for sample, rows in by_sample.items():
-        if all(row.passed for row in rows.values()):
-            continue
-        first = next(iter(rows.values()))
-        cells = tuple(_cell(rows.get(name)) for name in names)
-        found.append(Failing(sample, first.tags, tuple(content.references.get(sample, ()))[:2], cells))
-    return sorted(found, key=lambda each: len({cell.mark for cell in each.cells}) == 1)
+        number = hash64(row.set, row.sample)
+        if number in kept:
+            seen = kept[number].get(row.arm)
+            if seen is None or (seen.passed is True and row.passed is not True):
+                kept[number][row.arm] = row
+    marks = _marks(content.columns, chosen)
+    return [_shown(content, marks[number], kept[number]) for number in chosen if marks[number]], more
 
 
-def _cell(row: Trial | None) -> Cell:
+def _chosen(columns: Columns) -> tuple[list[int], int]:
+    """Hashes of at most `MAX_FAILING` samples that something failed on, those that tell arms apart first."""
+    import numpy as np
+
+    sample, of = np.unique(columns.rows["sample"], return_inverse=True)
+    passed = columns.rows["passed"]
+    right = (passed == 1) | ((passed == UNJUDGED) & ~columns.flagged(MISJUDGED))  # no verdict is no failure
+    all_right = np.bincount(of, minlength=len(sample)) == np.bincount(of[right], minlength=len(sample))
+    some_right = np.bincount(of[right], minlength=len(sample)) > 0
+    place = np.full(len(sample), len(columns), dtype=np.int64)
+    np.minimum.at(place, of, np.arange(len(of)))
+    wrong = np.flatnonzero(~all_right)
+    order = wrong[np.lexsort((place[wrong], ~some_right[wrong]))]
+    return [int(number) for number in sample[order[:MAX_FAILING]]], max(0, len(order) - MAX_FAILING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What the columns say of an arm on a sample."""
+
+    set: str
+    sample: str
+    arm: str
+    mark: str
+    said: str
+
+
+def _marks(columns: Columns, chosen: Sequence[int]) -> dict[int, list[_Mark]]:
+    import numpy as np
+
+    found: dict[int, list[_Mark]] = {number: [] for number in chosen}
+    rows = np.flatnonzero(np.isin(columns.rows["sample"], np.array(chosen, dtype=np.uint64)))
+    by_arm: dict[tuple[int, int], list[int]] = {}
+    for row in rows.tolist():
+        at = columns.rows[row]
+        by_arm.setdefault((int(at["sample"]), int(at["arm"])), []).append(row)
+    for (number, arm), places in by_arm.items():
+        passed = columns.rows["passed"][places]
+        errors = (columns.rows["error"][places] > 0).all()
+        yes, judged = int((passed == 1).sum()), int((passed >= 0).sum())
+        mark = "pass" if yes == judged else "flaky" if yes else "fail"
+        mark = "unjudged" if judged == 0 else "error" if errors else mark
+        said = f"{yes} of {len(places)} answers passed" if len(places) > 1 else ""
+        group = columns.groups[arm]
+        found[number].append(_Mark(group.set, columns.sample_id(places[0]), group.arm, mark, said))
+    return found
+
+
+def _shown(content: Content, marks: Sequence[_Mark], rows: Mapping[str, Trial]) -> Failing:
+    at, sample = marks[0].set, marks[0].sample
+    by_arm = {mark.arm: mark for mark in marks}
+    arms = [e.name for e in content.endpoints if e.set == at]
+    tags = next((row.tags for row in rows.values()), ())
+    cells = tuple(_cell(arm, by_arm.get(arm), rows.get(arm)) for arm in arms)
+    return Failing(at, sample, tags, tuple(content.references(at, sample))[:2], cells)
+
+
+def _cell(arm: str, mark: _Mark | None, row: Trial | None) -> Cell:
+    if mark is None:
+        return Cell(arm, "missing", "was not asked")
     if row is None:
-        return Cell("missing", "was not asked")
+        return Cell(arm, mark.mark, mark.said)
+    said = [mark.said] if mark.said else []
     if row.error is not None:
-        return Cell("error", f"{row.error.kind}: {row.error.message}")
-    mark = {True: "pass", False: "fail", None: "unjudged"}[row.passed]
-    reasons = [f"{name}: {score.reason}" for name, score in row.scores.items() if score.passed is not True]
-    answer = row.answer or ""
+        said.append(f"{row.error.kind}: {row.error.message}")
+    said += [f"{name}: {score.reason}" for name, score in row.scores.items() if score.passed is not True]
+    answer = row.answer.text if row.answer else ""
     cut = answer if len(answer) <= MAX_ANSWER else answer[:MAX_ANSWER] + " … (cut here)"
-    return Cell(mark, "; ".join(reasons), cut)
+    return Cell(arm, mark.mark, "; ".join(said), cut)

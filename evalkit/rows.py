@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 
 MAX_LINE = 64 * 2**20  # bytes
 MAX_FILE = 2 * 2**30  # bytes, unpacked: a small .gz can hold any amount
+MAX_JSON = 256 * 2**20  # characters
 MAX_KEPT = 50
 
 _BOM = b"\xef\xbb\xbf"
@@ -34,14 +35,17 @@ class Problem:
     line: int
     field: str
     reason: str
+    file: str = ""  # its name, where a set has several
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sample's fields, and the line that they start on."""
+    """One sample's fields, the line that they start on, and in JSONL the bytes where they stand."""
 
     line: int
     fields: Any
+    start: int = -1
+    end: int = -1
 
 
 @dataclass(slots=True)
@@ -50,12 +54,13 @@ class Problems:
 
     kept: list[Problem] = field(default_factory=list)
     count: int = 0
+    file: str = ""  # the name that the next problems get
 
-    def add(self, line: int, place: str, reason: str) -> None:
+    def add(self, line: int, place: str, reason: str, *, file: str | None = None) -> None:
         """Count a problem, and keep it when it is among the first."""
         self.count += 1
         if len(self.kept) < MAX_KEPT:
-            self.kept.append(Problem(line, place, reason))
+            self.kept.append(Problem(line, place, reason, self.file if file is None else file))
 
 
 class Stop(Exception):
@@ -75,6 +80,7 @@ class Source:
         self._problems = problems
         self._digest = hashlib.sha256()
         self.line = 0
+        self.start = self.end = 0  # of the line, in bytes
 
     @property
     def sha256(self) -> str:
@@ -83,9 +89,10 @@ class Source:
 
     def lines(self) -> Iterator[tuple[str, bool]]:
         """Each line with its ending, and whether it is good. Bad bytes have been replaced and reported."""
-        offset = 0
         for raw in self._raw():
+            offset = self.end
             start = len(_BOM) if self.line == 1 and raw.startswith(_BOM) else 0
+            self.start, self.end = offset + start, offset + len(raw)
             good = True
             try:
                 text = raw[start:].decode()
@@ -99,7 +106,6 @@ class Source:
                     self.line, "text", f"holds a NUL byte (character {text.index(chr(0)) + 1})"
                 )
                 text, good = text.replace("\0", ""), False
-            offset += len(raw)
             yield text, good
 
     def _raw(self) -> Iterator[bytes]:
@@ -182,15 +188,23 @@ def jsonl_rows(source: Source, problems: Problems) -> Iterator[Row]:
             hint = "; a file that is one JSON array is named .json" if text.lstrip().startswith("[") else ""
             problems.add(source.line, "line", _said(error) + hint)
             continue
-        yield Row(source.line, value)
+        yield Row(source.line, value, source.start, source.end)
 
 
 def json_rows(source: Source, problems: Problems) -> Iterator[Row]:
     """An array of objects, or an object whose `samples` is one."""
-    lines = list(source.lines())
-    if problems.count:
+    before, size = problems.count, 0
+    lines = []
+    for each, _ in source.lines():
+        lines.append(each)
+        size += len(each)
+        if size > MAX_JSON:
+            said = f"is where the file passes {MAX_JSON // 2**20} MiB, and JSON is parsed in memory"
+            problems.add(source.line, "file", f"{said}; write one sample a line (.jsonl)")
+            return
+    if problems.count > before:
         return
-    text = "".join(line for line, _ in lines)
+    text = "".join(lines)
     line, before = 1, 0
     try:
         for start, value in _items(text):
@@ -266,11 +280,11 @@ _BAR = re.compile(r"(?<!\\)\|")
 _COLUMNS = "id, input, reference, references, context, context.2, tags, weight, metadata.NAME"
 
 
-def csv_rows(source: Source, problems: Problems) -> Iterator[Row]:
+def csv_rows(source: Source, problems: Problems, *, own: bool = True) -> Iterator[Row]:
     """Comma-separated, a header first. `references` and `tags` are split at `|` (written `\\|` to keep one).
 
     `reference` and each `context` column hold one whole text; `metadata.x` goes to metadata as text. An empty
-    cell is an absent field.
+    cell is an absent field. Columns that are not our `own` may have any names, and are passed on as text.
     """
     with _wide_fields():
         rows = csv.reader((text for text, _ in source.lines()), strict=True)
@@ -288,12 +302,12 @@ def csv_rows(source: Source, problems: Problems) -> Iterator[Row]:
                 continue
             if header is None:
                 header = [name.strip() for name in cells]
-                if not _header_works(header, line, problems):
+                if not _header_works(header, line, problems, own):
                     return
             elif len(cells) != len(header):
                 problems.add(line, "row", f"has {len(cells)} cells, the header has {len(header)}")
             else:
-                yield Row(line, _fields(header, cells))
+                yield Row(line, _fields(header, cells) if own else _cells(header, cells))
 
 
 @contextmanager
@@ -306,19 +320,19 @@ def _wide_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _header_works(header: list[str], line: int, problems: Problems) -> bool:
+def _header_works(header: list[str], line: int, problems: Problems, own: bool) -> bool:
     """Report what is wrong with the header; whether the rows can be read all the same."""
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
         problems.add(line, "header", "is not separated by commas; save the file with commas")
         return False
     for name in dict.fromkeys(header):
         kind, _, rest = name.partition(".")
-        if name in (*_SINGLE, *_SPLIT) or kind == "context" or (kind == "metadata" and rest):
+        if not own or name in (*_SINGLE, *_SPLIT) or kind == "context" or (kind == "metadata" and rest):
             continue
         problems.add(line, shown(name), f"is not a column of a golden set; the columns are {_COLUMNS}")
     for name in sorted({name for name in header if header.count(name) > 1}):
         problems.add(line, shown(name), "is the name of two columns")
-    missing = [name for name in ("id", "input") if name not in header]
+    missing = [name for name in ("id", "input") if own and name not in header]
     for name in missing:
         problems.add(line, name, "is missing from the header")
     return not missing
@@ -344,6 +358,10 @@ def _fields(header: list[str], cells: list[str]) -> dict[str, Any]:
     return made
 
 
+def _cells(header: list[str], cells: list[str]) -> dict[str, Any]:
+    return {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
+
+
 def _number(cell: str) -> float | str:
     try:
         return float(cell)
@@ -353,28 +371,29 @@ def _number(cell: str) -> float | str:
 
 # --- opening -----------------------------------------------------------------------------------------------
 
-_FORMATS = {".jsonl": jsonl_rows, ".ndjson": jsonl_rows, ".json": json_rows, ".csv": csv_rows}
-FORMATS = ".jsonl, .json or .csv, each also with .gz"
 
+def read(path: Path, problems: Problems, kind: str, *, own: bool = True) -> Iterator[Row | str]:
+    """The rows of a file, and last of all the sha256 of its unpacked bytes. Raises OSError.
 
-def format_of(path: Path) -> str | None:
-    """The suffix that says how to read a file; None when none of ours is there."""
-    name = path.name.lower().removesuffix(".gz")
-    return next((suffix for suffix in _FORMATS if name.endswith(suffix)), None)
-
-
-def read(path: Path, problems: Problems) -> Iterator[Row | str]:
-    """The rows of a file, and last of all the sha256 of its unpacked bytes. Raises OSError."""
-    suffix = format_of(path)
-    if suffix is None:
-        raise ValueError(f"not one of {FORMATS}")
+    `kind` is jsonl, json or csv; a name that ends in `.gz` is unpacked. `own` as in `csv_rows`.
+    """
     packed = path.name.lower().endswith(".gz")
     with cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb") as stream:
         source = Source(stream, problems)
         try:
-            yield from _FORMATS[suffix](source, problems)
+            if kind == "csv":
+                yield from csv_rows(source, problems, own=own)
+            elif kind == "json":
+                yield from json_rows(source, problems)
+            else:
+                yield from jsonl_rows(source, problems)
         except Stop:
             pass
         except (gzip.BadGzipFile, EOFError, zlib.error):
             problems.add(source.line + 1, "text", "cannot be unpacked: the .gz file is damaged or cut off")
         yield source.sha256
+
+
+def value_of(raw: bytes) -> Any:
+    """The JSON value of a line that was read before."""
+    return _DECODER.decode(raw.decode())

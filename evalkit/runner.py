@@ -1,26 +1,27 @@
 """Ask, judge, write down: the loop of a run.
 
 A few workers per endpoint pull jobs from one iterator each, so that a run of a million samples makes no
-million tasks. A failed call is a row like any other. Two things end a run early: somebody asks it to stop
-(what is in flight is finished first), or an endpoint's first calls all fail in a way that no later call can
-mend.
+million tasks. A failed call is a row like any other. Three things end a run early: somebody asks it to stop
+(what is in flight is finished first), its money is spent, or an endpoint's first calls all fail in a way that
+no later call can mend.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
 
+from evalkit.asking import Executor, most_expensive
+from evalkit.cap import Cap
 from evalkit.plan import Job, Plan, Target
-from evalkit.store import Run
+from evalkit.stores import Kept
 from evalkit.trial import Failure, Trial
-from guardrails.call import Call, Response
-from guardrails.clock import SYSTEM, Clock
-from guardrails.errors import GuardrailsError
-from guardrails.handler import collect
-from judges.judge import Judge, Question, Score
+from evalkit.writer import Writer
+from guardrails.errors import BudgetExceeded, GuardrailsError
 
 FIRST = 5
 """So many first calls of an endpoint, all failed for good, end the run."""
@@ -42,9 +43,13 @@ class Hopeless(GuardrailsError):
 
 @dataclass(slots=True)
 class Control:
-    """How the outside talks to a run: `stop()` takes no new samples; what is in flight is finished."""
+    """How the outside talks to a run: `stop()` takes no new samples; what is in flight is finished.
+
+    `capped` is set by the run itself, when its money is spent.
+    """
 
     stopping: bool = False
+    capped: bool = False
 
     def stop(self) -> None:
         """Ask for the end."""
@@ -72,105 +77,117 @@ class _First:
         return self.kinds.total() >= self.needed
 
 
-async def run(
-    plan: Plan,
-    store: Run,
-    *,
-    seen: Callable[[Trial], None] = lambda trial: None,
-    control: Control | None = None,
-    clock: Clock = SYSTEM,
-    done: frozenset[str] = frozenset(),
-) -> None:
-    """Do the plan's jobs whose keys are not in `done`; each row goes to `store`, then to `seen`.
+Lookup = Callable[[Sequence[str]], Mapping[str, Kept]]
+"""Earlier answers by `Trial.ask`; blocks."""
 
-    Returns when all is done or `control` stopped it. Raises `Hopeless` when an endpoint's first calls say
-    that the others will fail too; their rows are stored. A cancellation drops what is in flight.
+LOOKED_UP = 64
+
+
+@dataclass(slots=True)
+class _Jobs:
+    """An endpoint's jobs, each with the answer that is kept of it, if any."""
+
+    pending: Iterator[Job]
+    lookup: Lookup | None
+    ready: deque[tuple[Job, Kept | None]] = field(default_factory=deque)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def next(self) -> tuple[Job, Kept | None] | None:
+        """The next one; None when there are no more."""
+        if self.lookup is None:
+            job = next(self.pending, None)
+            return None if job is None else (job, None)
+        async with self._one:
+            if not self.ready:
+                chunk = list(islice(self.pending, LOOKED_UP))
+                kept = await asyncio.to_thread(self.lookup, [job.ask for job in chunk]) if chunk else {}
+                self.ready.extend((job, kept.get(job.ask)) for job in chunk)
+            return self.ready.popleft() if self.ready else None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the loop needs besides the plan. `done`: keys that are left out; `spent`: by this run before."""
+
+    run: str
+    executor: Executor
+    writer: Writer
+    control: Control = field(default_factory=Control)
+    done: frozenset[str] = frozenset()
+    lookup: Lookup | None = None
+    spent: Decimal = Decimal(0)
+
+
+async def run(plan: Plan, work: Work) -> None:
+    """Do the plan's jobs that are not done; each row goes to the writer.
+
+    Returns when all is done, or `work.control` stopped it or says that it was capped. Raises `Hopeless` when
+    an endpoint's first calls say that the others will fail too; their rows are kept. A cancellation drops
+    what is in flight.
     """
-    control = control or Control()
-    queues: dict[str, list[Job]] = {target.name: [] for target in plan.targets}
-    for job in plan.jobs(done):
-        queues[job.target.name].append(job)
+    budget = plan.suite.budget
+    cap = None if budget is None else Cap(budget.max_usd, work.spent)
     try:
         async with asyncio.TaskGroup() as group:
-            for jobs in queues.values():
-                pending = iter(jobs)
-                first = _First(min(FIRST, len(jobs)))
-                for _ in range(min(plan.suite.concurrency, len(jobs))):
-                    worker = _Worker(plan, store, seen, control, clock, first)
-                    group.create_task(worker.work(pending))
-    except* GuardrailsError as failed:
+            for target in plan.targets:
+                jobs = _Jobs(plan.jobs(target, work.done), work.lookup)
+                first = _First(min(FIRST, plan.size // len(plan.targets)))
+                for _ in range(min(plan.suite.concurrency, plan.size)):
+                    group.create_task(_Worker(plan, target, work, jobs, first, cap).work())
+    except* Exception as failed:
         raise failed.exceptions[0] from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
     plan: Plan
-    store: Run
-    seen: Callable[[Trial], None]
-    control: Control
-    clock: Clock
+    target: Target
+    work_: Work
+    jobs: _Jobs
     first: _First
+    cap: Cap | None
 
-    async def work(self, pending: Iterator[Job]) -> None:
-        for job in pending:
-            if self.control.stopping:
+    async def work(self) -> None:
+        control = self.work_.control
+        while not control.stopping and (taken := await self.jobs.next()) is not None:
+            trial = await self._trial(*taken)
+            if trial is None:
                 return
-            trial = await self._trial(job)
-            self.store.add(trial)
-            self.seen(trial)
+            await self.work_.writer.add(trial)
             if self.first.see(trial):
-                raise _hopeless(job.target, self.first)
+                raise _hopeless(self.target, self.first)
 
-    async def _trial(self, job: Job) -> Trial:
-        suite, clock = self.plan.suite, self.clock
-        started = clock.wall().isoformat(timespec="milliseconds")
-        sampling = suite.sampling.model_dump(exclude_none=True)
-        request = job.sample.request(system=suite.system, **sampling)
-        labels = {"run": self.store.id, "sample": job.sample.id}
-        call = Call(
-            request, clock=clock, deadline=clock.now() + suite.timeout, priority="bulk", labels=labels
-        )
-        answer: str | None = None
-        failure: Failure | None = None
-        scores: dict[str, Score] = {}
+    async def _trial(self, job: Job, kept: Kept | None) -> Trial | None:
+        """The row; None when there is no money left for it."""
+        work = self.work_
+        if self.cap is None or kept is not None:
+            return await work.executor(job, work.run, kept)
         try:
-            answer = _visible(await collect(job.target.llm, call))
-        except Exception as error:
-            failure = Failure.of(error)
-        else:
-            scores = await judged(job.judges, job.sample.question(), answer)
-        record = call.journal.record
-        return Trial(
-            run=self.store.id,
-            sample=job.sample.id,
-            endpoint=job.target.name,
-            key=job.key,
-            started_at=started,
-            tags=job.sample.tags,
-            weight=job.sample.weight,
-            answer=answer,
-            scores=scores,
-            record=None if record is None else record.as_dict(),
-            error=failure,
-        )
+            async with self.cap.hold(self._worst(job)) as held:
+                trial = await work.executor(job, work.run, None)
+                if (cost := spent(trial)) is not None:
+                    held.cost = cost
+        except BudgetExceeded:
+            work.control.capped = True
+            work.control.stop()
+            return None
+        return trial
+
+    def _worst(self, job: Job) -> Decimal:
+        budget, plan = self.plan.suite.budget, self.plan
+        assert budget is not None, "there is a cap"
+        request = plan.request(job)
+        turns = 1 + len(job.sample.turns) + int((job.sample.user or {}).get("max_turns", 0))
+        return turns * most_expensive(self.target, request, budget.assumed_output)
 
 
-def _visible(response: Response) -> str:
-    # Half a surrogate pair is legal in JSON and in no file.
-    return response.text.encode("utf-8", "replace").decode()
-
-
-async def judged(judges: Sequence[Judge], question: Question, answer: str) -> dict[str, Score]:
-    """Every judge's score by its name, all at once. A judge that raises gives an error, never a zero."""
-    scores = await asyncio.gather(*(_score(judge, question, answer) for judge in judges))
-    return {judge.name: score for judge, score in zip(judges, scores, strict=True)}
-
-
-async def _score(judge: Judge, question: Question, answer: str) -> Score:
-    try:
-        return await judge(question, answer)
-    except Exception as error:  # its message may quote the answer
-        return Score.unjudged("exception", f"the judge raised {type(error).__name__}")
+def spent(trial: Trial) -> Decimal | None:
+    """What a row cost, all attempts and its judging included; None when the call's cost is not known."""
+    record = trial.record
+    if record is None or record["cost_usd"] is None:
+        return None
+    judging = sum(score.cost_usd or 0.0 for score in trial.scores.values())
+    return Decimal(str(record["cost_usd"])) + Decimal(str(record["wasted_usd"])) + Decimal(str(judging))
 
 
 def _hopeless(target: Target, first: _First) -> Hopeless:

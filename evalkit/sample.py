@@ -6,21 +6,21 @@ the reason, and nothing runs. The reports never quote a sample's text, which may
 
 from __future__ import annotations
 
-import json
+import base64
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
-
-from evalkit import rows
 from evalkit.rows import Problem, Problems, shown
-from guardrails.call import Message, Request, Sampling
+from guardrails.call import Image, Message, Request, Sampling, Tool, ToolResult, ToolUse
 from guardrails.errors import ConfigError
 from judges.judge import Question
+
+if TYPE_CHECKING:
+    from evalkit.sets.spec import GoldenSpec
 
 Prompt = Callable[[tuple[str, ...], str], str]
 """Joins a sample's context passages and its question into the text of one user message."""
@@ -46,12 +46,71 @@ def with_context(passages: tuple[str, ...], question: str) -> str:
     return "\n\n".join((head, *numbered, f"Question: {question}"))
 
 
+MAX_ATTACHMENT = 20 * 2**20
+"""Bytes of one attached file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An image that goes with the question: a `url`, or a file at `path` inside of `folder`.
+
+    The file is read when it is sent, so that a set of many images stays small in memory.
+    """
+
+    media_type: str = ""
+    url: str = field(default="", repr=False)
+    path: str = ""
+    folder: Path | None = field(default=None, repr=False, compare=False)
+
+    def bytes(self) -> bytes:
+        """The file's content. Raises `ConfigError` when it lies outside, is missing or is too large."""
+        file = located(self.path, self.folder)
+        with file.open("rb") as stream:
+            content = stream.read(MAX_ATTACHMENT + 1)
+        if len(content) > MAX_ATTACHMENT:
+            raise ConfigError(f"is larger than {MAX_ATTACHMENT // 2**20} MiB")
+        return content
+
+    def part(self) -> Image:
+        """As a part of a message: a file becomes a `data:` URL."""
+        if self.url:
+            return Image(self.url)
+        return Image(f"data:{self.media_type};base64,{base64.b64encode(self.bytes()).decode()}")
+
+    def plain(self) -> dict[str, str]:
+        """What it is, for keys: a file is named by its content, wherever it lies."""
+        if self.url:
+            return {"url": self.url}
+        return {"media_type": self.media_type, "sha256": hashlib.sha256(self.bytes()).hexdigest()}
+
+
+def located(path: str, folder: Path | None) -> Path:
+    """The file that a set names, which must lie in the set's folder. Raises `ConfigError`; opens nothing."""
+    if folder is None:
+        raise ConfigError("cannot be a file here: this set has no folder; give a URL")
+    if Path(path).is_absolute() or "\\" in path or ".." in Path(path).parts:
+        raise ConfigError("must be a relative path inside of the set's folder")
+    try:
+        file = (folder / path).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            raise ConfigError("leads out of the set's folder")
+        if not file.is_file():
+            raise ConfigError("is not a file in the set's folder")
+        if file.stat().st_size > MAX_ATTACHMENT:
+            raise ConfigError(f"is larger than {MAX_ATTACHMENT // 2**20} MiB")
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a NUL byte, a loop of links
+        raise ConfigError(f"cannot be used as a path ({type(error).__name__})") from None
+    return file
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One case of a golden set: either `input` (a user's text) or `messages` (a conversation), never both.
 
     `references` are right answers, any of which will do; `context` are passages to answer from; `weight` is
-    how much the sample counts. No repr shows the texts.
+    how much the sample counts. `turns` are the user's further texts, each sent after the answer to the one
+    before; `user` describes somebody who makes them up instead (`goal`, `persona`, `max_turns`). `tools` may
+    be called; `attachments` go with the last message of the user. No repr shows the texts.
     """
 
     id: str
@@ -62,43 +121,101 @@ class Sample:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     weight: float = 1.0
+    turns: tuple[str, ...] = field(default=(), repr=False)
+    user: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+    tools: tuple[Tool, ...] = field(default=(), hash=False)
+    attachments: tuple[Attachment, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.input is None) == (not self.messages):
             raise ValueError("a sample has either input or messages")
         if not 0 < self.weight < math.inf:
             raise ValueError("a weight is positive and finite")
+        if self.turns and self.user is not None:
+            raise ValueError("a sample has either turns or a simulated user")
 
     def request(
         self, *, model: str = "", system: str | None = None, prompt: Prompt = with_context, **sampling: Any
     ) -> Request:
-        """What is asked of the model. `prompt` puts the context into the last user message.
+        """What is asked of the model first. `prompt` puts the context into the last user message.
 
-        `system` becomes the first message; `sampling` are fields of `guardrails.call.Sampling`.
+        `system` becomes the first message; `sampling` are fields of `guardrails.call.Sampling`. Reads the
+        attached files; raises `ConfigError` when one of them cannot be used any more.
         """
         turns = list(self.messages) if self.input is None else [Message.of("user", self.input)]
         last = max(number for number, turn in enumerate(turns) if turn.role == "user")
-        turns[last] = Message.of("user", prompt(self.context, turns[last].text))
+        asked = Message.of("user", prompt(self.context, turns[last].text))
+        if self.attachments:
+            asked = Message("user", (*asked.parts, *(each.part() for each in self.attachments)))
+        turns[last] = asked
         head = [] if system is None else [Message.of("system", system)]
-        return Request((*head, *turns), model=model, sampling=Sampling(**sampling))
+        return Request((*head, *turns), model=model, tools=self.tools, sampling=Sampling(**sampling))
 
     def question(self) -> Question:
         """The sample as a judge sees it; a conversation is written one `role: text` after another."""
         if self.input is not None:
             text = self.input
         else:
-            text = "\n\n".join(f"{turn.role}: {turn.text}" for turn in self.messages)
+            text = "\n\n".join(f"{turn.role}: {_said(turn)}" for turn in self.messages)
         return Question(text, self.references, self.context, self.metadata)
+
+    def plain(self) -> dict[str, Any]:
+        """What the sample is, in plain values, for keys: fields at their defaults are left out.
+
+        So a field that a later version adds changes no key, and a moved folder of images changes none either.
+        """
+        made: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            default = each.default if each.default_factory is MISSING else each.default_factory()
+            if value != default:
+                made[each.name] = value
+        if self.messages:
+            made["messages"] = [_plain(turn) for turn in self.messages]
+        if self.tools:
+            made["tools"] = [[tool.name, tool.description, tool.parameters] for tool in self.tools]
+        if self.attachments:
+            made["attachments"] = [each.plain() for each in self.attachments]
+        return made
+
+
+def _said(turn: Message) -> str:
+    pieces = [turn.text] if turn.text else []
+    for part in turn.parts:
+        if isinstance(part, ToolUse):
+            pieces.append(f"[calls {part.name}({part.arguments})]")
+        elif isinstance(part, ToolResult):
+            pieces += [inner.text for inner in part.parts if hasattr(inner, "text")]
+    return " ".join(pieces)
+
+
+def _plain(turn: Message) -> list[Any]:
+    made: list[Any] = [turn.role]
+    for part in turn.parts:
+        if isinstance(part, ToolUse):
+            made.append([part.id, part.name, part.arguments])
+        elif isinstance(part, ToolResult):
+            made.append([part.id, _said(turn)])
+        else:
+            made.append(getattr(part, "text", ""))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenSet:
-    """Samples with unique ids, in the order of the file. `sha256` is that of the unpacked bytes, in hex."""
+    """Samples with unique ids, in the order of the file, read from it one by one when they are asked for.
+
+    `sha256` is that of the file's unpacked bytes, `digest` that of what is in use of them: the bytes, how
+    their fields are mapped and which rows were chosen. `about` is the lineage that a run writes down.
+    """
 
     name: str
     path: Path
-    samples: tuple[Sample, ...] = field(repr=False)
+    samples: Sequence[Sample] = field(repr=False)
     sha256: str
+    version: str | None = None
+    digest: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -107,14 +224,17 @@ class GoldenSet:
 class GoldenSetError(ConfigError):
     """A golden set that cannot be used. The message has a line for each of the first 50 problems.
 
-    `problems` are those; `count` is the number of all.
+    `problems` are those; `count` is the number of all; `name` is the file's.
     """
 
     default_kind = "golden_set"
 
     def __init__(self, path: Path, problems: Problems, *, hint: str = "") -> None:
-        self.problems: tuple[Problem, ...] = tuple(sorted(problems.kept, key=lambda problem: problem.line))
+        self.problems: tuple[Problem, ...] = tuple(
+            sorted(problems.kept, key=lambda problem: (problem.file, problem.line))
+        )
         self.count = problems.count
+        self.name = path.name
         super().__init__("\n".join(self._said(path)), hint=hint)
 
     def _said(self, path: Path) -> Iterator[str]:
@@ -125,7 +245,8 @@ class GoldenSetError(ConfigError):
         plural = "1 problem" if self.count == 1 else f"{self.count:,} problems"
         yield f"{shown_path(path)} cannot be used: {plural}, nothing was run"
         for problem in self.problems:
-            place = f"{name}:{problem.line}" if problem.line else name
+            file = shown(problem.file) or name
+            place = f"{file}:{problem.line}" if problem.line else file
             yield f"{place}: {problem.field}: {problem.reason}"
         if self.count > len(self.problems):
             yield f"… and {self.count - len(self.problems):,} more"
@@ -136,208 +257,11 @@ def shown_path(path: Path) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(path))
 
 
-# --- loading -----------------------------------------------------------------------------------------------
+def load(spec: str | Path | Mapping[str, Any] | GoldenSpec, folder: Path | None = None) -> GoldenSet:
+    """Load a golden set: a file, several of them, or a built-in set by its name (see `evalkit.sets.spec`).
 
-_EXAMPLE = '{"id": "q1", "input": "What is 6 × 7?", "reference": "42"}'
-
-
-def load(path: str | Path) -> GoldenSet:
-    """Load a golden set from a JSONL, JSON or CSV file (`.gz` too), or a built-in one by its name.
-
-    Raises `GoldenSetError` with every problem that the file has.
+    Paths are relative to `folder`. Raises `GoldenSetError` with every problem that the files have.
     """
-    path = _located(Path(path))
-    problems = Problems()
-    samples: dict[str, Sample] = {}
-    first_seen: dict[str, int] = {}
-    digest = ""
-    try:
-        for row in rows.read(path, problems):
-            if isinstance(row, str):
-                digest = row
-            elif (sample := _sample(row, problems)) is None:
-                continue
-            elif sample.id in first_seen:
-                problems.add(row.line, "id", f'"{sample.id}" is the id of line {first_seen[sample.id]} too')
-            else:
-                samples[sample.id], first_seen[sample.id] = sample, row.line
-    except OSError as error:
-        raise _file_error(path, f"cannot be read: {error.strerror or type(error).__name__}") from None
-    if not samples and not problems.count:
-        raise _file_error(path, "holds no samples", hint=f"put one on each line, such as {_EXAMPLE}")
-    if problems.count:
-        raise GoldenSetError(path, problems)
-    return GoldenSet(_name(path), path, tuple(samples.values()), digest)
+    from evalkit.sets.loading import load as loaded
 
-
-def _located(path: Path) -> Path:
-    from evalkit import datasets
-
-    if not path.exists():
-        builtin = datasets.names()
-        if str(path) in builtin:
-            return datasets.path(str(path))
-        named = f"; the built-in sets are {', '.join(builtin)}" if builtin else ""
-        raise _file_error(path, "there is no such file", hint=f"check the path{named}")
-    if path.is_dir():
-        raise _file_error(path, "is a folder", hint="name the file in it that holds the samples")
-    if rows.format_of(path) is None:
-        raise _file_error(path, "has no suffix that says its format", hint=f"name it {rows.FORMATS}")
-    return path
-
-
-def _file_error(path: Path, reason: str, *, hint: str = "") -> GoldenSetError:
-    problems = Problems()
-    problems.add(0, "file", reason)
-    return GoldenSetError(path, problems, hint=hint)
-
-
-def _name(path: Path) -> str:
-    name = path.name
-    for suffix in (".gz", rows.format_of(path) or ""):
-        if suffix and name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-    # A built-in set is a folder with a samples.jsonl in it.
-    return path.resolve().parent.name if name == "samples" else name
-
-
-# --- a row's fields become a sample ------------------------------------------------------------------------
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "must not be blank")
-    return _encodable(text)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("surrogate", "holds half of a surrogate pair, which is not text") from None
-    return text
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise PydanticCustomError("unprintable", "must not hold control characters")
-    return text
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _storable(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):  # UnicodeEncodeError is one of the former
-        raise PydanticCustomError("unstorable", "holds what JSON cannot store") from None
-    return value
-
-
-def _has_user(turns: list[_Turn]) -> list[_Turn]:
-    if not any(turn.role == "user" for turn in turns):
-        raise PydanticCustomError("no_user", "must hold a message of the user")
-    return turns
-
-
-Words = Annotated[str, AfterValidator(_not_blank)]
-Listed = Annotated[list[Words], BeforeValidator(_listed)]
-
-
-class _Turn(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Words
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    id: Annotated[Words, AfterValidator(_printable), Field(max_length=200)]
-    input: Words | None = None
-    messages: Annotated[list[_Turn], AfterValidator(_has_user)] | None = None
-    reference: Listed = []
-    references: Listed = []
-    context: Listed = []
-    tags: Listed = []
-    metadata: Annotated[dict[str, Any], AfterValidator(_storable)] = {}
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-
-
-_REASONS = {
-    "missing": "is missing",
-    "extra_forbidden": "is not a field of a sample; fields of your own go under metadata",
-    "string_type": "must be text, is {kind}",
-    "too_long": "must not be longer than 200 characters",
-    "list_type": "must be a list, is {kind}",
-    "dict_type": "must be an object, is {kind}",
-    "model_type": "must be an object, is {kind}",
-    "float_type": "must be a number, is {kind}",
-    "greater_than": "must be greater than 0",
-    "finite_number": "must be finite",
-    "literal_error": "must be system, developer, user or assistant",
-    "string_unicode": "holds half of a surrogate pair, which is not text",
-}
-_KINDS = {
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
-
-
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), "something else")
-
-
-def _sample(row: rows.Row, problems: Problems) -> Sample | None:
-    if not isinstance(row.fields, dict):
-        hint = "; a file that is one JSON array is named .json" if isinstance(row.fields, list) else ""
-        reason = f"must be an object such as {_EXAMPLE}, is {_kind(row.fields)}{hint}"
-        problems.add(row.line, "line", reason)
-        return None
-    present = {name: value for name, value in row.fields.items() if value is not None}
-    try:
-        read = _Row.model_validate(present)
-    except ValidationError as error:
-        for each in error.errors(include_url=False):
-            problems.add(row.line, _place(each["loc"]), _why(each))
-        return None
-    if (read.input is None) == (read.messages is None):
-        said = "is missing, and so is messages" if read.input is None else "is given, and so is messages"
-        problems.add(row.line, "input", f"{said}: a sample has one of the two")
-        return None
-    if read.reference and read.references:
-        problems.add(row.line, "references", "is given, and so is reference: write one of the two")
-        return None
-    return Sample(
-        id=read.id,
-        input=read.input,
-        messages=tuple(Message.of(turn.role, turn.content) for turn in read.messages or ()),
-        references=tuple(read.reference or read.references),
-        context=tuple(read.context),
-        tags=tuple(read.tags),
-        metadata=read.metadata,
-        weight=read.weight,
-    )
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for step in location:
-        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{shown(step)}"
-    return text or "line"
-
-
-def _why(error: ErrorDetails) -> str:
-    # Only our own sentences: pydantic's may hold a piece of the value in a later version.
-    if error["type"] in _REASONS:
-        return _REASONS[error["type"]].format(kind=_kind(error["input"]))
-    own = {"blank", "surrogate", "unprintable", "unstorable", "no_user"}
-    return error["msg"] if error["type"] in own else f"is not valid ({error['type']})"
+    return loaded(spec, folder)

@@ -5,86 +5,169 @@ from __future__ import annotations
 import asyncio
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import report, view
+from evalkit import progress, report, view
 from evalkit.config import Suite
-from evalkit.evaluate import Outcome, evaluate
+from evalkit.evaluate import Outcome, baselines, check_rows, conclude, evaluate
 from evalkit.plan import Plan
+from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
-from evalkit.store import Run
-from guardrails.clock import SYSTEM
+from evalkit.stores import Run, Store, open_store
 from guardrails.errors import ConfigError, GuardrailsError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evalkit.asking import Executor
 
-GATE_FAILED = 1
+CODES = {"pass": 0, "fail": 1, "undecided": 3}
 INTERRUPTED = 130
+SAID = {
+    "capped": "the cost cap is reached: the numbers are of what was asked until then",
+    "stopped": "the run stopped before it was complete",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where results are written besides the store."""
+
+    html: Path | None = None
+    json: Path | None = None
+    junit: Path | None = None
+    markdown: Path | None = None
+
+    def check(self) -> None:
+        """Raises `ConfigError` for one that could not be written: better before the first call than after."""
+        for path in (self.html, self.json, self.junit, self.markdown):
+            if path is None:
+                continue
+            there = path.exists()
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab"):  # what is there stays
+                    pass
+                if not there:  # an empty file would be taken for a result
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"{path} cannot be written: {error.strerror}", hint="nothing was run; name another file"
+                ) from None
+
+
+NOTHING = Files()
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A plan, the run that keeps its rows, and the consoles: results go to `out`, the rest to `err`."""
+    """A plan, the run to go on with if any, and the consoles: results go to `out`, the rest to `err`."""
 
     plan: Plan
-    store: Run
+    store: Store
+    resumed: Run | None
     out: Console
     err: Console
 
     @classmethod
     def of(
-        cls, suite: Suite, folder: Path | None, *, resume: str | None, consoles: tuple[Console, Console]
+        cls,
+        suite: Suite,
+        folder: Path | None,
+        *,
+        consoles: tuple[Console, Console],
+        resume: str | None = None,
+        fresh: bool = False,
     ) -> Session:
-        """Make the plan, then a new run or the one to go on with. Nothing is left behind by a bad plan."""
-        plan = Plan.of(suite, folder=folder)
-        if resume is None:
-            store = Run.create(suite.out, plan.golden.name, SYSTEM.wall())
-        else:
-            store = Run.find(suite.out, resume)
-        return cls(plan, store, *consoles)
+        """Make the plan, and find the run to go on with: the one named, or the last of the same, unfinished.
 
-    def run(self, *, html: Path | None, json: Path | None, command: Sequence[str], banner: str = "") -> int:
+        Nothing is left behind by a bad plan.
+        """
+        if resume is not None and fresh:
+            raise ConfigError(
+                "--resume goes on with a run and --fresh begins one", hint="leave one of them out"
+            )
+        plan = Plan.of(suite, folder=folder)
+        store = open_store(suite.database, create=resume is None)
+        found = None
+        if resume is not None:
+            found = store.find(resume)
+        elif not fresh:
+            found = next((r for r in store.runs(digest=plan.digest, limit=1) if r.status != "complete"), None)
+        return cls(plan, store, found, *consoles)
+
+    def run(
+        self,
+        files: Files = NOTHING,
+        *,
+        command: Sequence[str] = (),
+        banner: str = "",
+        executor: Literal["local", "ray"] = "local",
+    ) -> int:
         """Do it and show it; the exit code. `command` is the one that `--resume` can be added to, if any."""
-        outcome = asyncio.run(self._run())
+        try:
+            files.check()
+            return self.finish(asyncio.run(self._run(executor)), files, command=command, banner=banner)
+        finally:
+            self.store.close()
+
+    def finish(self, outcome: Outcome, files: Files, *, command: Sequence[str] = (), banner: str = "") -> int:
+        """Show what a run came to, write its files; the exit code."""
         self.show(outcome)
-        if html is not None:
-            report.write(html, content(outcome, banner))
-            self._say(f"report: {html}")
-        if json is not None:
-            _write_json(json, outcome)
-        self._say(f"rows: {self.store.trials_path}")
+        self._say(f"run: {outcome.run.id} in {self.store.place}")
+        unwritten = self._write(outcome, files, banner)
+        again = shlex.join([*command, "--resume", outcome.run.id]) if command else ""
         if outcome.status == "interrupted":
-            left = self.plan.size - len(outcome.rows)
+            left = self.plan.size - len(outcome.columns)
             self.err.print(f"interrupted with {left:,} of {self.plan.size:,} calls left.", highlight=False)
-            if command:
-                again = shlex.join([*command, "--resume", self.store.id])
+            if again:
                 self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return INTERRUPTED
-        if all(row.error is not None for row in outcome.rows):
-            raise GuardrailsError(
-                "no call brought an answer", hint="see the failures above; nothing was measured"
-            )
-        return 0 if outcome.passed else GATE_FAILED
+        if said := SAID.get(outcome.status):
+            self.err.print(said, highlight=False)
+        if outcome.verdict == "errors":
+            raise _too_many(outcome)
+        if unwritten is not None:
+            raise unwritten
+        return CODES[outcome.verdict]
 
-    async def _run(self) -> Outcome:
+    async def _run(self, executor: str) -> Outcome:
         control = Control()
         task = asyncio.current_task()
         assert task is not None
-        kept = self.plan.current(self.store.trials())
-        if done := sum(row.done for row in kept):
-            self._say(f"going on: {done:,} of {self.plan.size:,} calls are done already")
-        done_keys = frozenset(row.key for row in kept if row.done)
-        totals = {target.name: 0 for target in self.plan.targets}
-        for job in self.plan.jobs(done_keys):
-            totals[job.target.name] += 1
-        with view.progress(self.err, totals) as seen, self._interruptible(control, task):
-            return await evaluate(self.plan, store=self.store, seen=seen, control=control)
+        total = self.plan.size // len(self.plan.targets) // len(self.plan.prompts)
+        done = 0 if self.resumed is None else len(await asyncio.to_thread(self.store.done, self.resumed.id))
+        if self.resumed is not None:
+            await asyncio.to_thread(check_rows, self.plan, self.store, self.resumed)
+            self._say(
+                f"going on with {self.resumed.id}: {done:,} of {self.plan.size:,} calls are done already"
+            )
+        totals = dict.fromkeys(self.plan.arm_names, total)
+        if done:  # which arms they are of is not known before the rows are read
+            totals = {"all": self.plan.size - done}
+        suite = self.plan.suite
+        cap = None if suite.budget is None else suite.budget.max_usd
+        bar = progress.progress(self.err, totals, answers=suite.sampling.n, cap=cap)
+        with bar as seen, self._interruptible(control, task):
+            return await evaluate(
+                self.plan,
+                store=self.store,
+                resume=self.resumed,
+                seen=seen,
+                control=control,
+                executor=self._executor(executor),
+            )
+
+    def _executor(self, name: str) -> Executor | None:
+        if name == "local":
+            return None
+        from evalkit.executors.ray import RayExecutor
+
+        return RayExecutor.of(self.plan)
 
     @contextmanager
     def _interruptible(self, control: Control, task: asyncio.Task[object]) -> Iterator[None]:
@@ -110,27 +193,115 @@ class Session:
 
     def show(self, outcome: Outcome) -> None:
         """Print table, verdicts, gates and hints."""
-        if not outcome.rows:
+        if not len(outcome.columns):
             return
         view.table(self.out, outcome.endpoints)
         view.comparisons(self.out, outcome.comparisons)
         view.gates(self.out, outcome.gates)
-        view.hints(self.err, outcome.rows)
+        view.hints(self.err, outcome.columns)
+        for warning in outcome.warnings:
+            self.err.print(f"[yellow]warning:[/] {progress.escape(warning)}", highlight=False, soft_wrap=True)
+
+    def _write(self, outcome: Outcome, files: Files, banner: str) -> ConfigError | None:
+        """Write each file that can be written; what was wrong with the first one that could not."""
+        from evalkit.ci import junit, markdown
+
+        run = outcome.run
+
+        def html(path: Path) -> None:
+            report.write(path, content(outcome, banner))
+            self._say(f"report: {path}")
+
+        def xml(path: Path) -> None:
+            junit.write(path, self.store.trials(run.id), outcome.gates, name=run.id)
+
+        def summary(path: Path) -> None:
+            failing = self.store.trials(run.id, failing=True, limit=markdown.MAX_FAILING)
+            markdown.append(path, outcome, failing, title=run.name)
+
+        def numbers(path: Path) -> None:
+            _write_json(path, outcome)
+
+        wrong = None
+        made = (files.html, html), (files.json, numbers), (files.junit, xml), (files.markdown, summary)
+        for path, write in made:
+            try:
+                if path is not None:
+                    write(path)
+            except ConfigError as error:
+                wrong = wrong or error
+        return wrong
 
     def _say(self, text: str) -> None:
         self.err.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
+def rescored(
+    name: str, suite: Path | None, options: Mapping[str, Any], files: Files, consoles: tuple[Console, Console]
+) -> int:
+    """Judge the answers of a run again, and show what that comes to; the exit code.
+
+    `options` are fields of a suite that replace those of the run, or of the file `suite`.
+    """
+    from evalkit import config
+    from guardrails.clock import SYSTEM
+    from guardrails.source import Source
+
+    database = str(options.get("store") or Path(options["out"]) / "runs.db")
+    store = open_store(database, create=False)
+    old = store.find(name)
+    if suite is not None:
+        made, folder = config.load(suite, **options), suite.parent
+    else:
+        folder = Path(str(old.info.get("folder", ".")))
+        kept = {
+            **old.info.get("suite", {}),
+            **options,
+            "endpoints": [{"name": "kept", "url": "http://kept/v1"}],
+        }
+        made = config.check(Source(f"the suite of {old.id}", kept), folder)
+    plan = Plan.of(made, targets=(), folder=folder)
+
+    async def again() -> Outcome:
+        earlier = await asyncio.to_thread(baselines, plan, store)
+        new = await Rescoring(plan, store, old).run(Control(), SYSTEM)
+        return await asyncio.to_thread(conclude, plan, store, new, earlier)
+
+    try:
+        return Session(plan, store, None, *consoles).finish(asyncio.run(again()), files)
+    finally:
+        store.close()
+
+
+def _too_many(outcome: Outcome) -> GuardrailsError:
+    if not len(outcome.columns):
+        return GuardrailsError("no call was made", hint="nothing was measured")
+    if all(each.failures == each.calls for each in outcome.endpoints):
+        return GuardrailsError(
+            "no call brought an answer",
+            hint=f"see the failures above; nothing was measured. `--resume {outcome.run.id}` asks again",
+        )
+    allowed = outcome.plan.suite.max_error_rate
+    return GuardrailsError(
+        f"{outcome.error_rate:.1%} of the calls or their judges failed, the suite allows {allowed:.1%}",
+        hint=f"see above; `--resume {outcome.run.id}` asks again what failed; or raise `max_error_rate`",
+    )
+
+
 def content(outcome: Outcome, banner: str = "") -> report.Content:
     """What the report shows of an outcome."""
+    run = outcome.run
+    info = {**run.info, "run": run.id, "status": run.status, "started_at": run.started_at.isoformat()}
     return report.Content(
-        info=outcome.store.info(),
-        rows=outcome.rows,
+        info=info,
+        columns=outcome.columns,
         endpoints=outcome.endpoints,
         comparisons=outcome.comparisons,
         gates=outcome.gates,
-        references={sample.id: sample.references for sample in outcome.plan.samples},
+        rows=outcome.store.trials(run.id),
+        references=outcome.plan.references,
         banner=banner,
+        warnings=outcome.warnings,
     )
 
 

@@ -1,47 +1,72 @@
-"""What do the rows of a run say? Pure functions from trials to numbers, each with its n and its interval.
+"""What do the rows of a run say? From columns to numbers, each with its n and its interval.
 
 How rows are counted:
 
-- A **failed call** counts as a sample that did not pass: the user of that endpoint got no answer.
+- A **failed call** counts as an answer that did not pass: the user of that endpoint got no answer.
 - A row that a **judge failed** on is left out of the pass rate and reported apart, with the pass rates that
   would come out if all such rows had failed and if all had passed.
-- **Latencies** are those of complete answers, on our side of the connection; failed calls have none. TPOT
-  is missing where an answer came in one piece.
-- **Cost** counts every attempt. A call without a known price is left out and counted in `cost.unknown`,
+- **Several answers** to a sample are one observation: the share of them that passed (`evalkit.questions`).
+- **Latencies** are those of complete answers, on our side of the connection; failed calls have none, and an
+  answer taken from an earlier call has none of its own. TPOT is missing where an answer came in one piece.
+- **Cost** counts every attempt. An answer taken from an earlier call costs this run nothing, and what it cost
+  then is one of the costs per call. A call without a known price is left out and counted in `cost.unknown`,
   never as 0.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from evalkit import stats
-from evalkit.gate import Metric
+from evalkit.columns import (
+    CACHED,
+    ESTIMATED,
+    FAILED,
+    PRICED,
+    RECORDED,
+    UNJUDGED,
+    Columns,
+    Group,
+)
+from evalkit.measure import measure, percentile
+from evalkit.metric import METRICS, metric
+from evalkit.questions import values_of
+from evalkit.repeats import Repeats, repeats
 from evalkit.stats import Measured
-from evalkit.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
-PHASES = ("ttft", "tpot", "e2e")
+    Whole: TypeAlias = npt.NDArray[np.int64]
+
+SHOWN = ("ttft", "tpot", "e2e")
+"""Phases that a summary has."""
+
+MAX_TAGS = 1_000
+"""The most frequent tags, which a summary has; a gate can be set on any."""
+
+_POINTS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One phase's quantiles in milliseconds, and all values for a picture."""
+    """A phase's quantiles in milliseconds, of `n` calls; `values` are at most 400 of them, evenly ranked."""
 
     p50: Measured | None
     p99: Measured | None
-    values: tuple[float, ...] = field(repr=False)
+    n: int
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """USD. `total` is the sum of the `known` calls; `per_call` is their mean, None when there are none.
+    """USD. `total` is what this run paid for the `known` calls: nothing for answers of earlier calls.
+
+    `per_call` is the mean cost of the known ones, whoever paid them; None when there are none. `judging` is
+    what judges paid, as far as they say; it is in neither.
 
     `estimated`: at least one of them was priced by token counts that were estimated.
     """
@@ -52,24 +77,34 @@ class Cost:
     per_call: Measured | None
     estimated: bool
     versions: tuple[str, ...]
+    judging: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What the rows of one endpoint say. `calls` = passed + failed + errors + unjudged."""
+    """What the rows of one arm (an endpoint, with its prompt where there are several) on one set say.
 
+    `calls` = passed + failed + errors + unjudged, on so many `samples`; `cached` of them were answered by an
+    earlier call. `scores` are the mean values of scorers that give more than yes or no. `repeats` is None
+    where every sample was judged once.
+    """
+
+    set: str
     name: str
     model: str
     calls: int
+    samples: int
     passed: int
     failed: int
     errors: Mapping[str, int]
     unjudged: int
     judge_errors: Mapping[str, int]
+    cached: int
     pass_rate: Measured | None
     pass_rate_worst: float | None
     pass_rate_best: float | None
     scorers: Mapping[str, Measured | None]
+    scores: Mapping[str, Measured]
     latency: Mapping[str, Latency]
     input_tokens: int
     output_tokens: int
@@ -79,6 +114,7 @@ class Endpoint:
     not_scanned: Mapping[str, int]
     tags: Mapping[str, Measured]
     weighted: bool
+    repeats: Repeats | None
 
     @property
     def failures(self) -> int:
@@ -86,172 +122,144 @@ class Endpoint:
         return sum(self.errors.values())
 
 
-def summarise(rows: Sequence[Trial], rng: np.random.Generator) -> list[Endpoint]:
-    """One summary per endpoint, in the order in which the rows name them."""
+def summarise(columns: Columns, rng: np.random.Generator | None = None) -> list[Endpoint]:
+    """One summary per set and arm, in the order in which the rows name them.
+
+    The same rows give the same numbers: without a generator, each arm's intervals are drawn with one seed.
+    """
+    import numpy as np
+
     return [
-        endpoint(name, [row for row in rows if row.endpoint == name], rng)
-        for name in dict.fromkeys(row.endpoint for row in rows)
+        endpoint(group, columns.group(number), rng or np.random.default_rng(0))
+        for number, group in enumerate(columns.groups)
     ]
 
 
-def endpoint(name: str, rows: Sequence[Trial], rng: np.random.Generator) -> Endpoint:
-    """The summary of one endpoint's rows."""
-    judged = [row for row in rows if row.passed is not None]
-    unjudged = len(rows) - len(judged)
-    sources = Counter(str(row.record["token_source"]) for row in rows if row.record and row.error is None)
-    worst, best = _bounds(rows)
+def endpoint(group: Group, columns: Columns, rng: np.random.Generator) -> Endpoint:
+    """The summary of one group's rows."""
+    import numpy as np
+
+    rows = columns.rows
+    passed = rows["passed"]
+    failed = columns.flagged(FAILED)
+    worst, best = _bounds(columns)
     return Endpoint(
-        name=name,
-        model=_model(rows),
+        set=group.set,
+        name=group.arm,
+        model=group.model,
         calls=len(rows),
-        passed=sum(row.passed is True for row in rows),
-        failed=sum(row.passed is False and row.error is None for row in rows),
-        errors=dict(Counter(row.error.kind for row in rows if row.error).most_common()),
-        unjudged=unjudged,
-        judge_errors=dict(Counter(kind for row in rows for kind in row.judge_errors).most_common()),
-        pass_rate=pass_rate(rows),
+        samples=len(np.unique(rows["sample"])),
+        passed=int(np.sum(passed == 1)),
+        failed=int(np.sum((passed == 0) & ~failed)),
+        errors=_counted(columns.words.errors, rows["error"][failed]),
+        unjudged=int(np.sum(passed == UNJUDGED)),
+        judge_errors=_counted(columns.words.errors, columns.scores["error"]),
+        cached=int(np.sum(columns.flagged(CACHED))),
+        pass_rate=measure(METRICS["pass_rate"], columns, rng),
         pass_rate_worst=worst,
         pass_rate_best=best,
-        scorers=_scorers(rows),
-        latency={phase: _latency(rows, phase) for phase in PHASES},
-        input_tokens=sum(int(row.number("input_tokens") or 0) for row in rows),
-        output_tokens=sum(int(row.number("output_tokens") or 0) for row in rows),
-        token_sources=dict(sources.most_common()),
-        cost=_cost(rows, rng),
-        findings=_findings(rows),
-        not_scanned=dict(
-            Counter(what for row in rows if row.record for what in row.record["not_scanned"]).most_common()
-        ),
-        tags=_tags(rows),
-        weighted=len({row.weight for row in rows}) > 1,
+        scorers=_scorers(columns, rng),
+        scores=_scores(columns, rng),
+        latency={phase: _latency(columns, phase) for phase in SHOWN},
+        input_tokens=_sum(rows["input_tokens"]),
+        output_tokens=_sum(rows["output_tokens"]),
+        token_sources=_counted(columns.words.sources, rows["source"]),
+        cost=_cost(group, columns, rng),
+        findings=_counted(columns.words.findings, columns.findings["what"], columns.findings["count"]),
+        not_scanned=_counted(columns.words.not_scanned, columns.not_scanned["what"]),
+        tags=_tags(columns),
+        weighted=len(np.unique(rows["weight"])) > 1,
+        repeats=repeats(columns, rng),
     )
 
 
-def pass_rate(rows: Sequence[Trial]) -> Measured | None:
-    """The share of samples that passed, weighted as the golden set says, of those counted (see above)."""
-    judged = [(row.passed, row.weight) for row in rows if row.passed is not None]
-    return stats.weighted_rate([bool(passed) for passed, _ in judged], [weight for _, weight in judged])
+def _counted(words: Sequence[Any], numbers: Whole, counts: Whole | None = None) -> dict[Any, int]:
+    """How often each word occurs, the most frequent first; the empty one is none."""
+    import numpy as np
+
+    found = np.bincount(numbers, counts, minlength=len(words)).astype(np.int64)
+    order = np.argsort(-found, kind="stable")
+    return {words[number]: int(found[number]) for number in order if found[number] and words[number]}
 
 
-def _bounds(rows: Sequence[Trial]) -> tuple[float | None, float | None]:
-    weights = [row.weight for row in rows]
-    worst = stats.weighted_rate([row.passed is True for row in rows], weights)
-    best = stats.weighted_rate([row.passed is not False for row in rows], weights)
-    return (worst.value if worst else None), (best.value if best else None)
+def _sum(tokens: npt.NDArray[np.uint64]) -> int:
+    return int(tokens.sum(dtype=float)) if len(tokens) and tokens.max() > 2**40 else int(tokens.sum())
 
 
-def _model(rows: Sequence[Trial]) -> str:
-    """The model as the endpoint reports it, else as it was asked for."""
-    records = [row.record for row in rows if row.record]
-    named = Counter(str(record["model_reported"] or record["model"]) for record in records)
-    return named.most_common(1)[0][0] if named else ""
+def _bounds(columns: Columns) -> tuple[float | None, float | None]:
+    """The pass rates if every row that a judge failed on had failed, and if it had passed."""
+    import numpy as np
+
+    passed = columns.rows["passed"]
+    if len(passed) == 0:
+        return None, None
+    every = np.arange(len(passed))
+    ends = [values_of(columns, every, kind.astype(np.float64)) for kind in (passed == 1, passed != 0)]
+    worst, best = (float(np.average(each.value, weights=each.weight)) for each in ends)
+    return worst, best
 
 
-def _scorers(rows: Sequence[Trial]) -> dict[str, Measured | None]:
+def _scorers(columns: Columns, rng: np.random.Generator) -> dict[str, Measured | None]:
     """Each scorer's own pass rate, of the answers that it judged."""
-    verdicts: dict[str, list[tuple[bool, float]]] = {}
-    for row in rows:
-        for name, score in row.scores.items():
-            seen = verdicts.setdefault(name, [])
-            if score.passed is not None:
-                seen.append((score.passed, row.weight))
-    return {
-        name: stats.weighted_rate([passed for passed, _ in seen], [weight for _, weight in seen])
-        for name, seen in verdicts.items()
-    }
+    import numpy as np
+
+    used = np.unique(columns.scores["scorer"])
+    names = [columns.words.scorers[number] for number in used]
+    return {name: measure(metric(f"{name}.pass_rate"), columns, rng) for name in names}
 
 
-def times(rows: Sequence[Trial], phase: str) -> list[float]:
-    """A phase's milliseconds, of the calls that brought a whole answer; a cached one has no pace."""
-    measured = (row for row in rows if row.error is None and not (row.record or {}).get("cached"))
-    values = (row.number(f"{phase}_ms") for row in measured)
-    return [value for value in values if value is not None]
+def _scores(columns: Columns, rng: np.random.Generator) -> dict[str, Measured]:
+    import numpy as np
+
+    found = {}
+    for number in np.unique(columns.scores["scorer"]):
+        values = columns.scores["value"][columns.scores["scorer"] == number]
+        name = columns.words.scorers[number]
+        if bool(np.all(np.isnan(values) | (values == 0) | (values == 1))):
+            continue
+        if (mean := measure(metric(f"{name}.mean_score"), columns, rng)) is not None:
+            found[name] = mean
+    return found
 
 
-def _latency(rows: Sequence[Trial], phase: str) -> Latency:
-    values = times(rows, phase)
-    return Latency(stats.quantile(values, 0.5), stats.quantile(values, 0.99), tuple(values))
+def _latency(columns: Columns, phase: str) -> Latency:
+    import numpy as np
+
+    times = columns.rows[phase]
+    times = np.sort(times[~np.isnan(times)])
+    ranks = np.unique(np.linspace(0, len(times) - 1, min(_POINTS, len(times))).round().astype(int))
+    drawn = tuple(float(value) for value in times[ranks])
+    return Latency(percentile(columns, phase, 0.5), percentile(columns, phase, 0.99), len(times), drawn)
 
 
-def cost_of(row: Trial) -> Decimal | None:
-    """What a row's call cost, all its attempts included; None when that is not known."""
-    if row.record is None or row.record["cost_usd"] is None:
-        return None
-    return Decimal(str(row.record["cost_usd"])) + Decimal(str(row.record["wasted_usd"]))
+def _cost(group: Group, columns: Columns, rng: np.random.Generator) -> Cost:
+    import numpy as np
 
-
-def _cost(rows: Sequence[Trial], rng: np.random.Generator) -> Cost:
-    known = [(row, cost) for row in rows if (cost := cost_of(row)) is not None]
-    records = [row.record for row, _ in known if row.record]
+    known = columns.flagged(PRICED)
     return Cost(
-        total=sum((cost for _, cost in known), Decimal(0)),
-        known=len(known),
-        unknown=sum(row.record is not None for row in rows) - len(known),
-        per_call=stats.mean([float(cost) for _, cost in known], rng),
-        estimated=any("estimate" in record["token_source"] for record in records),
-        versions=tuple(sorted({str(r["price_version"]) for r in records if r["price_version"]})),
+        total=group.spent,
+        known=int(known.sum()),
+        unknown=int(np.sum(columns.flagged(RECORDED) & ~known)),
+        per_call=measure(METRICS["cost_per_call_usd"], columns, rng),
+        estimated=bool(columns.flagged(ESTIMATED).any()),
+        versions=group.prices,
+        judging=group.judging,
     )
 
 
-def _findings(rows: Sequence[Trial]) -> dict[tuple[str, str, str], int]:
-    """(direction, kind, action) → how many, the most frequent first."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for row in rows:
-        for found in row.record["findings"] if row.record else ():
-            counts[found["direction"], found["kind"], found["action"]] += found["count"]
-    return dict(counts.most_common())
-
-
-def _tags(rows: Sequence[Trial]) -> dict[str, Measured]:
+def _tags(columns: Columns) -> dict[str, Measured]:
     """Pass rates by tag, the most frequent tag first."""
-    counts = Counter(tag for row in rows for tag in set(row.tags))
-    rates = ((tag, pass_rate([row for row in rows if tag in row.tags])) for tag, _ in counts.most_common())
-    return {tag: rate for tag, rate in rates if rate is not None}
+    import numpy as np
 
-
-# --- for gates ---------------------------------------------------------------------------------------------
-
-
-def measure(metric: Metric, rows: Sequence[Trial], rng: np.random.Generator) -> Measured | None:
-    """A gate's metric on one endpoint's rows; None when they say nothing about it."""
-    weights = [row.weight for row in rows]
-    if metric.name == "pass_rate":
-        return pass_rate(rows)
-    if metric.name == "error_rate":
-        return stats.weighted_rate([row.error is not None or bool(row.judge_errors) for row in rows], weights)
-    if metric.name in FOUND:
-        return _found_rate(rows, metric.name)
-    if metric.name == "mean_score":
-        values = [score.value for row in rows for score in row.scores.values()]
-        return stats.mean([value for value in values if value is not None], rng)
-    if metric.name == "cost_per_call_usd":
-        return _cost(rows, rng).per_call
-    phase = metric.name.removesuffix("_ms").split("_", 1)[1]
-    values_ms = times(rows, phase)
-    if metric.quantile is not None:
-        return stats.quantile(values_ms, metric.quantile)
-    return stats.mean(values_ms, rng)
-
-
-def _found_rate(rows: Sequence[Trial], metric: str) -> Measured | None:
-    """Answers in which the output filters found such a thing, of those that they scanned."""
-    scanned = [row for row in rows if row.record and "output" in row.record["scanned"]]
-    kinds = FOUND[metric] or _pii_kinds()
-    found = [
-        any(f["direction"] == "output" and f["kind"] in kinds for f in row.record["findings"])
-        for row in scanned
-        if row.record
-    ]
-    return stats.weighted_rate(found, [row.weight for row in scanned])
-
-
-FOUND: Mapping[str, frozenset[str]] = {
-    "pii_rate": frozenset(),  # the kinds that the detector of personal data knows
-    "toxicity_rate": frozenset({"TOXICITY"}),
-}
-
-
-def _pii_kinds() -> frozenset[str]:
-    from guardrails.filters.pii import ENTITIES
-
-    return frozenset(ENTITIES)
+    order = np.argsort(columns.tags["tag"], kind="stable")
+    tags, rows = columns.tags["tag"][order], columns.tags["row"][order]
+    used, starts, counts = np.unique(tags, return_index=True, return_counts=True)
+    passed = columns.rows["passed"]
+    found = {}
+    for place in np.argsort(-counts, kind="stable")[:MAX_TAGS]:
+        of_tag = rows[starts[place] : starts[place] + counts[place]]
+        judged = of_tag[passed[of_tag] >= 0]
+        rate = values_of(columns, judged, (passed[judged] == 1).astype(np.float64)).share()
+        if rate is not None:
+            found[columns.words.tags[used[place]]] = rate
+    return found

@@ -6,14 +6,12 @@ sample's id leads there. An error is its kind and its message, which never quote
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from guardrails.errors import GuardrailsError
-from judges.judge import Score
+from judges.judge import Answer, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,14 @@ class Failure:
 class Trial:
     """A row. `record` is `CallRecord.as_dict()`, None when the call never reached the recorder.
 
-    `scores` are by the judge's name; empty when there was no answer to judge. `key` identifies what was
-    asked: the same sample, configuration and repetition `k` give the same key, and that is what resume skips.
+    `set`, `sample`, `endpoint`, `prompt` (the variant's name, empty where there is one only) and `k` (0 to
+    n - 1) say what was asked of whom; `place` is that in the plan, whatever order the run took.
+    `scores` are by the judge's name; empty when there was no answer to judge.
+
+    `key` identifies the row: the same sample, configuration, judges and repetition give the same key, and
+    that is what resume skips. `ask` identifies the call alone, without the judges: rows with the same `ask`
+    may share an answer. `content` identifies what the sample holds: runs are compared on the rows that agree
+    in it.
     """
 
     run: str
@@ -45,13 +49,23 @@ class Trial:
     endpoint: str
     key: str
     started_at: str
+    set: str = ""
+    prompt: str = ""
     k: int = 0
+    place: int = 0
+    ask: str = ""
+    content: str = ""
     tags: tuple[str, ...] = ()
     weight: float = 1.0
-    answer: str | None = field(default=None, repr=False)
+    answer: Answer | None = field(default=None, repr=False)
     scores: Mapping[str, Score] = field(default_factory=dict, hash=False)
     record: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     error: Failure | None = None
+
+    @property
+    def arm(self) -> str:
+        """What is compared: the endpoint, with the prompt's variant where there are several."""
+        return f"{self.endpoint}/{self.prompt}" if self.prompt else self.endpoint
 
     @property
     def passed(self) -> bool | None:
@@ -82,25 +96,38 @@ class Trial:
         value = None if self.record is None else self.record.get(name)
         return None if value is None else float(value)
 
-    def line(self) -> bytes:
-        """The row as a line of JSON, with its newline."""
-        import orjson
+    @property
+    def cached(self) -> bool:
+        """Whether the answer is that of an earlier call, whose times are not this run's."""
+        return bool(self.record and self.record.get("cached"))
 
-        return orjson.dumps(self, default=str) + b"\n"
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, all of them; `read` gives the row back."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {
+            **plain,
+            "tags": list(self.tags),
+            "answer": None if self.answer is None else self.answer.as_dict(),
+            "scores": {name: score.as_dict() for name, score in self.scores.items()},
+            "record": None if self.record is None else dict(self.record),
+            "error": None if self.error is None else asdict(self.error),
+        }
 
     @classmethod
-    def read(cls, line: bytes) -> Trial:
-        """The row in a line. Raises `ValueError`, `KeyError` or `TypeError` for a line that is none."""
-        import orjson
+    def read(cls, raw: Mapping[str, Any]) -> Trial:
+        """The row in plain values. Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
+        answer, error = raw["answer"], raw["error"]
+        return cls(
+            **{name: raw[name] for name in _PLAIN},
+            tags=tuple(raw["tags"]),
+            answer=None if answer is None else Answer.from_dict(answer, raw["record"]),
+            scores={name: Score(**score) for name, score in raw["scores"].items()},
+            record=raw["record"],
+            error=None if error is None else Failure(**error),
+        )
 
-        raw = orjson.loads(line)
-        scores = {name: Score(**score) for name, score in raw.pop("scores").items()}
-        error = raw.pop("error")
-        failure = None if error is None else Failure(**error)
-        return cls(**{**raw, "tags": tuple(raw["tags"])}, scores=scores, error=failure)
 
-
-def key(sample: Mapping[str, Any], config: Mapping[str, Any], k: int = 0) -> str:
-    """sha256 of the canonical JSON of (sample, config, k), in hex."""
-    canonical = json.dumps([sample, config, k], sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+_PLAIN = (
+    *("run", "sample", "endpoint", "key", "started_at"),
+    *("set", "prompt", "k", "place", "ask", "content", "weight"),
+)

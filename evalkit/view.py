@@ -1,177 +1,39 @@
-"""What a run looks like on a terminal: a bar while it runs, a table at its end, hints for its failures.
+"""What a run comes to on a terminal: tables, verdicts, gates, hints for its failures.
 
-Without a terminal (CI, a pipe) the bar is a plain line every few seconds.
+What it looks like while it runs is in `evalkit.progress`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape as _escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from evalkit import words
+from evalkit.columns import Columns
 from evalkit.compare import Comparison
-from evalkit.gate import Verdict
-from evalkit.runner import HINTS
-from evalkit.stats import least_for_bound, wilson
-from evalkit.summary import Endpoint, cost_of
-from evalkit.trial import Trial
-from guardrails.clock import SYSTEM, Clock
-
-
-def escape(text: str) -> str:
-    """Text of others (a model's name, a message) as it may go to a terminal: no markup, no control codes."""
-    return _escape("".join(character if character.isprintable() else "?" for character in text))
-
-
-EVERY = 5.0
-"""Seconds between two plain lines."""
-
-
-# --- while it runs -----------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Tally:
-    """What has come in so far for one endpoint."""
-
-    total: int
-    done: int = 0
-    judged: int = 0
-    passed: int = 0
-    errors: int = 0
-    tokens: float = 0.0
-    cost: Decimal = Decimal(0)
-    priced: bool = False
-
-    def add(self, row: Trial) -> None:
-        """Count a row."""
-        self.done += 1
-        self.judged += row.passed is not None
-        self.passed += row.passed is True
-        self.errors += row.error is not None
-        self.tokens += row.number("output_tokens") or 0.0
-        cost = cost_of(row)
-        if cost is not None:
-            self.cost += cost
-            self.priced = True
-
-    def shown(self, seconds: float) -> dict[str, Any]:
-        """The numbers of the bar."""
-        rate = wilson(self.passed, self.judged)
-        passed = (
-            "" if rate is None else f"{100 * rate.value:.0f}% [{100 * rate.low:.0f},{100 * rate.high:.0f}]"
-        )
-        speed = f"{self.tokens / seconds:,.0f} tok/s" if seconds > 0 else ""
-        cost = words.usd(float(self.cost)) if self.priced else "cost ?"
-        errors = f"{self.errors} err" if self.errors else ""
-        return {"rate": passed, "speed": speed, "cost": cost, "errors": errors}
-
-
-@contextmanager
-def progress(
-    console: Console, totals: Mapping[str, int], *, clock: Clock = SYSTEM
-) -> Iterator[Callable[[Trial], None]]:
-    """Show a run as its rows come in: call what this gives with each. `totals`: calls by endpoint."""
-    tallies = {name: Tally(total) for name, total in totals.items()}
-    if console.is_terminal:
-        with _bar(console) as bar:
-            tasks = {name: bar.add_task(escape(name), total=t, **_BLANK) for name, t in totals.items()}
-            yield _Live(bar, tasks, tallies, clock).add
-    else:
-        plain = _Plain(console, tallies, clock)
-        yield plain.add
-        plain.say()
-
-
-_BLANK: dict[str, Any] = {"rate": "", "speed": "", "cost": "", "errors": ""}
-
-
-def _bar(console: Console) -> Progress:
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("[green]{task.fields[rate]}[/]"),
-        TextColumn("[red]{task.fields[errors]}[/]"),
-    ]
-    if console.width >= 78:
-        columns += [TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[cost]}")]
-    return Progress(*columns, TimeRemainingColumn(compact=True), console=console, expand=True)
-
-
-@dataclass(slots=True)
-class _Live:
-    bar: Progress
-    tasks: Mapping[str, TaskID]
-    tallies: Mapping[str, Tally]
-    clock: Clock
-    began: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.began = self.clock.now()
-
-    def add(self, row: Trial) -> None:
-        tally = self.tallies[row.endpoint]
-        tally.add(row)
-        shown = tally.shown(self.clock.now() - self.began)
-        self.bar.update(self.tasks[row.endpoint], completed=tally.done, **shown)
-
-
-@dataclass(slots=True)
-class _Plain:
-    console: Console
-    tallies: Mapping[str, Tally]
-    clock: Clock
-    began: float = field(init=False)
-    said: float = field(init=False)
-    news: bool = False
-
-    def __post_init__(self) -> None:
-        self.began = self.said = self.clock.now()
-
-    def add(self, row: Trial) -> None:
-        self.tallies[row.endpoint].add(row)
-        self.news = True
-        if self.clock.now() - self.said >= EVERY:
-            self.say()
-
-    def say(self) -> None:
-        if not self.news:
-            return
-        self.said, self.news = self.clock.now(), False
-        for name, tally in self.tallies.items():
-            parts = [part for part in tally.shown(self.said - self.began).values() if part]
-            line = f"{escape(name)}: {tally.done}/{tally.total}  {'  '.join(parts)}"
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-# --- at its end --------------------------------------------------------------------------------------------
+from evalkit.progress import escape as escape
+from evalkit.progress import progress as progress
+from evalkit.repeats import Repeats
+from evalkit.stats import Measured, least_for_bound
+from evalkit.summary import Endpoint
+from evalkit.verdict import Decided
 
 Row = tuple[str, Callable[[Endpoint], str]]
+MAX_TAGS = 6
+"""The most frequent tags, which the table has; a report has more."""
+MAX_NAMES = 6
+"""Arms that are named in one line."""
 
-
-def _calls(e: Endpoint) -> str:
-    parts = [f"{e.passed:,} passed", f"{e.failed:,} not"]
-    if e.failures:
-        parts.append(f"{e.failures:,} failed calls")
-    if e.unjudged:
-        parts.append(f"{e.unjudged:,} unjudged")
-    return f"n = {e.calls:,}: {', '.join(parts)}"
-
-
-_ROWS: Sequence[Row] = (
+_RATE: Sequence[Row] = (
     ("pass rate", lambda e: f"[bold]{words.percent(e.pass_rate)}[/]"),
-    ("  calls", _calls),
+    ("  calls", words.calls),
+)
+_ROWS: Sequence[Row] = (
     ("TTFT p50", lambda e: words.ms(e.latency["ttft"].p50)),
     ("TTFT p99", lambda e: words.ms(e.latency["ttft"].p99)),
     ("TPOT p50", lambda e: words.ms(e.latency["tpot"].p50)),
@@ -185,19 +47,87 @@ _ROWS: Sequence[Row] = (
 )
 
 
+def _repeated(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
+    """Rows for samples that were asked several times."""
+    found = [e.repeats for e in endpoints if e.repeats is not None]
+    if not found:
+        return
+    for k in sorted({k for r in found for k in words.steps(r.at_least)}):
+        yield f"  pass@{k}", partial(_of, lambda r, k: words.percent(r.at_least.get(k)), k)
+        yield f"  pass^{k}", partial(_of, lambda r, k: words.percent(r.every.get(k)), k)
+    yield "  majority", partial(_of, lambda r, _: words.majority(r), None)
+    for name in dict.fromkeys(name for r in found for name in r.best):
+        yield _label(f"best {name}"), partial(_of, lambda r, name: words.decimal(r.best.get(name)), name)
+    yield "  flaky", partial(_of, lambda r, _: words.flakes(r), None)
+    yield "  varies by", partial(_of, lambda r, _: words.spread(r), None)
+
+
+def _of(said: Callable[[Repeats, Any], str], about: Any, e: Endpoint) -> str:
+    return "–" if e.repeats is None else said(e.repeats, about)
+
+
+def _label(name: str) -> str:
+    return "  " + escape(name if len(name) <= 17 else name[:16] + "…")
+
+
+def _scored(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
+    """Each scorer's own rate where there are several, and the mean of values that are more than yes or no."""
+    names = list(dict.fromkeys(name for e in endpoints for name, rate in e.scorers.items() if rate))
+    for name in names if len(names) > 1 else ():
+        yield _label(name), partial(lambda name, e: words.percent(e.scorers.get(name)), name)
+    for name in dict.fromkeys(name for e in endpoints for name in e.scores):
+        yield _label(f"ø {name}"), partial(lambda name, e: words.decimal(e.scores.get(name)), name)
+
+
 def _optional(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
-    if any(e.unjudged for e in endpoints):
-        yield "judge errors", lambda e: escape(words.counts(e.judge_errors))
+    if any(e.judge_errors for e in endpoints):
+        yield "judge errors", lambda e: f"[yellow]{escape(words.counts(e.judge_errors))}[/]"
         yield "  rate if they …", lambda e: words.judge_bounds(e) or "–"
     for direction in ("input", "output"):
         if any(where == direction for e in endpoints for where, _, _ in e.findings):
-            yield f"found in {direction}", lambda e, d=direction: escape(words.findings(e, d))  # type: ignore[misc] # the default binds now
+            yield f"found in {direction}", partial(lambda at, e: escape(words.findings(e, at)), direction)
     if any(e.not_scanned for e in endpoints):
         yield "not scanned", lambda e: f"[yellow]{escape(words.counts(e.not_scanned))}[/]"
 
 
+def _tagged(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
+    for tag in frequent_tags(endpoints, MAX_TAGS):
+        yield _label(f"[{tag}]"), partial(lambda tag, e: _with_n(e.tags.get(tag)), tag)
+
+
+def _with_n(m: Measured | None) -> str:
+    return words.percent(m) + (f" (n = {m.n:,})" if m is not None else "")
+
+
+def frequent_tags(endpoints: Sequence[Endpoint], most: int) -> list[str]:
+    """The most frequent tags of all these."""
+    counts: dict[str, int] = {}
+    for e in endpoints:
+        for tag, rate in e.tags.items():
+            counts[tag] = counts.get(tag, 0) + rate.n
+    return sorted(counts, key=lambda tag: -counts[tag])[:most]
+
+
+def by_set(endpoints: Sequence[Endpoint]) -> dict[str, list[Endpoint]]:
+    """The arms of each set, in order."""
+    found: dict[str, list[Endpoint]] = {}
+    for e in endpoints:
+        found.setdefault(e.set, []).append(e)
+    return found
+
+
 def table(console: Console, endpoints: Sequence[Endpoint]) -> None:
-    """Print the endpoints side by side, as many as fit at a time."""
+    """Print each set's arms side by side, as many as fit at a time, and what the numbers mean."""
+    sets = by_set(endpoints)
+    for name, arms in sets.items():
+        if len(sets) > 1:
+            console.print(f"\n[bold]{escape(name)}[/]")
+        _side_by_side(console, arms)
+    for line in notes(endpoints):
+        console.print(f"[dim]{escape(line)}[/]")
+
+
+def _side_by_side(console: Console, endpoints: Sequence[Endpoint]) -> None:
     fitting = max(1, (console.width - 20) // 30)
     for start in range(0, len(endpoints), fitting):
         shown = endpoints[start : start + fitting]
@@ -206,22 +136,41 @@ def table(console: Console, endpoints: Sequence[Endpoint]) -> None:
         for e in shown:
             model = f"\n[dim]{escape(e.model)}[/]" if e.model and e.model != e.name else ""
             grid.add_column(f"[bold]{escape(e.name)}[/]{model}", overflow="fold")
-        for label, value in (*_ROWS, *_optional(endpoints)):
+        parts = (
+            _RATE,
+            _repeated(endpoints),
+            _scored(endpoints),
+            _tagged(endpoints),
+            _ROWS,
+            _optional(endpoints),
+        )
+        for label, value in (row for part in parts for row in part):
             grid.add_row(label, *(value(e) for e in shown))
         console.print(grid)
-    for line in notes(endpoints):
-        console.print(f"[dim]{escape(line)}[/]")
 
 
 def notes(endpoints: Sequence[Endpoint]) -> list[str]:
     """What the numbers mean, as far as it is not obvious."""
-    said = ["[…]: 95% interval. Pass rates: Wilson's, failed calls counted as not passed."]
+    several = any(e.repeats for e in endpoints)
+    how = "clustered by sample" if several else "Wilson's"
+    said = [f"[…]: 95% interval. Pass rates: {how}, failed calls counted as not passed."]
+    if several:
+        said.append(
+            "pass@k: one of k answers passes; pass^k: all k do. Majority: the most frequent answer passes "
+            "(text without case and spacing). Flaky: passes sometimes."
+        )
+        if any(e.repeats and e.repeats.variance and e.repeats.variance.judge is None for e in endpoints):
+            said.append(
+                "No answer was judged twice: what the judge adds to the spread of answers is unknown."
+            )
     if any(e.weighted for e in endpoints):
         said.append(
             "Pass rates count each sample by its weight in the golden set, the comparison counts each once."
         )
-    if any(0 < len(e.latency["ttft"].values) < least_for_bound(0.99) for e in endpoints):
+    if any(0 < e.latency["ttft"].n < least_for_bound(0.99) for e in endpoints):
         said.append(f"∞: fewer than {least_for_bound(0.99)} answers say nothing of how high the p99 may be.")
+    if any(e.cached for e in endpoints):
+        said.append("Answers taken from earlier calls are judged, and take no part in latencies.")
     if any(e.cost.unknown for e in endpoints):
         said.append("Unknown cost: the model is in no price list; give the endpoint a `prices` file.")
     if any(e.cost.estimated for e in endpoints):
@@ -230,26 +179,41 @@ def notes(endpoints: Sequence[Endpoint]) -> list[str]:
 
 
 def comparisons(console: Console, found: Sequence[Comparison]) -> None:
-    """Print each comparison's sentence."""
+    """Print each comparison's sentence, with its set where there are several."""
+    several = len({each.set for each in found}) > 1
     for each in found:
-        console.print(f"\n[bold]{escape(each.verdict)}[/]")
+        at = f"{each.set}: " if several and each.set else ""
+        console.print(f"\n[bold]{escape(at + each.verdict)}[/]")
 
 
-def gates(console: Console, verdicts: Sequence[tuple[str, Verdict, bool]]) -> None:
-    """Print (endpoint, verdict, whether it lets the run pass), one a line."""
-    if verdicts:
+def gates(console: Console, decided: Sequence[Decided]) -> None:
+    """Print each gate's verdict, one a line: passed, failed or undecided in word and colour.
+
+    Arms of which a gate says the very same share a line.
+    """
+    if decided:
         console.print("\n[bold]Gates[/]")
-    for name, verdict, ok in verdicts:
-        colour = {"pass": "green", "fail": "red", "undecided": "yellow"}[verdict.status]
-        counted = "" if verdict.status != "undecided" else f" → counts as {'passed' if ok else 'failed'}"
-        console.print(f"  [{colour}]{escape(name)}: {escape(verdict.sentence)}{counted}[/]", highlight=False)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for each in decided:
+        alike.setdefault((each.verdict.status, each.verdict.sentence), []).append(each.name)
+    for (status, sentence), names in alike.items():
+        colour = {"pass": "green", "fail": "red", "undecided": "yellow"}[status]
+        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+        said = f"{escape(', '.join(names[:MAX_NAMES]) + more)}: {escape(sentence)}"
+        console.print(f"  [{colour}]{said}[/]", highlight=False)
 
 
-def hints(console: Console, rows: Sequence[Trial]) -> None:
+def hints(console: Console, columns: Columns) -> None:
     """Print the most frequent failures, each with what to do."""
-    failed = [row.error for row in rows if row.error is not None]
-    for kind, count in Counter(error.kind for error in failed).most_common(3):
-        example = next(error for error in failed if error.kind == kind)
+    import numpy as np
+
+    from evalkit.runner import HINTS
+
+    counts = np.bincount(columns.rows["error"], minlength=len(columns.words.errors))
+    numbers = [number for number in np.argsort(-counts, kind="stable") if number and counts[number]]
+    for number in numbers[:3]:
+        kind = columns.words.errors[number]
+        example = columns.failures[kind]
         hint = example.hint or HINTS.get(kind, "")
         said = f"{example.message}{' → ' + hint if hint else ''}"
-        console.print(f"[red]{count:,} × {escape(kind)}[/]: {escape(said)}", highlight=False)
+        console.print(f"[red]{counts[number]:,} × {escape(kind)}[/]: {escape(said)}", highlight=False)

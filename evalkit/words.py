@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from evalkit.repeats import Repeats
 from evalkit.stats import Measured
 from evalkit.summary import Cost, Endpoint
 
@@ -12,6 +13,14 @@ from evalkit.summary import Cost, Endpoint
 def percent(m: Measured | None) -> str:
     """`96.0% [90.2, 98.4]`."""
     return "–" if m is None else f"{100 * m.value:.1f}% [{100 * m.low:.1f}, {100 * m.high:.1f}]"
+
+
+def decimal(m: Measured | None) -> str:
+    """`0.712 [0.655, 0.766]`; an open side is `∞`."""
+    if m is None:
+        return "–"
+    low, high = ("∞" if math.isinf(end) else f"{end:.3f}" for end in (m.low, m.high))
+    return f"{m.value:.3f} [{low}, {high}]"
 
 
 def ms(m: Measured | None) -> str:
@@ -36,12 +45,13 @@ def usd(value: float) -> str:
 
 
 def cost_total(cost: Cost) -> str:
-    """`$0.0123`, `unknown`, or what is known and how many calls are not."""
+    """`$0.0123`, `unknown`, or what is known and how many calls are not; and what judging cost."""
+    judging = f", {usd(float(cost.judging))} for judging" if cost.judging else ""
     if not cost.known:
-        return "unknown" if cost.unknown else "–"
+        return ("unknown" if cost.unknown else "–") + judging
     estimated = " (estimated tokens)" if cost.estimated else ""
     missing = f" + {cost.unknown:,} calls unknown" if cost.unknown else ""
-    return f"{usd(float(cost.total))}{missing}{estimated}"
+    return f"{usd(float(cost.total))}{missing}{estimated}{judging}"
 
 
 def cost_per_thousand(cost: Cost) -> str:
@@ -84,6 +94,49 @@ def findings(e: Endpoint, direction: str) -> str:
 
 def judge_bounds(e: Endpoint) -> str:
     """What the pass rate would be if every row that a judge failed on had failed, and if it had passed."""
-    if not e.unjudged or e.pass_rate_worst is None or e.pass_rate_best is None:
+    if not e.unjudged or not e.judge_errors or e.pass_rate_worst is None or e.pass_rate_best is None:
         return ""
     return f"{100 * e.pass_rate_worst:.1f}% to {100 * e.pass_rate_best:.1f}%"
+
+
+def calls(e: Endpoint) -> str:
+    """`n = 120: 110 passed, 8 not, 2 failed calls`, with what was unjudged or an earlier call's."""
+    parts = [f"{e.passed:,} passed", f"{e.failed:,} not"]
+    if e.failures:
+        parts.append(f"{e.failures:,} failed calls")
+    if e.unjudged:
+        parts.append(f"{e.unjudged:,} unjudged")
+    several = f" answers to {e.samples:,} samples" if e.repeats is not None else ""
+    cached = f" ({e.cached:,} answered earlier)" if e.cached else ""
+    return f"n = {e.calls:,}{several}: {', '.join(parts)}{cached}"
+
+
+# --- several answers a sample ------------------------------------------------------------------------------
+
+
+def steps(found: Mapping[int, Measured]) -> list[int]:
+    """The k worth a line: the smallest after 1, five, ten, and the largest."""
+    ks = [k for k in found if k > 1]
+    return sorted({*ks[:1], *(k for k in ks if k in (5, 10)), *ks[-1:]})
+
+
+def flakes(r: Repeats) -> str:
+    """`12.0% [7.0, 19.8]: 12 flaky, 80 always pass, 8 never`."""
+    return f"{percent(r.flake_rate)}: {r.flaky:,} flaky, {r.always:,} always pass, {r.never:,} never"
+
+
+def majority(r: Repeats) -> str:
+    """The majority's pass rate, and in how many questions it was a tie."""
+    ties = f" ({r.ties:,} ties)" if r.ties else ""
+    return f"{percent(r.majority)}{ties}"
+
+
+def spread(r: Repeats) -> str:
+    """`question 71%, answer 29% (with the judge)`: where an answer's verdict varies."""
+    shares = None if r.variance is None else r.variance.shares
+    if shares is None:
+        return "unknown" if r.variance is None else "nothing varies"
+    question, generation, judge = shares
+    if judge is None:
+        return f"question {question:.0%}, answer and judge {generation:.0%}"
+    return f"question {question:.0%}, answer {generation:.0%}, judge {judge:.0%}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalkit import cli
+from evalkit.commands.run import again
 
 Capture = pytest.CaptureFixture[str]
 
@@ -24,7 +25,7 @@ def complained(capsys: Capture, *parts: str) -> None:
 
 
 def test_the_command_to_go_on_with_names_one_run() -> None:
-    said = cli.again(["run", "s.yaml", "--resume", "old", "--limit", "3", "--resume=older"])
+    said = again(["run", "s.yaml", "--resume", "old", "--limit", "3", "--resume=older"])
 
     assert said == ["evalkit", "run", "s.yaml", "--limit", "3"]
 
@@ -39,9 +40,8 @@ def test_the_command_to_go_on_with_names_one_run() -> None:
         (("--golden", "short-facts", "--gate", "pass_rate >= 95"), ("did you mean 95%?",)),
         (("--golden", "short-facts", "--scorer", "vibes"), ("there is no judge 'vibes'",)),
         (("--golden", "short-facts", "--dialect", "klingon"), ("klingon", "openai_chat")),
-        (("--golden", "small-code"), ("no sandbox",)),
-        (("--golden", "short-facts", "--resume", "nope"), ("there is no run 'nope'",)),
-        (("--golden", "short-facts", "--out", "file.txt"), ("file.txt cannot be written to", "--out")),
+        (("--golden", "short-facts", "--resume", "nope"), ("runs.db",)),
+        (("--golden", "short-facts", "--out", "file.txt"), ("file.txt cannot be written", "--out")),
         ((), ("--golden missing",)),
     ],
 )

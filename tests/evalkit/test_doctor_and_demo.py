@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from evalkit import doctor
 from evalkit.demo import Gpu
-from evalkit.trial import key
 from guardrails.prices import PriceBook
 
 
@@ -57,33 +52,3 @@ async def test_an_endpoint_that_cannot_be_built_or_reached_is_a_finding() -> Non
 
     assert unreadable.status == unreachable.status == "fail"
     assert "http://host:port/v1" in unreadable.text + unreadable.hint
-
-
-def test_warming_loads_what_a_configuration_names_and_nothing_else() -> None:
-    code = (
-        "import sys\nfrom evalkit.warm import warm\n"
-        "warm([{'model': 'm'}, {'filters': {'output': ['toxicity-of-a-plug-in']}}])\n"
-        "print('presidio_analyzer' in sys.modules)\n"
-        "warm([{'filters': {'input': ['pii']}}])\n"
-        "print('presidio_analyzer' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.split() == ["False", "True"]
-
-
-Json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.text(), Json, max_size=4), st.integers(0, 3))
-def test_a_key_depends_on_the_content_and_not_on_its_order(config: dict[str, object], k: int) -> None:
-    turned = dict(reversed(config.items()))
-    sample = {"id": "s"}
-
-    assert key(sample, config, k) == key(sample, turned, k)
-    assert key(sample, config, k) != key(sample, {**config, "\x00more": 1}, k)
-    assert key(sample, config, k) != key(sample, config, k + 1)

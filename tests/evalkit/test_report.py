@@ -7,16 +7,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from evalkit import charts, gate, report
+from evalkit import charts, report
+from evalkit.columns import Columns
 from evalkit.compare import compare
-from evalkit.stats import Measured, wilson
+from evalkit.gate import parse
+from evalkit.stats import Measured
 from evalkit.summary import summarise
 from evalkit.trial import Failure, Trial
+from evalkit.verdict import decide_all
 from guardrails.errors import ConfigError
-from judges.judge import Score
+from judges.judge import Answer, Score
 
 RECORD = {
     "model": "m",
@@ -41,7 +43,7 @@ INFO = {
     "evalkit": "0",
     "python": "3",
     "git_commit": None,
-    "golden": {"name": "set", "samples": 2, "sha256": "0" * 64},
+    "golden": [{"name": "set", "samples": 2, "sha256": "0" * 64}],
     "suite_sha256": "1" * 64,
 }
 SCRIPT = "<script>alert(1)</script>"
@@ -52,20 +54,27 @@ NASTY = (
 
 def row(sample: str, passed: bool, endpoint: str = "a", **fields: Any) -> Trial:
     made: dict[str, Any] = {
-        "answer": "text",
+        "answer": Answer("text"),
         "scores": {"contains": Score.verdict(passed, "a reason")},
         "record": RECORD,
     }
     return Trial("run-1", sample, endpoint, endpoint + sample, "now", **{**made, **fields})
 
 
-def page(rows: list[Trial], **fields: Any) -> str:
-    rng = np.random.default_rng(0)
-    made = {"info": INFO, "gates": (), "references": {}}
-    compared = compare(rows, rng)
-    return report.render(
-        report.Content(rows=rows, endpoints=summarise(rows, rng), comparisons=compared, **{**made, **fields})
-    )
+def content(all_rows: list[Trial], *gates: str, **fields: Any) -> report.Content:
+    columns = Columns.of(all_rows)
+    made: dict[str, Any] = {
+        "info": INFO,
+        "endpoints": summarise(columns),
+        "comparisons": compare(columns),
+        "gates": decide_all([parse(each) for each in gates], columns),
+        "rows": iter(all_rows),
+    }
+    return report.Content(columns=columns, **{**made, **fields})
+
+
+def page(all_rows: list[Trial], *gates: str, **fields: Any) -> str:
+    return report.render(content(all_rows, *gates, **fields))
 
 
 class Tags(HTMLParser):
@@ -82,17 +91,24 @@ class Tags(HTMLParser):
 
 def test_nothing_that_anybody_wrote_becomes_markup() -> None:
     rows = [
-        row("s1", False, NASTY, answer=NASTY, tags=(NASTY,), scores={NASTY: Score.verdict(False, NASTY)}),
+        row(
+            "s1",
+            False,
+            NASTY,
+            answer=Answer(NASTY),
+            tags=(NASTY,),
+            scores={NASTY: Score.verdict(False, NASTY)},
+        ),
         row(NASTY, False, NASTY, answer=None, scores={}, error=Failure(NASTY, NASTY)),
         row("s1", True, "b", record={**RECORD, "model_reported": NASTY, "not_scanned": [NASTY]}),
     ]
-    info = {**INFO, "golden": {"name": NASTY, "samples": 1, "sha256": NASTY}, "run": NASTY}
-    clean = Tags(page([row("s1", False)])).found
+    info = {**INFO, "golden": [{"name": NASTY, "samples": 1, "sha256": NASTY}], "run": NASTY}
+    clean = Tags(page([row("s1", False)], "pass_rate >= 1")).found
 
-    html = page(rows, info=info, references={"s1": (NASTY,)}, banner=NASTY)
+    html = page(rows, "pass_rate >= 99%", info=info, references=lambda at, sample: (NASTY,), banner=NASTY)
 
     tags = Tags(html).found
-    assert {tag for tag, _ in tags} <= {tag for tag, _ in clean} | {"b", "p", "code"}
+    assert {tag for tag, _ in tags} <= {tag for tag, _ in clean} | {"b", "p", "code", "h2", "h3"}
     assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
     assert "<script" not in html.lower()
     assert "&lt;script&gt;" in html
@@ -125,7 +141,7 @@ def test_samples_that_tell_the_endpoints_apart_come_first() -> None:
         row("one-wrong", True, "b"),
         *(row("both-right", True, name) for name in "ab"),
     ]
-    html = page(rows, references={"one-wrong": ("forty-two",)})
+    html = page(rows, references=lambda at, sample: ("forty-two",) if sample == "one-wrong" else ())
 
     assert html.index("one-wrong") < html.index("both-wrong")
     assert "both-right" not in html
@@ -133,7 +149,7 @@ def test_samples_that_tell_the_endpoints_apart_come_first() -> None:
 
 
 def test_long_runs_and_long_answers_are_cut_and_said_so() -> None:
-    html = page([row(f"s{n}", False, answer="x" * 50_000) for n in range(report.MAX_FAILING + 7)])
+    html = page([row(f"s{n}", False, answer=Answer("x" * 50_000)) for n in range(report.MAX_FAILING + 7)])
 
     assert "(cut here)" in html
     assert "7 more samples failed" in html
@@ -141,32 +157,75 @@ def test_long_runs_and_long_answers_are_cut_and_said_so() -> None:
 
 
 def test_gates_verdicts_and_findings_are_shown() -> None:
-    gates = [("a", gate.decide(gate.parse("pass_rate >= 99%"), wilson(2, 2)), False)]
-    html = page([row("s1", False), row("s1", True, "b")], gates=gates, banner="Simulated")
+    rows = [row(f"s{n}", n > 0, arm) for n in range(40) for arm in "ab"]
+    html = page(rows, "pass_rate >= 50%", "pass_rate <= 50%", "pass_rate >= 98%", banner="Simulated")
 
-    for part in ("Simulated", "could be shown", "pass_rate is 100%", "EMAIL_ADDRESS", "counts as failed"):
+    assert "<title>a: $1.00 (n = 40)</title>" in html, "a thousand calls of a tenth of a cent"
+    for part in ("Simulated", "could be shown", "pass_rate is 97.5%", "EMAIL_ADDRESS"):
         assert part in html, part
+    for status in ("pass", "fail", "undecided"):
+        assert html.count(f'<b class="{status}">{status}</b>') == 2, status
+
+
+def test_each_set_has_its_own_part() -> None:
+    rows = [row("s1", passed, arm, set=at) for at, passed in (("x", True), ("y", False)) for arm in "ab"]
+    html = page(rows)
+
+    assert [html.count(f"<h2>{at}</h2>") for at in "xy"] == [1, 1]
+    assert "<h1>x, y</h1>" in html
+    assert "y / s1" in html
+    assert "x / s1" not in html
+
+
+def test_several_answers_show_how_many_passed_and_one_that_did_not() -> None:
+    rows = [
+        row(sample, passed, k=k, answer=Answer(f"{sample} answer {k}"))
+        for sample, answers in {"flaky": (True, False, True), "good": (True,) * 3}.items()
+        for k, passed in enumerate(answers)
+    ]
+    html = page(rows)
+
+    for part in ("pass@3", "pass^3", "2 of 3 answers passed", "flaky answer 1", "flaky (2 of 3)"):
+        assert part in html, part
+    assert "flaky answer 0" not in html
+    assert "good answer" not in html
+
+
+def test_rows_that_are_not_given_are_known_from_the_columns() -> None:
+    rows = [row("s1", False, "a"), row("s1", True, "b", answer=Answer("the better answer"))]
+    html = page(rows, rows=(each for each in rows if each.passed is not True))
+
+    assert '<span class="pass">pass</span>' in html
+    assert "the better answer" not in html
+
+
+def test_marks_without_a_verdict_are_no_failure() -> None:
+    html = page([row("s1", True, scores={"rubric": Score(0.4, None, "a grade")})])
+
+    assert "Mean of rubric" in html
+    assert "<p>None.</p>" in html
+    assert "Judge errors" not in html
+
+
+def test_a_sample_that_one_arm_was_not_asked_is_missing_there() -> None:
+    html = page([row("s1", False, "a"), row("s2", True, "b")])
+
+    assert "was not asked" in html
 
 
 def test_an_answer_of_half_characters_can_be_written(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows = [row("s1", False, answer="\ud800")]
     path = tmp_path / "deep" / "report.html"
 
-    report.write(path, report.Content(INFO, rows, summarise(rows, rng), (), (), {}))
+    report.write(path, content([row("s1", False, answer=Answer("\ud800"))]))
 
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    rng = np.random.default_rng(0)
-    rows = [row("s1", True)]
 
     with pytest.raises(ConfigError, match="cannot be written"):
-        report.write(
-            tmp_path / "file" / "r.html", report.Content(INFO, rows, summarise(rows, rng), (), (), {})
-        )
+        report.write(tmp_path / "file" / "r.html", content([row("s1", True)]))
 
 
 # --- charts
@@ -186,11 +245,11 @@ def test_pictures_stay_inside_their_frame() -> None:
 
 def test_no_data_give_no_picture() -> None:
     assert charts.intervals([("row", [None])], str, title="t") == ""
-    assert charts.ecdf({"a": []}, unit=" ms", title="t") == ""
+    assert charts.ecdf({"a": (0, [])}, unit=" ms", title="t") == ""
 
 
 def test_a_curve_rises_to_the_share_of_values_that_are_shown() -> None:
-    svg = charts.ecdf({"a": [1.0, 2.0, 3.0, 4.0], "b": []}, unit=" ms", title="t")
+    svg = charts.ecdf({"a": (4, [1.0, 2.0, 3.0, 4.0]), "b": (0, [])}, unit=" ms", title="t")
     heights = [float(v) for v in re.findall(r"V([\d.]+)", svg)]
 
     assert heights == sorted(heights, reverse=True)

@@ -27,12 +27,8 @@ def write(folder: Path, text: str) -> Path:
 def test_the_least_suite_has_defaults(tmp_path: Path) -> None:
     suite = config.load(write(tmp_path, GOOD))
 
-    assert (suite.golden, suite.concurrency, suite.undecided, suite.scorers) == (
-        "short-facts",
-        16,
-        "fail",
-        (),
-    )
+    assert [spec.path for spec in suite.golden] == ["short-facts"]
+    assert (suite.concurrency, suite.undecided, suite.scorers) == (16, "report", ())
 
 
 def test_every_mistake_is_named_with_its_line(tmp_path: Path) -> None:
@@ -72,9 +68,10 @@ temprature: 1
 
 
 def test_a_golden_set_is_found_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"id": "a", "input": "q", "reference": "r"}\n', encoding="utf-8")
     suite = config.load(write(tmp_path, GOOD.replace("short-facts", "mine.jsonl")))
 
-    assert Path(suite.golden) == tmp_path / "mine.jsonl"
+    assert Plan.of(suite, [], folder=tmp_path).name == "mine"
 
 
 def test_an_endpoint_s_own_files_are_found_beside_the_file(tmp_path: Path) -> None:

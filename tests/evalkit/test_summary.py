@@ -15,11 +15,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from evalkit import gate, view, words
-from evalkit.compare import compare, compare_two
-from evalkit.summary import measure, summarise
+from evalkit import measure as measuring
+from evalkit.columns import Columns
+from evalkit.compare import Comparison
+from evalkit.compare import compare as compare_columns
+from evalkit.metric import Metric
+from evalkit.stats import Measured
+from evalkit.summary import Endpoint
+from evalkit.summary import summarise as summarise_columns
 from evalkit.trial import Failure, Trial
-from guardrails.testing import FakeClock
-from judges.judge import Score
+from judges.judge import Answer, Score
 
 YES, NO = Score.verdict(True, "right"), Score.verdict(False, "wrong")
 LOST = Score.unjudged("timeout", "the judge did not answer")
@@ -51,12 +56,24 @@ def record(**fields: Any) -> dict[str, Any]:
 
 def row(sample: int | str, score: Score | None = YES, endpoint: str = "a", **fields: Any) -> Trial:
     scores = {} if score is None else {"contains": score}
-    made = {"record": record(), "answer": "text", "error": None} | fields
-    return Trial("run", str(sample), endpoint, f"{endpoint}{sample}", "now", scores=scores, **made)
+    made = {"record": record(), "answer": Answer("text"), "error": None, "scores": scores} | fields
+    return Trial("run", str(sample), endpoint, f"{endpoint}{sample}", "now", **made)
 
 
 def failed(sample: int, kind: str = "reset", endpoint: str = "a") -> Trial:
     return row(sample, None, endpoint, error=Failure(kind, "it broke"), answer=None)
+
+
+def summarise(rows: Sequence[Trial], generator: np.random.Generator) -> list[Endpoint]:
+    return summarise_columns(Columns.of(rows), generator)
+
+
+def compare(rows: Sequence[Trial], generator: np.random.Generator) -> list[Comparison]:
+    return compare_columns(Columns.of(rows), generator)
+
+
+def measure(metric: Metric, rows: Sequence[Trial], generator: np.random.Generator) -> Measured | None:
+    return measuring.measure(metric, Columns.of(rows), generator)
 
 
 # --- rows
@@ -139,6 +156,22 @@ def test_an_unknown_price_is_never_zero() -> None:
     assert "1 calls unknown" in words.cost_total(some.cost)
 
 
+def test_calls_that_failed_for_nothing_do_not_make_answers_of_unknown_cost_cheap() -> None:
+    broken = {"error": Failure("server_error", ""), "answer": None}
+    free = [row(n, None, record=record(cost_usd="0"), **broken) for n in range(3)]
+    (summary,) = summarise([*free, row(3, record=record(cost_usd=None))], rng())
+
+    assert (summary.cost.known, summary.cost.unknown) == (3, 1)
+    assert summary.cost.per_call is None
+    assert words.cost_per_thousand(summary.cost) == "unknown"
+
+
+def test_a_call_that_was_never_made_has_no_unknown_cost() -> None:
+    (summary,) = summarise([row(1, record=None, error=Failure("shed", ""), answer=None), row(2)], rng())
+
+    assert (summary.cost.known, summary.cost.unknown) == (1, 0)
+
+
 def test_estimated_tokens_are_called_so() -> None:
     (summary,) = summarise([row(1, record=record(token_source="estimate"))], rng())
 
@@ -168,7 +201,7 @@ def test_weights_are_those_of_the_golden_set() -> None:
 @pytest.mark.parametrize("name", sorted(gate.METRICS))
 def test_every_metric_that_a_gate_knows_can_be_measured(name: str) -> None:
     queued = record(ttfot_ms=1.0, queue_ms=1.0, scanned=["output"])
-    rows = [row(number, record=queued) for number in range(30)]
+    rows = [row(number, record=queued, k=k) for number in range(30) for k in range(2)]
 
     assert measure(gate.METRICS[name], rows, rng()) is not None
 
@@ -207,7 +240,8 @@ def test_a_clear_difference_is_a_sentence_with_its_uncertainty() -> None:
 def test_the_better_one_is_named_first_whatever_the_order() -> None:
     rows = pairs([YES] * 70 + [NO] * 30, [YES] * 95 + [NO] * 5, ttft_ms=40.0, cost_usd="0.0005")
 
-    said = compare_two(rows, "a", "b", rng()).verdict
+    (comparison,) = compare(rows, rng())
+    said = comparison.verdict
 
     assert said.startswith("b answers better by 25.0 points [16.4, 34.1]")
     assert "b costs 0.5× as much [0.5, 0.5] and gives its first token 60 ms earlier [60, 60]" in said
@@ -243,7 +277,7 @@ def shown(rows: Sequence[Trial], width: int) -> str:
     console = Console(width=width, file=StringIO(), highlight=False)
     view.table(console, summarise(rows, rng()))
     view.comparisons(console, compare(rows, rng()))
-    view.hints(console, rows)
+    view.hints(console, Columns.of(rows))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -279,34 +313,6 @@ def test_failures_come_with_what_to_do() -> None:
     )
 
 
-def test_without_a_terminal_there_is_a_line_every_few_seconds() -> None:
-    clock = FakeClock()
-    console = Console(width=100, file=StringIO())
-    with view.progress(console, {"a": 4}, clock=clock) as seen:
-        for number in range(4):
-            clock.advance(3)
-            seen(row(number))
-    assert isinstance(console.file, StringIO)
-    lines = console.file.getvalue().splitlines()
-
-    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
-    assert "100% [34,100]" in lines[0]
-    assert "2 tok/s" in lines[0]
-    assert "$0.00200" in lines[0]
-
-
-def test_on_a_terminal_there_is_a_bar() -> None:
-    console = Console(width=100, file=StringIO(), force_terminal=True)
-    with view.progress(console, {"a": 2}, clock=FakeClock()) as seen:
-        seen(row(1))
-        seen(failed(2))
-    assert isinstance(console.file, StringIO)
-    said = console.file.getvalue()
-
-    assert "2/2" in said
-    assert "1 err" in said
-
-
 def finding(kind: str, direction: str = "output") -> dict[str, Any]:
     return {"direction": direction, "kind": kind, "action": "flag", "count": 1, "shadow": False}
 
@@ -319,11 +325,12 @@ def test_rates_of_findings_count_their_own_kinds_in_scanned_answers() -> None:
         row(3, record=record(**scanned, findings=[finding("US_SSN", "input")])),
         row(4, record=record(**scanned)),
         row(5, record=record(findings=[finding("TOXICITY")])),
+        row(6, record=record(**scanned, findings=[finding("IBAN_CODE"), finding("EMAIL_ADDRESS")])),
     ]
-    for metric, value in (("pii_rate <= 1", 0.25), ("toxicity_rate <= 1", 0.25)):
+    for metric, value in (("pii_rate <= 1", 0.4), ("toxicity_rate <= 1", 0.2)):
         measured = measure(gate.parse(metric).metric, rows, rng())
         assert measured is not None
-        assert (measured.value, measured.n) == (value, 4), metric
+        assert (measured.value, measured.n) == (value, 5), metric
 
 
 def test_cached_answers_have_no_pace_of_their_own() -> None:
@@ -332,3 +339,129 @@ def test_cached_answers_have_no_pace_of_their_own() -> None:
     measured = measure(gate.parse("p50_ttft_ms <= 1").metric, rows, rng())
     assert measured is not None
     assert (measured.value, measured.n) == (100.0, 3)
+
+
+def test_an_earlier_calls_cost_is_not_paid_again() -> None:
+    (summary,) = summarise([row(1), row(2, record=record(cached=True, cost_usd="0.003"))], rng())
+
+    assert summary.cost.total == Decimal("0.001")
+    assert summary.cost.per_call is not None
+    assert summary.cost.per_call.value == pytest.approx(0.002)
+    assert summary.cached == 1
+    assert "(1 answered earlier)" in words.calls(summary)
+
+
+# --- against counting by hand
+
+ANY_ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["s1", "s2", "s3", "s4"]),
+        st.sampled_from([YES, NO, LOST, None]),
+        st.sampled_from([("x",), ("x", "y"), ()]),
+        st.one_of(st.none(), st.floats(1, 1e4)),
+        st.one_of(st.none(), st.integers(0, 10**6).map(lambda micros: str(Decimal(micros) / 10**6))),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def by_question(pairs: list[tuple[str, float]]) -> float | None:
+    """The mean over samples of the mean of each."""
+    samples: dict[str, list[float]] = {}
+    for sample, value in pairs:
+        samples.setdefault(sample, []).append(value)
+    return sum(sum(v) / len(v) for v in samples.values()) / len(samples) if samples else None
+
+
+@given(ANY_ROWS)
+def test_every_number_is_what_counting_by_hand_says(given_rows: list[Any]) -> None:
+    rows = [
+        row(sample, score, k=k, tags=tags, record=record(ttft_ms=ttft, cost_usd=cost))
+        if score is not None
+        else row(
+            sample,
+            None,
+            k=k,
+            tags=tags,
+            record=record(cost_usd=cost),
+            error=Failure("reset", ""),
+            answer=None,
+        )
+        for k, (sample, score, tags, ttft, cost) in enumerate(given_rows)
+    ]
+    (summary,) = summarise(rows, rng())
+
+    judged = [(r.sample, float(r.passed)) for r in rows if r.passed is not None]
+    expected = by_question(judged)
+    assert (summary.pass_rate is None) == (expected is None)
+    if summary.pass_rate is not None:
+        assert summary.pass_rate.value == pytest.approx(expected)
+        assert summary.pass_rate.n == len({sample for sample, _ in judged})
+    for end, kind in ((summary.pass_rate_worst, True), (summary.pass_rate_best, None)):
+        counted = [(r.sample, float(r.passed is True or r.passed is kind)) for r in rows]
+        assert end == pytest.approx(by_question(counted))
+    for tag in ("x", "y"):
+        expected = by_question(
+            [(r.sample, float(r.passed)) for r in rows if r.passed is not None and tag in r.tags]
+        )
+        assert (tag in summary.tags) == (expected is not None)
+        if expected is not None:
+            assert summary.tags[tag].value == pytest.approx(expected)
+    known = [r for r in rows if r.record and r.record["cost_usd"] is not None]
+    assert (summary.cost.known, summary.cost.unknown) == (len(known), len(rows) - len(known))
+    if any(r.error is None and r not in known for r in rows):
+        known = [r for r in known if r.error is None]
+    costs = [(r.sample, float(r.record["cost_usd"])) for r in known if r.record]
+    assert (summary.cost.per_call is None) == (not costs)
+    if summary.cost.per_call is not None:
+        assert summary.cost.per_call.value == pytest.approx(by_question(costs))
+    errors = measure(gate.METRICS["error_rate"], rows, rng())
+    assert errors is not None
+    lost = [(r.sample, float(r.error is not None or bool(r.judge_errors))) for r in rows]
+    assert errors.value == pytest.approx(by_question(lost))
+    times = [t for _, score, _, t, _ in given_rows if score is not None and t is not None]
+    assert summary.latency["ttft"].n == len(times)
+    if times:
+        assert summary.latency["ttft"].p50 is not None
+        assert summary.latency["ttft"].p50.value == pytest.approx(float(np.median(times)))
+    assert summary.input_tokens == 10 * len(rows)
+
+
+def test_sets_and_prompts_are_arms_of_their_own() -> None:
+    rows = [row(1, set="s"), row(1, NO, set="t"), row(1, set="s", prompt="short")]
+    found = summarise(rows, rng())
+
+    assert [(each.set, each.name, each.calls) for each in found] == [
+        ("s", "a", 1),
+        ("t", "a", 1),
+        ("s", "a/short", 1),
+    ]
+    console = Console(width=100, file=StringIO(), highlight=False)
+    view.table(console, found)
+    assert isinstance(console.file, StringIO)
+    said = console.file.getvalue()
+    assert said.index("\ns\n") < said.index("a/short") < said.index("\nt\n")
+
+
+def test_a_run_of_nothing_has_no_endpoints() -> None:
+    assert summarise([], rng()) == []
+    assert compare([], rng()) == []
+
+
+def test_scorers_have_their_own_rates_and_graded_ones_their_means() -> None:
+    graded = Score(0.25, None, "a grade")
+    (summary,) = summarise([row(n, scores={"x": YES, "y": NO, "z": graded}) for n in range(10)], rng())
+
+    assert summary.scorers["x"] is not None
+    assert (summary.scorers["x"].value, summary.scorers["z"]) == (1.0, None)
+    assert set(summary.scores) == {"z"}
+    assert summary.scores["z"].value == 0.25
+
+
+def test_what_judging_cost_is_said_apart() -> None:
+    asked = Score(1.0, True, "", cost_usd=0.25)
+    (summary,) = summarise([row(1, asked), row(2, asked)], rng())
+
+    assert (summary.cost.total, summary.cost.judging) == (Decimal("0.002"), Decimal("0.50"))
+    assert words.cost_total(summary.cost) == "$0.00200, $0.500 for judging"

@@ -1,0 +1,181 @@
+"""One job becomes one row: ask, judge. What runs in this process and on every other machine alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evalkit.conversation import SimulatedUser, converse
+from evalkit.plan import Job, Plan, Target
+from evalkit.trial import Failure, Trial
+from guardrails.call import Call, Request
+from guardrails.clock import SYSTEM, Clock
+from guardrails.errors import ConfigError
+from guardrails.flow.spent import worst_case
+from guardrails.handler import Handler, close_all, collect
+from judges.judge import Answer, Score
+
+if TYPE_CHECKING:
+    from evalkit.stores import Kept
+    from guardrails.record import PriceOf
+
+
+class Executor(Protocol):
+    """How a job becomes a row, here or elsewhere. Never raises on what an endpoint or a judge does."""
+
+    async def __call__(self, job: Job, run: str, kept: Kept | None, /) -> Trial:
+        """Do it; with an earlier answer `kept`, only judge that."""
+
+    async def aclose(self) -> None:
+        """Free what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The executor of this process."""
+
+    plan: Plan
+    clock: Clock = SYSTEM
+    targets: Mapping[str, Target] = field(init=False, repr=False, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", {target.name: target for target in self.plan.targets})
+
+    async def __call__(self, job: Job, run: str, kept: Kept | None = None) -> Trial:
+        """Ask the endpoint, or take what is kept, and judge the answer."""
+        started = self.clock.wall().isoformat(timespec="milliseconds")
+        if kept is not None:
+            earlier = {**(kept.record or {}), "cached": True}
+            answer = replace(kept.answer, record=earlier)
+            return _row(job, run, started, earlier, answer, await self._scores(job, answer))
+        try:
+            answer, record = await self._asked(job, run)
+        except _Failed as failed:
+            return unanswered(job, run, started, Failure.of(failed.cause), failed.record)
+        return _row(job, run, started, record, answer, await self._scores(job, answer))
+
+    async def _asked(self, job: Job, run: str) -> tuple[Answer, Mapping[str, Any] | None]:
+        clock, one = self.clock, job.sample
+        deadline = clock.now() + self.plan.suite.timeout
+        labels = {"run": run, "sample": one.id}
+        handler = self.targets[job.endpoint].llm
+        call: Call | None = None
+        try:
+            request = self.plan.request(job)
+            call = Call(request, clock=clock, deadline=deadline, priority="bulk", labels=labels)
+            if one.turns or one.user is not None:
+                return await self._conversed(handler, call, job)
+            response = await collect(handler, call)
+        except _Failed:
+            raise
+        except Exception as error:
+            raise _Failed(error, None if call is None else _recorded(call)) from None
+        record = _recorded(call)
+        return Answer.of(response, record), record
+
+    async def _conversed(
+        self, handler: Handler, call: Call, job: Job
+    ) -> tuple[Answer, Mapping[str, Any] | None]:
+        player, described = self.plan.user, job.sample.user
+        user = None
+        if player is not None and described is not None:
+            user = SimulatedUser.of(described, player.llm)
+        talk = await converse(handler, call, job.sample.turns, user)
+        if talk.error is not None:
+            raise _Failed(talk.error, talk.record)
+        return talk.answer(), talk.record
+
+    async def _scores(self, job: Job, answer: Answer) -> Mapping[str, Score]:
+        part = self.plan.part(job.set)
+        return await part.scoring.judges(job.sample).score(job.sample.question(), answer)
+
+    async def aclose(self) -> None:
+        """Free the endpoints' connections and what judges hold."""
+        plan = self.plan
+        llms = [target.llm for target in (*plan.targets, *plan.judges, *filter(None, [plan.user]))]
+        await close_all(*llms, *(part.scoring for part in plan.parts))
+
+
+class _Failed(Exception):
+    def __init__(self, cause: Exception, record: Mapping[str, Any] | None) -> None:
+        self.cause, self.record = cause, record
+
+
+def _recorded(call: Call) -> Mapping[str, Any] | None:
+    return None if call.journal.record is None else call.journal.record.as_dict()
+
+
+def unanswered(
+    job: Job, run: str, started: str, why: Failure, record: Mapping[str, Any] | None = None
+) -> Trial:
+    """The row of a job that brought no answer; `started` is the time in ISO 8601."""
+    return _row(job, run, started, record, None, {}, why)
+
+
+def _row(
+    job: Job,
+    run: str,
+    started: str,
+    record: Mapping[str, Any] | None,
+    answer: Answer | None,
+    scores: Mapping[str, Score],
+    error: Failure | None = None,
+) -> Trial:
+    return Trial(
+        run=run,
+        sample=job.sample.id,
+        endpoint=job.endpoint,
+        key=job.key,
+        started_at=started,
+        set=job.set,
+        prompt=job.prompt,
+        k=job.k,
+        place=job.place,
+        ask=job.ask,
+        content=job.content,
+        tags=job.sample.tags,
+        weight=job.sample.weight,
+        answer=answer,
+        scores=scores,
+        record=record,
+        error=error,
+    )
+
+
+def most_expensive(target: Target, request: Request, assumed_output: int) -> Decimal:
+    """What a call to `target` may cost, in USD: the dearest of the models that it may reach.
+
+    Raises `ConfigError` for a model without a price, under which no cap can hold.
+    """
+    call = Call(request)
+    return max(
+        (_cost(target, model, call, assumed_output) for model in target.models),
+        default=Decimal(0),
+    )
+
+
+def check_prices(plan: Plan) -> None:
+    """Raises `ConfigError` for a plan with a cost cap and an endpoint whose price is not known."""
+    if plan.suite.budget is None:
+        return
+    for target in plan.targets:
+        if (job := next(plan.jobs(target), None)) is not None:
+            most_expensive(target, plan.request(job), plan.suite.budget.assumed_output)
+
+
+def _cost(target: Target, model: str, call: Call, assumed_output: int) -> Decimal:
+    cost = (target.price or _default_price())(model, worst_case(call, model, assumed_output=assumed_output))
+    if cost is None:
+        raise ConfigError(
+            f"{target.name}: no price is known for the model {model!r}, so a cost cap cannot hold",
+            hint="give the endpoint a `prices` file, or take the budget out",
+        )
+    return cost
+
+
+def _default_price() -> PriceOf:
+    from guardrails.prices import PriceBook
+
+    return PriceBook.default().cost

@@ -1,0 +1,1 @@
+"""What a run leaves for machines and for the pages of a CI service: JSON, JUnit's XML, Markdown."""

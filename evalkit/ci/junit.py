@@ -1,0 +1,155 @@
+"""JUnit's XML: a suite for each set and arm, a case for each answer, and the gates as a suite of their own.
+
+A case that did not pass is a `failure` with the scorers' reasons, a failed call or a failed judge an `error`,
+and an answer that got marks but no verdict is `skipped`; neither prompt nor answer is quoted. Rows are read
+once and written as they come, a file for each suite, since the numbers of cases must stand before the cases:
+memory does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+from xml.sax.saxutils import quoteattr
+
+from evalkit.trial import Trial
+from evalkit.verdict import Decided
+from guardrails.errors import ConfigError
+
+MAX_TEXT = 1_000
+"""Characters of a name or a reason; what is longer is cut."""
+
+# What XML 1.0 has no way to write, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write(path: Path, rows: Iterable[Trial], gates: Sequence[Decided] = (), *, name: str = "evalkit") -> None:
+    """Write the file. Raises `ConfigError` when it cannot be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as files, path.open("w", encoding="utf-8", newline="\n") as out:
+            _write(out, _suites(rows, files), gates, name)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@dataclass(slots=True)
+class _Suite:
+    """A suite that is being written, and what has been counted of it."""
+
+    name: str
+    cases: IO[str] = field(repr=False)
+    tests: int = 0
+    failures: int = 0
+    errors: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def add(self, row: Trial) -> None:
+        seconds = (row.number("e2e_ms") or 0.0) / 1000
+        kind, message, text = _said(row)
+        self.tests += 1
+        self.failures += kind == "failure"
+        self.errors += kind == "error"
+        self.skipped += kind == "skipped"
+        self.seconds += seconds
+        called = row.sample if row.k == 0 else f"{row.sample} #{row.k + 1}"
+        self.case(called, self.name, seconds, (kind, message, text))
+
+    def gate(self, decided: Decided) -> None:
+        verdict = decided.verdict
+        self.tests += 1
+        self.failures += verdict.status != "pass"
+        kind = "" if verdict.status == "pass" else "failure"
+        self.case(
+            f"{verdict.gate} ({decided.name})", self.name, 0.0, (kind, verdict.sentence, verdict.status)
+        )
+
+    def case(self, name: str, classname: str, seconds: float, said: tuple[str, str, str]) -> None:
+        kind, message, text = said
+        head = f'    <testcase name={_quoted(name)} classname={_quoted(classname)} time="{_time(seconds)}"'
+        if not kind:
+            self.cases.write(f"{head}/>\n")
+            return
+        kept = "" if kind == "skipped" else f" type={_quoted(text)}"
+        self.cases.write(f"{head}>\n      <{kind} message={_quoted(message)}{kept}/>\n    </testcase>\n")
+
+    @property
+    def counts(self) -> str:
+        return (
+            f'tests="{self.tests}" failures="{self.failures}" errors="{self.errors}" '
+            f'skipped="{self.skipped}" time="{_time(self.seconds)}"'
+        )
+
+
+def _said(row: Trial) -> tuple[str, str, str]:
+    """`failure`, `error`, `skipped` or nothing; why; and its kind."""
+    if row.error is not None:
+        return "error", f"{row.error.kind}: {row.error.message}", row.error.kind
+    if row.passed is True:
+        return "", "", ""
+    if row.passed is False:
+        reasons = [f"{name}: {score.reason}" for name, score in row.scores.items() if score.passed is False]
+        return "failure", "; ".join(reasons), "not passed"
+    lost = [f"{name}: {score.reason}" for name, score in row.scores.items() if score.error is not None]
+    if not lost:
+        return "skipped", "; ".join(f"{name} gave no verdict" for name in row.scores), ""
+    return "error", "; ".join(lost), row.judge_errors[0]
+
+
+def _aside(files: ExitStack) -> IO[str]:
+    """A file without a name, which is gone with `files`."""
+    return files.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n"))
+
+
+def _suites(rows: Iterable[Trial], files: ExitStack) -> list[_Suite]:
+    suites: dict[tuple[str, str], _Suite] = {}
+    for row in rows:
+        place = (row.set, row.arm)
+        if place not in suites:
+            suites[place] = _Suite(".".join(part for part in place if part), _aside(files))
+        suites[place].add(row)
+    return list(suites.values())
+
+
+def _write(out: IO[str], suites: Sequence[_Suite], gates: Sequence[Decided], name: str) -> None:
+    with TemporaryFile("w+", encoding="utf-8", newline="\n") as cases:
+        whole = list(suites)
+        if gates:
+            judged = _Suite("gates", cases)
+            for each in gates:
+                judged.gate(each)
+            whole.append(judged)
+        total = _Suite(name, cases)
+        for suite in whole:
+            total.tests += suite.tests
+            total.failures += suite.failures
+            total.errors += suite.errors
+            total.skipped += suite.skipped
+            total.seconds += suite.seconds
+        out.write(
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites name={_quoted(name)} {total.counts}>\n'
+        )
+        for suite in whole:
+            out.write(f"  <testsuite name={_quoted(suite.name)} {suite.counts}>\n")
+            suite.cases.seek(0)
+            shutil.copyfileobj(suite.cases, out)
+            out.write("  </testsuite>\n")
+        out.write("</testsuites>\n")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.4f}"
+
+
+def _quoted(text: str) -> str:
+    """An attribute's value, with what XML cannot hold replaced."""
+    cut = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+    clean = _FORBIDDEN.sub("\ufffd", cut)
+    return quoteattr(clean, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})

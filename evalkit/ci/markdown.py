@@ -1,0 +1,151 @@
+"""A run as Markdown, for the step summary of a CI service: tables, gates, failing samples by id.
+
+Names, ids and messages come from others. They are written so that nothing in them is markup, a link, a
+mention or an end of the table's cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+from evalkit import words
+from evalkit.ci.plain import Numbers
+from evalkit.summary import Endpoint
+from evalkit.trial import Trial
+from evalkit.verdict import Decided
+from evalkit.view import by_set, notes
+from guardrails.errors import ConfigError
+
+MAX_FAILING = 50
+MAX_TEXT = 300
+MOST = 1_000_000
+"""Bytes that a step's summary may have; GitHub takes 1 MiB and drops what is larger."""
+
+_MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "⚠️ undecided"}
+# Markdown's own characters as entities; `@`, `#` and `:` lest a service makes mentions and links of them.
+_ENTITIES = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()<>#+!|~&@:$\"'"}
+
+
+def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> None:
+    """Add a run to a summary. Raises `ConfigError` when it cannot be written."""
+    text = summary(numbers, failing, title=title)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="replace", newline="\n") as out:
+            out.write(text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> str:
+    """The page. Of `failing` no more is read than the 50 rows that did not pass and are shown."""
+    lines = [f"## {escape(title)}", "", *_gates(numbers.gates)]
+    sets = by_set(numbers.endpoints)
+    for name, arms in sets.items():
+        if len(sets) > 1:
+            lines += [f"### {escape(name)}", ""]
+        lines += _table(arms)
+    several = len({each.set for each in numbers.comparisons}) > 1
+    for each in numbers.comparisons:
+        at = f"**{escape(each.set)}**: " if several else ""
+        lines += [at + escape(each.verdict, MAX_TEXT * 4), ""]
+    lines += [
+        f"<sub>{escape(note, MAX_TEXT * 2)}</sub><br>"
+        for note in [*numbers.warnings, *notes(numbers.endpoints)]
+    ]
+    lines += ["", *_failing(failing)]
+    return _cut("\n".join(lines) + "\n")
+
+
+def escape(text: str, most: int = MAX_TEXT) -> str:
+    """Text of others as it may stand in a paragraph or in a table's cell: on one line, and as it is read."""
+    cut = text if len(text) <= most else text[:most] + "…"
+    return "".join(c if c.isprintable() else " " for c in cut).translate(_ENTITIES)
+
+
+def _cut(text: str) -> str:
+    coded = text.encode("utf-8", "replace")
+    if len(coded) <= MOST:
+        return text
+    return (
+        coded[:MOST].decode("utf-8", "ignore").rpartition("\n")[0]
+        + "\n\n(cut here: the summary is too long)\n"
+    )
+
+
+def _gates(gates: Sequence[Decided]) -> list[str]:
+    if not gates:
+        return []
+    lines = ["| gate | on | verdict |", "| --- | --- | --- |"]
+    for each in gates:
+        said = each.verdict.sentence.removeprefix(f"{each.verdict.status}: ")
+        cells = (escape(str(each.verdict.gate)), escape(each.name))
+        lines.append(
+            f"| {cells[0]} | {cells[1]} | **{_MARKS[each.verdict.status]}**: {escape(said, 1_000)} |"
+        )
+    return [*lines, ""]
+
+
+def _table(endpoints: Sequence[Endpoint]) -> list[str]:
+    rows: list[tuple[str, list[str]]] = [
+        ("pass rate", [words.percent(e.pass_rate) for e in endpoints]),
+        ("calls", [words.calls(e) for e in endpoints]),
+    ]
+    if any(e.repeats for e in endpoints):
+        steps = sorted({k for e in endpoints if e.repeats for k in words.steps(e.repeats.at_least)})
+        for k in steps:
+            rows.append((f"pass@{k}", [_of(e, k, all_of=False) for e in endpoints]))
+            rows.append((f"pass^{k}", [_of(e, k, all_of=True) for e in endpoints]))
+        rows.append(("flaky", [words.flakes(e.repeats) if e.repeats else "–" for e in endpoints]))
+    rows += [
+        ("TTFT p50", [words.ms(e.latency["ttft"].p50) for e in endpoints]),
+        ("TTFT p99", [words.ms(e.latency["ttft"].p99) for e in endpoints]),
+        ("cost", [words.cost_total(e.cost) for e in endpoints]),
+        ("cost of 1,000 calls", [words.cost_per_thousand(e.cost) for e in endpoints]),
+        ("errors", [words.counts(e.errors) for e in endpoints]),
+    ]
+    if any(e.judge_errors for e in endpoints):
+        rows.append(("judge errors", [words.counts(e.judge_errors) for e in endpoints]))
+    head = "| | " + " | ".join(f"**{escape(e.name)}**" for e in endpoints) + " |"
+    lines = [head, "| --- |" + " --- |" * len(endpoints)]
+    lines += [
+        f"| {escape(label)} | " + " | ".join(escape(v) for v in values) + " |" for label, values in rows
+    ]
+    return [*lines, ""]
+
+
+def _of(e: Endpoint, k: int, *, all_of: bool) -> str:
+    if e.repeats is None:
+        return "–"
+    return words.percent((e.repeats.every if all_of else e.repeats.at_least).get(k))
+
+
+def _failing(rows: Iterable[Trial]) -> list[str]:
+    """By id, with the scorers' reasons; neither prompt nor answer."""
+    failed = (row for row in rows if row.passed is False or row.judge_errors)
+    shown = list(islice(failed, MAX_FAILING + 1))
+    if not shown:
+        return []
+    lines = [
+        "<details><summary>Samples that failed</summary>",
+        "",
+        "| sample | of | why |",
+        "| --- | --- | --- |",
+    ]
+    for row in shown[:MAX_FAILING]:
+        called = row.sample if row.k == 0 else f"{row.sample} ({row.k + 1})"
+        at = f"{row.arm} on {row.set}" if row.set else row.arm
+        lines.append(f"| {escape(called)} | {escape(at)} | {escape(_why(row))} |")
+    if len(shown) > MAX_FAILING:
+        lines.append("| … | | and more |")
+    return [*lines, "", "</details>", ""]
+
+
+def _why(row: Trial) -> str:
+    if row.error is not None:
+        return f"{row.error.kind}: {row.error.message}"
+    return "; ".join(
+        f"{name}: {score.reason}" for name, score in row.scores.items() if score.passed is not True
+    )

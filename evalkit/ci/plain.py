@@ -1,0 +1,84 @@
+"""The numbers of a run as plain values for a JSON file: summaries, comparisons, gates; no answers.
+
+An open side of an interval is null, and so is everything that is not known. Money is a decimal string where
+it is a sum and a number where it is a mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any, Protocol
+
+from evalkit.compare import Comparison
+from evalkit.summary import Endpoint
+from evalkit.verdict import Decided
+
+
+class Numbers(Protocol):
+    """What a run came to; `evalkit.evaluate.Outcome` is one."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """The summaries."""
+
+    @property
+    def comparisons(self) -> Sequence[Comparison]:
+        """Who is better."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is known against the judges."""
+
+    @property
+    def gates(self) -> Sequence[Decided]:
+        """The verdicts."""
+
+
+def plain(numbers: Numbers) -> dict[str, Any]:
+    """`endpoints`, `comparisons` and `gates`, of values that every JSON library can write."""
+    return {
+        "endpoints": [_json(_endpoint(each)) for each in numbers.endpoints],
+        "comparisons": [_json({**asdict(each), "verdict": each.verdict}) for each in numbers.comparisons],
+        "gates": [_gate(each) for each in numbers.gates],
+    }
+
+
+def _endpoint(each: Endpoint) -> dict[str, Any]:
+    found = asdict(each)
+    for latency in found["latency"].values():
+        del latency["values"]
+    found["findings"] = [
+        {"direction": direction, "kind": kind, "action": action, "count": count}
+        for (direction, kind, action), count in each.findings.items()
+    ]
+    if (several := found["repeats"]) is not None:
+        several["pass@k"] = several.pop("at_least")
+        several["pass^k"] = several.pop("every")
+    return found
+
+
+def _gate(each: Decided) -> dict[str, Any]:
+    said = each.verdict
+    return {
+        "gate": str(said.gate),
+        "set": each.set,
+        "endpoint": each.arm,
+        "status": said.status,
+        "confidence": said.gate.confidence,
+        "measured": None if said.measured is None else _json(asdict(said.measured)),
+        "more_samples": said.more,
+        "sentence": said.sentence,
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(each) for each in value]
+    if isinstance(value, Decimal):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

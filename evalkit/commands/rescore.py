@@ -1,0 +1,34 @@
+"""`evalkit rescore`: judge the answers of an earlier run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def rescore(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="The run: its id, a tag, or `latest`.")],
+    suite: Annotated[Path | None, typer.Option(help="A suite with the scorers and gates to use.")] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
+    gate: Annotated[list[str] | None, typer.Option(help="What must hold. Repeatable.")] = None,
+    store: Annotated[
+        str | None, typer.Option(envvar="EVALKIT_STORE", help="A database for runs, such as postgresql://…")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path(".evalkit"),
+    html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+) -> None:
+    """Judge the answers of an earlier run again, without calling anybody.
+
+    Without options the run's own suite is used, as it was; `--suite` and `--scorer` give other scorers.
+    """
+    from evalkit.cli import consoles
+    from evalkit.session import Files, rescored
+
+    given = {"scorers": scorer, "gates": gate, "store": store}
+    options = {field: value for field, value in given.items() if value}
+    files = Files(html, json, junit)
+    raise typer.Exit(rescored(name, suite, {**options, "out": str(out)}, files, consoles()))

@@ -1,0 +1,156 @@
+"""A gate's metric on the rows of one arm, and the difference of two arms in it.
+
+- Rates and means are over questions (`evalkit.questions`); percentiles are over calls.
+- Differences are paired: only samples that both arms have take part, each counting once whatever its weight.
+- A percentile's interval assumes no distribution. Where samples were asked several times, as many independent
+  calls are assumed as the clustered spread of "below the percentile" allows. The difference of two
+  percentiles takes them as uncorrelated, which makes its interval too wide rather than too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from evalkit import stats
+from evalkit.columns import FAILED, MISJUDGED, PRICED, RECORDED, SCANNED, Columns
+from evalkit.metric import Metric
+from evalkit.questions import Questions, Values, join, paired, share_difference, values_of
+from evalkit.stats import LEVEL, Measured
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+    Whole: TypeAlias = npt.NDArray[np.int64]
+
+FOUND: Mapping[str, frozenset[str]] = {
+    "pii_rate": frozenset(),  # the kinds that the detector of personal data knows
+    "toxicity_rate": frozenset({"TOXICITY"}),
+}
+
+
+def measure(
+    metric: Metric, columns: Columns, rng: np.random.Generator, level: float = LEVEL
+) -> Measured | None:
+    """The metric with its interval; None when the rows say nothing about it."""
+    if metric.quantile is not None:
+        return percentile(columns, _phase(metric), metric.quantile, level)
+    values = values_by_question(metric, columns)
+    return values.share(level) if metric.unit == "share" else values.mean(rng, level)
+
+
+def difference(
+    metric: Metric,
+    a: Columns,
+    b: Columns,
+    rng: np.random.Generator,
+    *,
+    times: float = 1.0,
+    level: float = LEVEL,
+) -> Measured | None:
+    """The metric's a − times·b on aligned rows (`evalkit.compare.align`); None when nothing can be said."""
+    if metric.quantile is not None:
+        one, other = (percentile(side, _phase(metric), metric.quantile, level) for side in (a, b))
+        if one is None or other is None:
+            return None
+        return join(one, other, times, 0.0, min(one.n, other.n))
+    of_a, of_b = values_by_question(metric, a), values_by_question(metric, b)
+    if metric.unit == "share":
+        return share_difference(of_a, of_b, times, level)
+    of_a, of_b = paired(of_a, of_b)
+    return stats.mean((of_a.value - times * of_b.value).tolist(), rng, level)
+
+
+def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> Measured | None:
+    """A phase's q-quantile in milliseconds, of the calls of this run that brought a whole answer."""
+    import numpy as np
+
+    times = columns.rows[phase]
+    rows = np.flatnonzero(~np.isnan(times))
+    if len(rows) == 0:
+        return None
+    times = times[rows]
+    below = values_of(columns, rows, (times <= np.quantile(times, q)).astype(np.float64))
+    effective = None
+    if len(below) < len(rows):
+        found = below.share(level)
+        effective = float(len(below)) if found is None or found.effective is None else found.effective
+    return stats.quantile(times.tolist(), q, level, effective)
+
+
+def values_by_question(metric: Metric, columns: Columns) -> Values:
+    """What each question says of a metric that is no percentile."""
+    import numpy as np
+
+    if metric.k is not None:
+        questions = Questions.of_rows(columns)
+        return questions.pass_at(metric.k) if "@" in metric.name else questions.pass_all(metric.k)
+    if metric.name in ("pass_rate", "flake_rate", "majority_rate"):
+        questions = Questions.of_rows(columns)
+        if metric.name == "flake_rate":
+            return questions.flaky()
+        return questions.pass_rate() if metric.name == "pass_rate" else questions.majority()[0]
+    if metric.unit == "score" or metric.scorer is not None:
+        return _scored(metric, columns)
+    if metric.name == "error_rate":
+        return values_of(columns, np.arange(len(columns)), columns.flagged(FAILED | MISJUDGED).astype(float))
+    if metric.name in FOUND:
+        return _found(metric.name, columns)
+    column = "cost" if metric.unit == "usd" else _phase(metric)
+    rows = np.flatnonzero(_priced(columns) if metric.unit == "usd" else ~np.isnan(columns.rows[column]))
+    return values_of(columns, rows, columns.rows[column][rows])
+
+
+def _priced(columns: Columns) -> npt.NDArray[np.bool_]:
+    """The rows that say what a call costs.
+
+    A failed call is known to cost nothing even where no price is: where answers have no known cost, the
+    failed calls say nothing of what one costs.
+    """
+    priced, failed = columns.flagged(PRICED), columns.flagged(FAILED)
+    lacking = columns.flagged(RECORDED) & ~priced & ~failed
+    return priced & ~failed if lacking.any() else priced
+
+
+def _phase(metric: Metric) -> str:
+    return metric.name.removesuffix("_ms").split("_", 1)[1]
+
+
+def _scored(metric: Metric, columns: Columns) -> Values:
+    """The verdicts or the values of one scorer, or the values of all."""
+    import numpy as np
+
+    scores = columns.scores
+    if metric.scorer is not None:
+        names = columns.words.scorers
+        number = names.index(metric.scorer) if metric.scorer in names else len(names)
+        scores = scores[scores["scorer"] == number]
+    if metric.unit == "share":
+        scores = scores[scores["verdict"] >= 0]
+        return values_of(columns, scores["row"], (scores["verdict"] == 1).astype(np.float64))
+    scores = scores[~np.isnan(scores["value"])]
+    return values_of(columns, scores["row"], scores["value"])
+
+
+def _found(metric: str, columns: Columns) -> Values:
+    """Whether the output filters found such a thing, of the answers that they scanned."""
+    import numpy as np
+
+    kinds = FOUND[metric] or _pii_kinds()
+    meant = [
+        number
+        for number, (direction, kind, _) in enumerate(columns.words.findings)
+        if direction == "output" and kind in kinds
+    ]
+    found = np.zeros(len(columns))
+    found[columns.findings["row"][np.isin(columns.findings["what"], meant)]] = 1.0
+    rows = np.flatnonzero(columns.flagged(SCANNED))
+    return values_of(columns, rows, found[rows])
+
+
+def _pii_kinds() -> frozenset[str]:
+    from guardrails.filters.pii import ENTITIES
+
+    return frozenset(ENTITIES)

@@ -1,0 +1,227 @@
+"""What a run looks like while it runs: a bar an arm on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape as _escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from evalkit.columns import cost_of
+from evalkit.stats import score_interval
+from evalkit.trial import Trial
+from guardrails.clock import SYSTEM, Clock
+
+EVERY = 10.0
+"""Seconds between two plain lines; a tenth of the run done brings one too, but see `LEAST`."""
+
+LEAST = 1.0
+"""Seconds that pass between two plain lines all the same, so that a quick run does not fill a log."""
+
+FRAME = 0.1
+"""Seconds between two changes of the bar: drawing each row would cost more than asking."""
+
+ALL = "all"
+"""The line of the whole run, which has the cap of its cost."""
+
+
+def escape(text: str) -> str:
+    """Text of others (a model's name, a message) as it may go to a terminal: no markup, no control codes."""
+    return _escape("".join(character if character.isprintable() else "?" for character in text))
+
+
+def _usd(value: Decimal) -> str:
+    from evalkit.words import usd
+
+    return usd(float(value))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has come in so far for one arm, which is asked every sample `answers` times."""
+
+    total: int
+    answers: int = 1
+    cap: Decimal | None = None
+    done: int = 0
+    judged: int = 0
+    passed: int = 0
+    errors: int = 0
+    tokens: float = 0.0
+    cost: Decimal = Decimal(0)
+    priced: bool = False
+
+    def add(self, row: Trial) -> None:
+        """Count a row."""
+        passed = row.passed
+        self.done += 1
+        self.judged += passed is not None
+        self.passed += passed is True
+        self.errors += row.error is not None
+        for score in row.scores.values():
+            self.cost += Decimal(str(score.cost_usd or 0))
+        if row.cached:  # paid and waited for in an earlier run
+            return
+        self.tokens += row.number("output_tokens") or 0.0
+        cost = cost_of(row)
+        if cost is not None:
+            self.cost += cost
+            self.priced = True
+
+    def shown(self, seconds: float) -> dict[str, Any]:
+        """The numbers of the bar. Several answers a sample make an interval no narrower than one would."""
+        rate = ""
+        if self.judged:
+            p = self.passed / self.judged
+            low, high = score_interval(p, max(1.0, self.judged / self.answers))
+            rate = f"{100 * p:.0f}% [{100 * low:.0f},{100 * high:.0f}]"
+        cost = _usd(self.cost) if self.priced else "cost ?"
+        left = self.total - self.done
+        return {
+            "rate": rate,
+            "speed": f"{self.tokens / seconds:,.0f} tok/s" if seconds > 0 else "",
+            "cost": cost if self.cap is None else f"{cost} of {_usd(self.cap)}",
+            "eta": f"ETA {_minutes(seconds * left / self.done)}" if self.done and left > 0 else "",
+            "errors": f"{self.errors:,} err" if self.errors else "",
+        }
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@dataclass(slots=True)
+class _Tallies:
+    """All tallies. `whole` is there when the run has a cap."""
+
+    arms: dict[str, Tally]
+    answers: int
+    whole: Tally | None
+
+    def add(self, row: Trial) -> None:
+        """Count a row."""
+        name = next((name for name in (row.arm, row.endpoint, ALL) if name in self.arms), row.arm)
+        self.arms.setdefault(name, Tally(0, self.answers)).add(row)
+        if self.whole is not None:
+            self.whole.add(row)
+
+    def lines(self) -> dict[str, Tally]:
+        return self.arms if self.whole is None else {**self.arms, ALL: self.whole}
+
+
+@contextmanager
+def progress(
+    console: Console,
+    totals: Mapping[str, int],
+    *,
+    answers: int = 1,
+    cap: Decimal | None = None,
+    clock: Clock = SYSTEM,
+) -> Iterator[Callable[[Trial], None]]:
+    """Show a run as its rows come in: call what this gives with each.
+
+    `totals`: calls by arm, or of `ALL`, each sample being asked `answers` times. `cap`: USD that the run may
+    cost.
+    """
+    tallies = _Tallies(
+        {name: Tally(total, answers) for name, total in totals.items()},
+        answers,
+        None if cap is None else Tally(sum(totals.values()), answers, cap),
+    )
+    if console.is_terminal:
+        with _bar(console) as bar:
+            live = _Live(bar, tallies, clock)
+            yield live.add
+            live.draw()
+    else:
+        plain = _Plain(console, tallies, clock)
+        yield plain.add
+        plain.say()
+
+
+_BLANK: dict[str, Any] = {"rate": "", "speed": "", "cost": "", "errors": "", "eta": ""}
+
+
+def _bar(console: Console) -> Progress:
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("[green]{task.fields[rate]}[/]"),
+        TextColumn("[red]{task.fields[errors]}[/]"),
+    ]
+    if console.width >= 78:
+        columns += [TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[cost]}")]
+    return Progress(*columns, TextColumn("{task.fields[eta]}"), console=console, expand=True)
+
+
+@dataclass(slots=True)
+class _Live:
+    bar: Progress
+    tallies: _Tallies
+    clock: Clock
+    began: float = field(init=False)
+    drawn: float = field(init=False)
+    tasks: dict[str, TaskID] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began = self.drawn = self.clock.now()
+        for name, tally in self.tallies.lines().items():
+            self._task(name, tally)
+
+    def _task(self, name: str, tally: Tally) -> TaskID:
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(escape(name), total=tally.total or None, **_BLANK)
+        return self.tasks[name]
+
+    def add(self, row: Trial) -> None:
+        self.tallies.add(row)
+        if self.clock.now() - self.drawn >= FRAME:
+            self.draw()
+
+    def draw(self) -> None:
+        self.drawn = self.clock.now()
+        for name, tally in self.tallies.lines().items():
+            shown = tally.shown(self.drawn - self.began)
+            self.bar.update(self._task(name, tally), completed=tally.done, **shown)
+
+
+@dataclass(slots=True)
+class _Plain:
+    console: Console
+    tallies: _Tallies
+    clock: Clock
+    began: float = field(init=False)
+    said: float = field(init=False)
+    total: int = field(init=False)
+    done: int = 0
+    said_done: int = 0
+
+    def __post_init__(self) -> None:
+        self.began = self.said = self.clock.now()
+        self.total = sum(tally.total for tally in self.tallies.arms.values())
+
+    def add(self, row: Trial) -> None:
+        self.tallies.add(row)
+        self.done += 1
+        since = self.clock.now() - self.said
+        tenth = self.total >= 100 and (self.done - self.said_done) * 10 >= self.total
+        if since >= EVERY or (tenth and since >= LEAST):
+            self.say()
+
+    def say(self) -> None:
+        if self.done == self.said_done:
+            return
+        self.said, self.said_done = self.clock.now(), self.done
+        for name, tally in self.tallies.lines().items():
+            parts = [part for part in tally.shown(self.said - self.began).values() if part]
+            of = f"/{tally.total}" if tally.total else ""
+            line = f"{escape(name)}: {tally.done}{of}  {'  '.join(parts)}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,218 @@
+"""One value a question: what rows become before anything is said of them.
+
+Several answers to one question are not independent. Every rate, mean and difference is taken over questions,
+each of which gives the mean of its answers; with one answer a question that is the answer itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from evalkit import stats
+from evalkit.columns import Columns
+from evalkit.stats import LEVEL, Measured
+from evalkit.stats_cluster import share
+from evalkit.stats_passk import pass_all_k, pass_at_k
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+    Whole: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """`value` and `weight` by question, in rising order of `sample`, its hash; `answers` in all gave them."""
+
+    sample: npt.NDArray[np.uint64]
+    value: Floats
+    weight: Floats
+    answers: int
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def share(self, level: float = LEVEL) -> Measured | None:
+        """The weighted mean of shares, with its clustered interval."""
+        return share(self.value, self.weight, self.answers, level)
+
+    def mean(self, rng: np.random.Generator, level: float = LEVEL) -> Measured | None:
+        """The mean, each question counting once."""
+        return stats.mean(self.value.tolist(), rng, level)
+
+    def take(self, kept: Any) -> Values:
+        """The questions that a mask or their places pick."""
+        value = self.value[kept]
+        answers = round(self.answers * len(value) / max(1, len(self)))
+        return Values(self.sample[kept], value, self.weight[kept], answers)
+
+
+def values_of(columns: Columns, rows: Whole, values: Floats) -> Values:
+    """The mean by question of `values`, which belong to `rows` (a row may occur several times)."""
+    import numpy as np
+
+    sample, first, of = np.unique(columns.rows["sample"][rows], return_index=True, return_inverse=True)
+    if len(sample) == len(rows):
+        mean = values[first]
+    else:
+        mean = np.bincount(of, values, minlength=len(sample)) / np.bincount(of, minlength=len(sample))
+    return Values(sample, mean, columns.rows["weight"][rows][first], len(rows))
+
+
+def paired(a: Values, b: Values) -> tuple[Values, Values]:
+    """The questions that both have, in the same order."""
+    import numpy as np
+
+    _, of_a, of_b = np.intersect1d(a.sample, b.sample, assume_unique=True, return_indices=True)
+    return a.take(of_a), b.take(of_b)
+
+
+def share_difference(a: Values, b: Values, times: float = 1.0, level: float = LEVEL) -> Measured | None:
+    """The mean of a − times·b over the questions that both have, each counting once; None without any.
+
+    With one answer a question this is `stats.paired_rates`. Else the two clustered intervals are joined by
+    square-and-add with the correlation r of the questions' shares (Zou and Donner 2008, Stat. Med. 27:1693).
+    """
+    import numpy as np
+
+    a, b = paired(a, b)
+    if len(a) == 0:
+        return None
+    plain = [bool(np.all((side.value == 0) | (side.value == 1))) for side in (a, b)]
+    if all(plain) and times == 1:
+        rates = stats.paired_rates((a.value == 1).tolist(), (b.value == 1).tolist(), level)
+        return rates.difference if rates else None
+    ones = np.ones(len(a))
+    one, other = share(a.value, ones, a.answers, level), share(b.value, ones, b.answers, level)
+    assert one is not None
+    assert other is not None
+    spread = float(np.std(a.value)) * float(np.std(b.value))
+    r = 0.0 if spread <= 0 else float(np.mean((a.value - one.value) * (b.value - other.value))) / spread
+    return join(one, other, times, min(1.0, max(-1.0, r)), len(a))
+
+
+def join(a: Measured, b: Measured, times: float, r: float, n: int) -> Measured:
+    """The interval of a − times·b from those of a and b, correlated by r; an open side stays open."""
+    value = a.value - times * b.value
+
+    def half(one: float, other: float) -> float:
+        if math.isinf(one) or math.isinf(other):
+            return math.inf
+        return math.sqrt(max(0.0, one * one - 2 * r * one * other + other * other))
+
+    low = value - half(a.value - a.low, times * (b.high - b.value))
+    high = value + half(a.high - a.value, times * (b.value - b.low))
+    return Measured(value, low, high, n, a.level)
+
+
+# --- several answers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The judged answers of one group by question, in the order of their hashes.
+
+    `rows` are the judged rows and `of` their questions; `first` is a row of each question.
+    """
+
+    rows: Whole
+    of: Whole
+    first: Whole
+    judged: Whole
+    passed: Whole
+    answer: npt.NDArray[np.uint64]
+    right: npt.NDArray[np.bool_]
+    sample: npt.NDArray[np.uint64]
+    weight: Floats
+
+    @classmethod
+    def of_rows(cls, columns: Columns) -> Questions:
+        """Of the rows of one group."""
+        import numpy as np
+
+        rows = np.flatnonzero(columns.rows["passed"] >= 0)
+        sample, first, of = np.unique(columns.rows["sample"][rows], return_index=True, return_inverse=True)
+        right = columns.rows["passed"][rows] == 1
+        return cls(
+            rows=rows,
+            of=of,
+            first=rows[first],
+            judged=np.bincount(of, minlength=len(sample)),
+            passed=np.bincount(of[right], minlength=len(sample)),
+            answer=columns.rows["answer"][rows],
+            right=right,
+            sample=sample,
+            weight=columns.rows["weight"][rows[first]],
+        )
+
+    @property
+    def most(self) -> int:
+        """The most judged answers of a question."""
+        return int(self.judged.max()) if len(self.judged) else 0
+
+    def _values(self, value: Floats, kept: Any = slice(None)) -> Values:
+        answers = int(self.judged[kept].sum())
+        return Values(self.sample[kept], value[kept], self.weight[kept], answers)
+
+    def pass_rate(self) -> Values:
+        """The share of a question's answers that passed."""
+        return self._values(self.passed / self.judged)
+
+    def pass_at(self, k: int) -> Values:
+        """pass@k of each question with k answers at least."""
+        return self._drawn(k, pass_at_k)
+
+    def pass_all(self, k: int) -> Values:
+        """pass^k of each question with k answers at least."""
+        return self._drawn(k, pass_all_k)
+
+    def _drawn(self, k: int, chance: Callable[[Any, Any, int], Floats]) -> Values:
+        enough = self.judged >= k
+        judged = self.judged[enough]
+        value = chance(judged, self.passed[enough], k)
+        return Values(self.sample[enough], value, self.weight[enough], int(judged.sum()))
+
+    def flaky(self) -> Values:
+        """1 for a question whose answers pass sometimes, else 0, of those with two answers and more."""
+        import numpy as np
+
+        mixed = (self.passed > 0) & (self.passed < self.judged)
+        return self._values(mixed.astype(np.float64), self.judged >= 2)
+
+    def majority(self) -> tuple[Values, int]:
+        """Whether a question's most frequent answer passes, and how many questions have several of them.
+
+        Those count with the mean of their verdicts. Without any answer a question has not passed.
+        """
+        import numpy as np
+
+        value = np.zeros(len(self.judged))
+        given = self.answer != 0
+        if not given.any():
+            return self._each(value), 0
+        order = np.lexsort((self.answer[given], self.of[given]))
+        question, answer = self.of[given][order], self.answer[given][order]
+        right = self.right[given][order]
+        new = np.r_[True, (question[1:] != question[:-1]) | (answer[1:] != answer[:-1])]
+        starts = np.flatnonzero(new)
+        votes = np.diff(np.r_[starts, len(answer)])
+        # A judge may differ on equal answers: most of its verdicts count, and half where they are balanced.
+        yes = np.add.reduceat(right.astype(np.int64), starts)
+        verdict = (1 + np.sign(2 * yes - votes)) / 2
+        asked = question[starts]
+        most = np.zeros(len(value), dtype=np.int64)
+        np.maximum.at(most, asked, votes)
+        top = votes == most[asked]
+        tops = np.bincount(asked[top], minlength=len(value))
+        sums = np.bincount(asked[top], verdict[top], minlength=len(value))
+        value[tops > 0] = sums[tops > 0] / tops[tops > 0]
+        return self._each(value), int(np.sum(tops > 1))
+
+    def _each(self, value: Floats) -> Values:
+        """One verdict a question, which counts as one answer however many there were."""
+        return Values(self.sample, value, self.weight, len(value))

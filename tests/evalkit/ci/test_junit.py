@@ -1,0 +1,159 @@
+"""The XML that CI services read: well-formed whatever anybody wrote, and true to the rows."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.ci import junit
+from evalkit.columns import Columns
+from evalkit.gate import parse
+from evalkit.trial import Failure, Trial
+from evalkit.verdict import decide_all
+from guardrails.errors import ConfigError
+from judges.judge import Answer, Score
+
+Made = Callable[..., Trial]
+
+
+def written(path: Path, *arguments: Any, **options: Any) -> ElementTree.Element:
+    junit.write(path, *arguments, **options)
+    root = ElementTree.fromstring(path.read_bytes())
+    check(root)
+    return root
+
+
+def check(root: ElementTree.Element) -> None:
+    """What the schema that Jenkins and GitHub's readers use asks for, by hand."""
+    assert root.tag == "testsuites"
+    totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for suite in root:
+        assert suite.tag == "testsuite"
+        assert suite.attrib.keys() == {"name", "tests", "failures", "errors", "skipped", "time"}
+        counted = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+        seconds = 0.0
+        for case in suite:
+            assert case.tag == "testcase"
+            assert case.attrib.keys() == {"name", "classname", "time"}
+            assert len(case) <= 1
+            assert {child.tag for child in case} <= {"failure", "error", "skipped"}
+            for child in case:
+                expected = {"message"} if child.tag == "skipped" else {"message", "type"}
+                assert child.attrib.keys() == expected
+            counted["tests"] += 1
+            counted["failures"] += any(child.tag == "failure" for child in case)
+            counted["errors"] += any(child.tag == "error" for child in case)
+            counted["skipped"] += any(child.tag == "skipped" for child in case)
+            seconds += float(case.attrib["time"])
+        assert {name: int(suite.attrib[name]) for name in counted} == counted
+        assert float(suite.attrib["time"]) == pytest.approx(seconds, abs=1e-3 * (1 + counted["tests"]))
+        totals = {name: totals[name] + counted[name] for name in totals}
+    assert {name: int(root.attrib[name]) for name in totals} == totals
+
+
+def test_a_suite_for_each_set_and_arm_and_a_case_for_each_answer(made: Made, tmp_path: Path) -> None:
+    rows = [
+        made("s1", True, set="x"),
+        made("s1", False, arm="b", set="x"),
+        made("s2", "timeout", set="x"),
+        made("s2", None, arm="b", set="x"),
+        made("s1", True, set="y", k=1),
+    ]
+    root = written(tmp_path / "deep" / "junit.xml", iter(rows), name="run-1")
+
+    assert [suite.attrib["name"] for suite in root] == ["x.a", "x.b", "y.a"]
+    cases = {(c.attrib["classname"], c.attrib["name"]): c for suite in root for c in suite}
+    assert cases["x.a", "s1"].attrib["time"] == "0.5000"
+    assert len(cases["x.a", "s1"]) == 0
+    assert cases["x.b", "s1"][0].attrib == {"message": "contains: a reason", "type": "not passed"}
+    assert cases["x.a", "s2"][0].attrib == {"message": "timeout: it broke", "type": "timeout"}
+    assert (cases["x.b", "s2"][0].tag, cases["x.b", "s2"][0].attrib["type"]) == ("error", "timeout")
+    assert ("y.a", "s1 #2") in cases
+    assert root.attrib["name"] == "run-1"
+
+
+def test_marks_without_a_verdict_are_skipped_and_no_failure(made: Made, tmp_path: Path) -> None:
+    graded = made(1, scores={"rubric": Score(0.4, None, "a grade")})
+    root = written(tmp_path / "junit.xml", [graded])
+
+    assert root.attrib["skipped"] == "1"
+    assert root[0][0][0].attrib["message"] == "rubric gave no verdict"
+
+
+def test_gates_are_a_suite_of_their_own_and_undecided_is_no_pass(made: Made, tmp_path: Path) -> None:
+    rows = [made(n) for n in range(40)]
+    gates = [parse("pass_rate >= 50%"), parse("pass_rate <= 50%"), parse("pass_rate >= 99%")]
+    root = written(tmp_path / "junit.xml", rows, decide_all(gates, Columns.of(rows)))
+
+    suite = root[-1]
+    assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("gates", "3", "2")
+    assert [case[0].attrib["type"] if len(case) else "pass" for case in suite] == [
+        "pass",
+        "fail",
+        "undecided",
+    ]
+    assert "about" in suite[2][0].attrib["message"]
+
+
+def test_neither_answers_nor_prompts_are_quoted(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "junit.xml"
+    junit.write(path, [made(1, False, text="a secret answer")])
+    assert "secret" not in path.read_text(encoding="utf-8")
+
+
+ANY = st.text(st.characters(), max_size=20)
+
+
+@given(name=ANY, sample=ANY, reason=ANY, kind=ANY)
+def test_the_file_is_well_formed_whatever_anybody_wrote(
+    tmp_path_factory: pytest.TempPathFactory, name: str, sample: str, reason: str, kind: str
+) -> None:
+    path = tmp_path_factory.mktemp("xml") / "junit.xml"
+    rows = [
+        Trial("r", sample, name, "k", "now", answer=Answer(""), scores={name: Score.verdict(False, reason)}),
+        Trial("r", sample, name, "k", "now", error=Failure(kind, reason)),
+    ]
+    root = written(path, rows, name=name)
+    assert len(root[0]) == 2
+
+
+def test_what_xml_forbids_is_replaced_and_lines_are_kept(made: Made, tmp_path: Path) -> None:
+    root = written(tmp_path / "j.xml", [made('a\x00\x1b\ud800\ufffe\nb\t<&">')])
+    assert root[0][0].attrib["name"] == 'a\ufffd\ufffd\ufffd\ufffd\nb\t<&">'
+
+
+def test_long_reasons_are_cut(made: Made, tmp_path: Path) -> None:
+    root = written(tmp_path / "j.xml", [made(1, False, scores={"x": Score.verdict(False, "y" * 10_000)})])
+    assert len(root[0][0][0].attrib["message"]) == junit.MAX_TEXT + 1
+
+
+def test_no_rows_make_a_file_too(tmp_path: Path) -> None:
+    assert len(written(tmp_path / "j.xml", [])) == 0
+
+
+def test_memory_does_not_grow_with_the_rows(made: Made, tmp_path: Path) -> None:
+    row = made("s", False)
+
+    def peak(count: int) -> int:
+        rows: Iterator[Trial] = (row for _ in range(count))
+        tracemalloc.start()
+        junit.write(tmp_path / "j.xml", rows)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)
+    assert peak(4_000) < peak(400) + 200_000, "4,000 cases are 800 kB of XML"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        junit.write(tmp_path / "file" / "j.xml", [])

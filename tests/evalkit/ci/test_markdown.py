@@ -1,0 +1,145 @@
+"""A run as a CI service shows it: all of it read, none of it markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.ci import markdown
+from evalkit.columns import Columns
+from evalkit.compare import compare
+from evalkit.gate import parse
+from evalkit.summary import summarise
+from evalkit.trial import Trial
+from evalkit.verdict import decide_all
+from guardrails.errors import ConfigError
+from judges.judge import Score
+
+Made = Callable[..., Trial]
+NASTY = (
+    "<script>alert(1)</script> | [x](http://evil) ![i](j) @team #12 `c` **b** \n## h \\| &lt; :rocket: $x$"
+)
+
+
+def page(rows: list[Trial], *gates: str) -> str:
+    columns = Columns.of(rows)
+    decided = decide_all([parse(gate) for gate in gates], columns)
+    numbers = SimpleNamespace(
+        warnings=[], endpoints=summarise(columns), comparisons=compare(columns), gates=decided
+    )
+    return markdown.summary(numbers, iter(rows), title="run-1")
+
+
+def rendered(text: str) -> str:
+    return unescape(text)
+
+
+def test_numbers_come_with_n_interval_and_cost(made: Made) -> None:
+    said = rendered(page([made(n, n < 90) for n in range(100)], "pass_rate >= 80%"))
+
+    for part in ("90.0% [82.6, 94.5]", "n = 100", "$0.100", "✅ pass", "| pass_rate >= 0.8 |", "## run-1"):
+        assert part in said, part
+
+
+def test_gates_have_three_words(made: Made) -> None:
+    said = page([made(n) for n in range(40)], "pass_rate >= 50%", "pass_rate <= 50%", "pass_rate >= 99%")
+    assert [mark in said for mark in ("✅ pass", "❌ fail", "⚠️ undecided")] == [True] * 3
+
+
+def test_failing_samples_are_named_with_reasons_and_without_answers(made: Made) -> None:
+    rows = [
+        made("good"),
+        made("bad", False, text="secret"),
+        made("worse", "timeout", k=2, set="x"),
+        made("u", None),
+    ]
+    said = rendered(page(rows))
+
+    assert "| bad | a | contains: a reason |" in said
+    assert "| worse (3) | a on x | timeout: it broke |" in said
+    assert "| u | a | contains: no reply |" in said
+    assert "| good |" not in said
+    assert "graded" not in said
+    assert "secret" not in said
+
+
+def test_only_as_many_failing_rows_are_read_as_are_shown(made: Made) -> None:
+    read = 0
+
+    def failing() -> Iterator[Trial]:
+        nonlocal read
+        for number in range(10_000):
+            read += 1
+            yield made(number, False)
+
+    numbers = SimpleNamespace(warnings=[], endpoints=[], comparisons=[], gates=[])
+    said = markdown.summary(numbers, failing())
+    assert read == markdown.MAX_FAILING + 1
+    assert "and more" in said
+
+
+def test_nothing_that_anybody_wrote_becomes_markup(made: Made) -> None:
+    rows = [
+        made(
+            NASTY,
+            False,
+            arm=NASTY,
+            set=NASTY,
+            tags=(NASTY,),
+            record={"model_reported": NASTY},
+            scores={NASTY: Score.verdict(False, NASTY)},
+        ),
+        made(NASTY, NASTY, arm="b", set=NASTY),
+        made("s", True, arm="c", set="t"),
+    ]
+    text = page(rows, "pass_rate >= 99%")
+    ours = re.sub(r"</?(sub|details|summary|br)>", "", text)
+
+    assert "<" not in ours
+    assert not re.search(r"[\[\]`@\\]", ours)
+    assert not re.search(r"(?<!&)#(?!#|\d+;| )", ours)
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.count("|") in (3, 4), line
+
+
+@given(st.text(st.characters(), max_size=60))
+def test_escaped_text_reads_as_it_was_on_one_line(text: str) -> None:
+    escaped = markdown.escape(text)
+    assert "\n" not in escaped
+    assert not set(escaped) & set("<>|`*[]_@\\")
+    assert unescape(escaped) == "".join(c if c.isprintable() else " " for c in text)
+
+
+def test_a_summary_is_never_too_long(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markdown, "MOST", 2_000)
+    said = page([made(f"{n}é" * 30, False) for n in range(60)])
+    assert len(said.encode()) <= 2_100
+    assert "too long" in said
+
+
+def test_pages_are_added_to_the_file(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "summary.md"
+    numbers = SimpleNamespace(
+        warnings=[], endpoints=summarise(Columns.of([made("\ud800")])), comparisons=[], gates=[]
+    )
+    markdown.append(path, numbers, [made("\ud800", False)])
+    markdown.append(path, numbers)
+
+    assert path.read_text(encoding="utf-8").count("## evalkit") == 2
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        markdown.append(tmp_path / "file" / "s.md", numbers)
+
+
+def test_repeated_samples_have_their_own_lines(made: Made) -> None:
+    said = rendered(page([made(q, q != k, k=k) for q in range(4) for k in range(3)]))
+    for part in ("pass@2", "pass^3", "flaky", "12 answers to 4 samples"):
+        assert part in said, part

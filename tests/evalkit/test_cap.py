@@ -1,0 +1,103 @@
+"""The cost cap: what is reserved and spent never passes it, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evalkit.cap import Cap
+from guardrails.errors import BudgetExceeded
+
+CENTS = st.integers(1, 50).map(lambda cents: Decimal(cents) / 100)
+CALLS = st.lists(st.tuples(CENTS, st.integers(0, 100), st.integers(0, 4)), min_size=1, max_size=80)
+
+
+@settings(max_examples=200, deadline=None)
+@given(calls=CALLS, limit=CENTS.map(lambda usd: usd * 10))
+def test_spending_never_passes_the_cap_and_everything_ends(
+    calls: list[tuple[Decimal, int, int]], limit: Decimal
+) -> None:
+    async def run() -> Cap:
+        cap = Cap(limit)
+
+        async def one(worst: Decimal, share: int, steps: int) -> bool:
+            try:
+                async with cap.hold(worst) as held:
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                        assert cap.spent + cap.reserved <= limit
+                    held.cost = worst * share / 100
+            except BudgetExceeded:
+                return False
+            return True
+
+        done = await asyncio.wait_for(asyncio.gather(*(one(*call) for call in calls)), 30)
+        assert cap.reached == (not all(done))
+        return cap
+
+    cap = asyncio.run(run())
+
+    assert cap.reserved == 0
+    assert cap.spent <= limit
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_does_not_fit_waits_for_others_to_give_back() -> None:
+    cap = Cap(Decimal(1))
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        async with cap.hold(Decimal("0.8")) as held:
+            began.set()
+            await go.wait()
+            held.cost = Decimal("0.1")
+
+    async def second() -> None:
+        await began.wait()
+        async with cap.hold(Decimal("0.8")) as held:
+            held.cost = Decimal("0.8")
+
+    waiting = [asyncio.create_task(first()), asyncio.create_task(second())]
+    await began.wait()
+    await asyncio.sleep(0)
+    assert not waiting[1].done()
+    go.set()
+    await asyncio.gather(*waiting)
+
+    assert cap.spent == Decimal("0.9")
+    assert not cap.reached
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_known_is_booked_as_reserved_and_a_cancellation_gives_back_nothing_twice() -> None:
+    cap = Cap(Decimal(2))
+    inside = asyncio.Event()
+
+    async def one() -> None:
+        async with cap.hold(Decimal("0.5")):
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(one())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (cap.reserved, cap.spent) == (0, Decimal("0.5"))
+
+
+@pytest.mark.asyncio
+async def test_once_reached_nobody_starts() -> None:
+    cap = Cap(Decimal(1), spent=Decimal("0.9"))
+
+    with pytest.raises(BudgetExceeded) as caught:
+        async with cap.hold(Decimal("0.2")):
+            raise AssertionError("it must not run")
+
+    assert caught.value.kind == "cost_cap"
+    assert cap.reached

@@ -1,0 +1,120 @@
+"""What a run says of itself while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from evalkit.progress import ALL, EVERY, Tally, progress
+from evalkit.trial import Trial
+from guardrails.testing import FakeClock
+
+Made = Callable[..., Trial]
+
+
+def console(*, terminal: bool = False, width: int = 110) -> Console:
+    return Console(width=width, file=StringIO(), force_terminal=terminal)
+
+
+def said(of: Console) -> str:
+    assert isinstance(of.file, StringIO)
+    return of.file.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_every_ten_seconds(made: Made) -> None:
+    clock, out = FakeClock(), console()
+    with progress(out, {"a": 4}, clock=clock) as seen:
+        for number in range(4):
+            clock.advance(EVERY * 0.6)
+            seen(made(number))
+    lines = said(out).splitlines()
+
+    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
+    assert "100% [34,100]" in lines[0]
+    assert "1 tok/s" in lines[0]
+    assert "$0.00200" in lines[0]
+    assert "ETA 0:12" in lines[0]
+    assert "ETA" not in lines[1]
+
+
+def test_a_quick_run_says_so_at_every_tenth(made: Made) -> None:
+    clock, out = FakeClock(), console()
+    with progress(out, {"a": 100, "b": 100}, clock=clock) as seen:
+        for number in range(200):
+            clock.advance(0.05)  # a tenth of the run is a second
+            seen(made(number, arm="ab"[number % 2]))
+    lines = said(out).splitlines()
+
+    assert len(lines) in (18, 20), "a tenth may fall just short of its second"
+    assert lines[-1].startswith("b: 100/100")
+
+
+def test_a_run_of_less_than_a_second_says_so_once(made: Made) -> None:
+    clock, out = FakeClock(), console()
+    with progress(out, {"a": 100, "b": 100}, clock=clock) as seen:
+        for number in range(200):
+            clock.advance(0.004)
+            seen(made(number, arm="ab"[number % 2]))
+
+    assert [line.split()[1] for line in said(out).splitlines()] == ["100/100", "100/100"]
+
+
+def test_nothing_new_says_nothing() -> None:
+    out = console()
+    with progress(out, {"a": 4}, clock=FakeClock()):
+        pass
+    assert said(out) == ""
+
+
+def test_the_cap_is_shown_for_the_whole_run(made: Made) -> None:
+    clock, out = FakeClock(), console()
+    with progress(out, {"a": 2, "b": 2}, cap=Decimal(5), clock=clock) as seen:
+        for arm in "ab":
+            clock.advance(1)
+            seen(made(1, "reset", arm=arm))
+    *arms, whole = said(out).splitlines()
+
+    assert len(arms) == 2
+    assert whole.startswith(f"{ALL}: 2/4")
+    assert "$0.00200 of $5.00" in whole
+    assert "2 err" in whole
+
+
+@pytest.mark.parametrize("name", ["a/short", "a", ALL, "other"])
+def test_a_row_is_counted_under_its_arm_its_endpoint_or_the_whole(made: Made, name: str) -> None:
+    out = console()
+    with progress(out, {name: 1}, clock=FakeClock()) as seen:
+        seen(made(1, prompt="short"))
+    counted = "a/short" if name == "other" else name
+    assert any(line.startswith(f"{counted}: 1") for line in said(out).splitlines())
+
+
+def test_several_answers_make_no_narrower_interval(made: Made) -> None:
+    tallies = Tally(100, answers=5), Tally(100)
+    for tally in tallies:
+        for number in range(50):
+            tally.add(made(number, number % 2 == 0))
+    several, single = (tally.shown(1.0)["rate"] for tally in tallies)
+    assert (several, single) == ("50% [24,76]", "50% [37,63]")
+
+
+def test_an_unknown_price_is_not_zero_and_cached_tokens_have_no_speed(made: Made) -> None:
+    tally = Tally(2)
+    tally.add(made(1, record={"cost_usd": None, "cached": True}))
+    assert tally.shown(1.0)["cost"] == "cost ?"
+    assert tally.shown(1.0)["speed"] == "0 tok/s"
+
+
+def test_on_a_terminal_there_is_a_bar(made: Made) -> None:
+    out = console(terminal=True)
+    with progress(out, {"a": 2}, cap=Decimal(1), clock=FakeClock()) as seen:
+        seen(made(1))
+        seen(made(2, "reset"))
+        seen(made(3, arm="n\x1b[2Jew[red]"))
+    assert "2/2" in said(out)
+    assert "1 err" in said(out)
+    assert "\x1b[2J" not in said(out)
