@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit.asking import Asker, Executor, check_prices
 from evalkit.config import Suite
 from evalkit.plan import Plan
-from evalkit.runner import Control, Work, run
+from evalkit.runner import Control, Work, run, spent
 from evalkit.stores import Run, Status, Store, open_store, run_id
 from evalkit.trial import Trial
 from evalkit.writer import Writer
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from evalkit.compare import Comparison
     from evalkit.summary import Endpoint
     from evalkit.verdict import Decided
+
+AGAINST = "against"
+"""Where the lineage has the ids of the runs that a run is compared with, by their names in gates."""
 
 Word = Literal["pass", "fail", "undecided", "errors"]
 
@@ -122,13 +125,13 @@ async def evaluate(
     store = store or open_store(plan.suite.database)
     try:
         # Before the first call: one that does not exist is found out now, and `latest` is not this run.
-        earlier = await asyncio.to_thread(baselines, plan, store)
+        earlier = await asyncio.to_thread(baselines, plan, store, resume)
         check_prices(plan)
         with ExitStack() as held:
             if resume is not None:  # held before anything is written: it may be somebody else's just now
                 held.enter_context(store.writing(resume.id))
                 await asyncio.to_thread(check_rows, plan, store, resume)
-            kept = await asyncio.to_thread(_begin, plan, store, resume, clock)
+            kept = await asyncio.to_thread(_begin, plan, store, resume, earlier, clock)
             if resume is None:
                 held.enter_context(store.writing(kept.id))
             status: Status = "stopped"
@@ -153,17 +156,17 @@ async def _run(
 ) -> Status:
     """Do what is left, and say how it ended."""
     done: frozenset[str] = frozenset()
-    spent = Decimal(0)
+    paid = Decimal(0)
     if again:
         done = await asyncio.to_thread(store.done, kept.id)
-        tallies = await asyncio.to_thread(store.tallies, kept.id)
-        spent = sum((Decimal(str(each.cost_usd)) for each in tallies), Decimal(0))
+        if plan.suite.budget is not None:
+            paid = await asyncio.to_thread(spent_before, store, kept)
     for target in plan.targets:  # or the first calls' TTFT would be that of an import
         await asyncio.to_thread(target.llm.warm)
     lookup = store.answers if plan.suite.cache else None
     try:
         async with Writer(store, seen) as writer:
-            await run(plan, Work(kept.id, executor, writer, control, done, lookup, spent))
+            await run(plan, Work(kept.id, executor, writer, control, done, lookup, paid))
     except asyncio.CancelledError:
         if not control.stopping:
             raise  # somebody else's cancellation: it is theirs to see
@@ -185,9 +188,9 @@ def check_rows(plan: Plan, store: Store, run: Run) -> None:
         )
 
 
-def _begin(plan: Plan, store: Store, resume: Run | None, clock: Clock) -> Run:
+def _begin(plan: Plan, store: Store, resume: Run | None, earlier: Mapping[str, str], clock: Clock) -> Run:
     started = clock.wall()
-    info = plan.lineage()
+    info = {**plan.lineage(), AGAINST: dict(earlier)}
     if resume is not None:
         kept = replace(resume, status="running", ended_at=None, planned=plan.size, info=info)
         store.update(kept)
@@ -215,6 +218,9 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     if len(columns) == plan.size and kept.status == "interrupted":
         kept = replace(kept, status="complete")  # asked to stop when nothing was left
         store.update(kept)
+    if kept.info.get(AGAINST) != dict(earlier):
+        kept = replace(kept, info={**kept.info, AGAINST: dict(earlier)})
+        store.update(kept)
     rng = np.random.default_rng(0)
     runs = {name: Columns.of(store.trials(run)) for name, run in earlier.items()}
     gates = decide_all(plan.gates, columns, runs, rng)
@@ -224,16 +230,38 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     return Outcome(plan, store, kept, columns, summarise(columns, rng), compared, gates)
 
 
-def baselines(plan: Plan, store: Store) -> Mapping[str, str]:
+def baselines(plan: Plan, store: Store, resume: Run | None = None) -> Mapping[str, str]:
     """The ids of the earlier runs that gates compare with, by the names that gates call them.
 
-    Raises `ConfigError` for one that does not exist.
+    A run that goes on is not its own baseline: what `latest` was when it began still holds. Raises
+    `ConfigError` for a run that does not exist.
     """
     from evalkit.gate import BASELINE
 
     arms = {*plan.arm_names, *(target.name for target in plan.targets)}
     named = {each.against for each in plan.gates if each.against is not None} - arms - {BASELINE}
-    found = {name: store.find(name).id for name in sorted(named)}
+    wanted = {name: name for name in sorted(named)}
     if plan.suite.baseline is not None:
-        found[BASELINE] = store.find(plan.suite.baseline).id
+        wanted[BASELINE] = plan.suite.baseline
+    found = {name: store.find(run).id for name, run in wanted.items()}
+    if resume is None:
+        return found
+    began = resume.info.get(AGAINST) or {}
+    found = {name: began.get(name, run) if run == resume.id else run for name, run in found.items()}
+    if resume.id in found.values():
+        raise ConfigError(
+            f"the run {resume.id} would be compared with itself",
+            hint="name another baseline by its id or its tag, or begin another run with --fresh",
+        )
     return found
+
+
+def spent_before(store: Store, run: Run) -> Decimal:
+    """What the rows of a run cost it, in USD, judges included; answers of other runs cost it nothing."""
+    paid = Decimal(0)
+    for row in store.trials(run.id):
+        if not row.cached:
+            paid += spent(row) or 0
+        else:
+            paid += sum((Decimal(str(score.cost_usd or 0)) for score in row.scores.values()), Decimal(0))
+    return paid

@@ -8,6 +8,7 @@ import random
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 UNTOLD = {"endpoints", "judges", "user", "store"}
 """Fields of a suite that may hold secrets: of endpoints `about` tells what may be told."""
+
+SHOWN_TAGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Plan:
         gates = tuple(gate.parse(each) for each in suite.gates)
         plan = cls(suite, tuple(parts), made, prompts, gates, user, folder, judges)
         _check_places(plan)
+        _check_tags(plan)
         for part in plan.parts:
             part.scoring.check(plan.samples(part), prompts, user is not None)
         return plan
@@ -283,6 +287,25 @@ def _check_places(plan: Plan) -> None:
                     f"the gate `{each}` means {what} {name!r} that the run has not",
                     hint=f"it has {', '.join(there)}",
                 )
+
+
+def _check_tags(plan: Plan) -> None:
+    """Raises `ConfigError` for a gate on a tag that no sample of its sets has, asked in this run or not."""
+    for each in plan.gates:
+        if each.tag is None:
+            continue
+        meant = [part.golden for part in plan.parts if each.set in (None, part.golden.name)]
+        tags: set[str] = set()
+        for one in chain.from_iterable(golden.samples for golden in meant):
+            tags.update(one.tags)
+            if each.tag in tags:
+                break
+        else:
+            listed = ", ".join(sorted(tags)[:SHOWN_TAGS]) + (", …" if len(tags) > SHOWN_TAGS else "")
+            raise ConfigError(
+                f"the gate `{each}` means a tag {each.tag!r} that no sample has",
+                hint=f"there are {listed}" if tags else "the samples have no tags",
+            )
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------

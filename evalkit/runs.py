@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evalkit import listing
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.stats import Measured
-    from evalkit.stores import Run, Store, Tally
+    from evalkit.columns import Columns
+    from evalkit.gate import Gate
+    from evalkit.stores import Run, Store
     from evalkit.trial import Trial
 
 app = typer.Typer(help="The runs that are kept: look at them, export them, tag and delete them.")
@@ -70,35 +72,9 @@ def list_(
     with _kept(store, out) as kept:
         found = [(run, kept.tallies(run.id)) for run in kept.runs(tag=tag, limit=limit)]
     if as_json:
-        _print_json([_plain(run, tallies) for run, tallies in found])
+        _print_json([listing.plain(run, tallies) for run, tallies in found])
         return
-    from rich import box
-    from rich.table import Column, Table
-
-    from evalkit import words
-    from evalkit.view import escape
-    from guardrails.clock import SYSTEM
-
-    now = SYSTEM.wall()
-    ids = Column("run", no_wrap=True, min_width=max((len(run.id) for run, _ in found), default=0))
-    heads = ("status", "set", "endpoint", "trials", "pass rate [95%], n", "cost", "age", "tags")
-    others = (Column(head, overflow="fold") for head in heads)  # an id is there to be copied: it stays whole
-    grid = Table(ids, *others, box=box.SIMPLE_HEAD, pad_edge=False)
-    for run, tallies in found:
-        arms = list(_arms(tallies).items())
-        rates = [_rate(some) for _, some in arms]
-        grid.add_row(
-            escape(run.id),
-            run.status,
-            "\n".join(escape(name) for (name, _), _ in arms),
-            "\n".join(escape(endpoint) for (_, endpoint), _ in arms),
-            f"{run.trials:,}" if run.trials == run.planned else f"{run.trials:,} of {run.planned:,}",
-            "\n".join(f"{words.percent(m)}, {m.n:,}" if m else "–" for m in rates),
-            _cost(tallies),
-            _age(now - run.started_at),
-            escape(", ".join(run.tags)),
-        )
-    _console().print(grid if found else "no runs yet")
+    listing.show(_console(), [listing.Listed.of(run, tallies) for run, tallies in found])
 
 
 @app.command()
@@ -114,7 +90,7 @@ def show(
     with _kept(store, out) as kept:
         found = kept.find(run)
         if as_json:
-            shown = _plain(found, kept.tallies(found.id))
+            shown = listing.plain(found, kept.tallies(found.id))
             rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()
             _print_json(
                 shown | {"info": found.info} | ({"failing": [r.as_dict() for r in rows]} if failing else {})
@@ -125,13 +101,7 @@ def show(
         if failing:
             _failing(console, kept.trials(found.id, failing=True, limit=limit + 1), limit)
             return
-        from evalkit.columns import Columns
-        from evalkit.summary import summarise
-        from evalkit.view import hints, table
-
-        columns = Columns.of(kept.trials(found.id))
-        table(console, summarise(columns))
-        hints(console, columns)
+        _numbers(console, kept, found)
 
 
 class Form(StrEnum):
@@ -214,11 +184,18 @@ def tag(
     store: Url = None,
     out: Out = HOME,
     remove: Annotated[bool, typer.Option("--remove", help="Take them away instead.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Take them away from all other runs.")] = False,
 ) -> None:
-    """Give a run tags, by which it is found: `evalkit runs tag latest baseline`."""
+    """Give a run tags, by which it is found: `evalkit runs tag latest baseline --move`."""
+    if remove and move:
+        raise ConfigError("--move gives tags and --remove takes them away", hint="leave one of them out")
     with _kept(store, out) as kept:
         found = kept.find(run)
         kept.tag(found.id, add=() if remove else names, remove=names if remove else ())
+        for name in names if move else ():
+            while others := [each for each in kept.runs(tag=name) if each.id != found.id]:
+                for each in others:
+                    kept.tag(each.id, remove=[name])
         tags = kept.find(found.id).tags
     typer.echo(f"{found.id}: {', '.join(tags) or 'no tags'}", err=True)
 
@@ -240,78 +217,61 @@ def _print_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-def _arms(tallies: Sequence[Tally]) -> dict[tuple[str, str], list[Tally]]:
-    """By (set, endpoint with its prompt)."""
-    arms: dict[tuple[str, str], list[Tally]] = {}
-    for each in tallies:
-        endpoint = f"{each.endpoint}/{each.prompt}" if each.prompt else each.endpoint
-        arms.setdefault((each.set, endpoint), []).append(each)
-    return arms
-
-
-def _rate(tallies: Sequence[Tally]) -> Measured | None:
-    """The pass rate as `show` counts it: over samples, without the rows that a judge failed on."""
+def _numbers(console: Console, store: Store, run: Run) -> None:
+    """The table, the comparisons and what the run's gates say of its rows."""
     import numpy as np
 
-    from evalkit.stats_cluster import share
+    from evalkit import view
+    from evalkit.columns import Columns
+    from evalkit.compare import compare
+    from evalkit.summary import summarise
+    from evalkit.verdict import decide_all
 
-    judged = [each for each in tallies if each.judged]
-    samples = [each.samples for each in judged]
-    values = np.repeat([each.passed / each.judged for each in judged], samples)
-    weights = np.repeat([each.weight for each in judged], samples)
-    return share(values, weights, sum(each.judged * each.samples for each in judged))
-
-
-def _cost(tallies: Sequence[Tally]) -> str:
-    from evalkit import words
-
-    priced, rows = sum(each.priced for each in tallies), sum(each.rows for each in tallies)
-    if not priced:
-        return "unknown" if rows else "–"
-    unknown = f" + {rows - priced:,} unknown" if rows > priced else ""
-    return words.usd(sum(each.cost_usd for each in tallies)) + unknown
-
-
-def _age(age: timedelta) -> str:
-    seconds = max(0, int(age.total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+    columns = Columns.of(store.trials(run.id))
+    rng = np.random.default_rng(0)
+    gates = _gates(run.info)
+    # As `evaluate.conclude` draws: the same rows say the same.
+    decided = decide_all(gates, columns, {} if not gates else _against(store, run.info), rng)
+    compared = compare(columns, rng)
+    view.table(console, summarise(columns, rng))
+    view.comparisons(console, compared)
+    view.gates(console, decided)
+    view.hints(console, columns)
 
 
-def _plain(run: Run, tallies: Sequence[Tally]) -> dict[str, Any]:
-    arms = []
-    for (name, endpoint), some in _arms(tallies).items():
-        rate = _rate(some)
-        shares = (
-            None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
-        )
-        rows = sum(each.rows for each in some)
-        arms.append({"set": name, "endpoint": endpoint, "trials": rows, "pass_rate": shares})
-    priced = sum(each.priced for each in tallies)
-    return {
-        "id": run.id,
-        "name": run.name,
-        "digest": run.digest,
-        "status": run.status,
-        "started_at": run.started_at.isoformat(),
-        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-        "trials": run.trials,
-        "planned": run.planned,
-        "tags": list(run.tags),
-        "arms": arms,
-        "cost_usd": sum(each.cost_usd for each in tallies) if priced else None,
-        "cost_unknown": sum(each.rows for each in tallies) - priced,
-    }
+def _gates(info: Mapping[str, Any]) -> list[Gate]:
+    """The gates that a run had; those of another version that cannot be read are left out."""
+    from evalkit import gate
+
+    found = []
+    suite = info.get("suite")
+    for spec in suite.get("gates") or () if isinstance(suite, Mapping) else ():
+        with suppress(ConfigError):
+            found.append(gate.parse(spec))
+    return found
+
+
+def _against(store: Store, info: Mapping[str, Any]) -> dict[str, Columns]:
+    """The rows of the runs that it was compared with, as far as they are still there."""
+    from evalkit.columns import Columns
+
+    found = {}
+    for name, run in (info.get("against") or {}).items():
+        with suppress(ConfigError):
+            found[name] = Columns.of(store.trials(store.find(run).id))
+    return found
 
 
 def _head(console: Console, run: Run) -> None:
     from evalkit.view import escape
 
     console.print(f"[bold]{escape(run.id)}[/]  {run.status}, {run.trials:,} of {run.planned:,} rows")
-    facts = {"started": _time(run.started_at), "ended": _time(run.ended_at), "tags": ", ".join(run.tags)}
-    for name, value in (facts | dict(_lines(run.info))).items():
+    facts = [
+        ("started", _time(run.started_at)),
+        ("ended", _time(run.ended_at)),
+        ("tags", ", ".join(run.tags)),
+    ]
+    for name, value in (*facts, *_lines(run.info)):
         if value:
             console.print(f"  [dim]{escape(name)}[/]  {escape(value)}", highlight=False, soft_wrap=True)
 
@@ -325,8 +285,29 @@ def _lines(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from evalkit.stores.codec import dumped
 
     for name, value in info.items():
-        said = value if isinstance(value, str) else dumped(value).strip()
-        yield name, said if len(said) <= 200 else f"{said[:200]}… (--json shows all)"
+        if name in _UNSHOWN:
+            continue
+        if name in ("golden", "endpoints", "judges", "prompts") and isinstance(value, list):
+            said = "; ".join(_named(each) for each in value)
+        else:
+            said = value if isinstance(value, str) else dumped(value).strip() if value else ""
+        yield name, said if len(said) <= LONGEST else f"{said[:LONGEST]}… (--json shows all)"
+
+
+LONGEST = 200
+_UNSHOWN = {"packages", "suite", "suite_sha256"}
+"""What is in the JSON only."""
+
+
+def _named(one: Any) -> str:
+    """A golden set, an endpoint, a judge or a prompt in a few words."""
+    if not isinstance(one, Mapping):
+        return str(one)
+    told = [str(one[name]) for name in ("url", "model") if one.get(name)]
+    if one.get("samples") is not None:
+        told.append(f"{one['samples']:,} samples")
+    told += [f"sha256 {str(one['sha256'])[:12]}"] if one.get("sha256") else []
+    return f"{one.get('name', '')} ({', '.join(told)})" if told else str(one.get("name", ""))
 
 
 def _failing(console: Console, rows: Iterator[Trial], limit: int) -> None:

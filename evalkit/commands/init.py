@@ -17,7 +17,8 @@ SUITE = """\
 #   evalkit run suite.yaml          # exit code 0: pass, 1: fail, 3: undecided, 2: could not run
 #   evalkit runs show latest        # look at it again
 #
-# It runs as it is against `guardrails simulate --port 8010` (in another terminal), which costs nothing.
+# It runs as it is, and costs nothing, against a simulated endpoint (in another terminal):
+#   guardrails simulate --port 8010 --answers golden:golden.jsonl
 
 # Questions with known answers: a JSONL, JSON or CSV file, or a built-in set (`evalkit datasets list`).
 golden: golden.jsonl
@@ -48,10 +49,13 @@ sampling:
 # How an answer is judged (all must say yes). Others: exact, regex, numeric, fields, tool_calls, f1, refusal.
 scorers: [contains]
 
-# What must hold before this may ship. Each is decided on its interval, not on its value alone.
+# What must hold before this may ship. Each is decided on its interval, not on its value alone: four samples
+# cannot show that 90% pass, and a 99th percentile takes 368 answers.
 gates:
   - pass_rate >= 50%
-  - p99_ttft_ms <= 5000
+  - mean_ttft_ms <= 5000
+  # - p99_ttft_ms <= 800
+  # - pass_rate[arithmetic] >= 85%   # of the samples with a tag
   # - pass_rate >= baseline - 2%     # not worse than an earlier run, with `baseline: RUN` below
 
 # budget: {max_usd: 1.00}            # the run stops before it costs more (the model needs a known price)

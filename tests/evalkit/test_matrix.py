@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from evalkit.evaluate import Outcome, evaluate
 from evalkit.plan import Job, Plan, Target
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
-from evalkit.stores import Store, open_store
+from evalkit.stores import Run, Store, open_store
 from evalkit.trial import Trial
 from evalkit.writer import Writer
 from guardrails.call import Call, Usage
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
 from guardrails.testing import Script, ScriptedEndpoint
+from judges.judge import Answer, Score
 
 PROMPTS = ({"name": "plain"}, {"name": "terse", "system": "Be terse."})
 
@@ -493,3 +495,46 @@ async def test_what_is_known_against_a_judge_is_said_with_every_run(tmp_path: Pa
     (said,) = outcome.warnings
     assert "Judge contains agrees too little with people: kappa 0.20" in said
     assert outcome.as_dict()["warnings"] == [said]
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_goes_on_is_not_its_own_baseline(tmp_path: Path) -> None:
+    gates = ["pass_rate >= baseline - 1%"]
+    first = await evaluate(plan(tmp_path, ScriptedEndpoint("yes")))
+    control = Control()
+    bad = plan(tmp_path, ScriptedEndpoint("no"), gates=gates, baseline="latest", concurrency=1)
+    stopped = await evaluate(bad, control=control, seen=lambda row: control.stop())
+    assert (stopped.status, stopped.run.info["against"]) == ("interrupted", {"baseline": first.run.id})
+
+    again = await evaluate(bad, store=stopped.store, resume=stopped.store.find("latest"))
+
+    assert again.run.id == stopped.run.id
+    assert again.verdict == "fail", "held against the first run, although `latest` is this one by now"
+    unlike = replace(again.run, info={})
+    with pytest.raises(ConfigError, match="compared with itself"):
+        await evaluate(bad, store=stopped.store, resume=unlike)
+
+
+@pytest.mark.asyncio
+async def test_what_judges_cost_before_counts_under_the_cap_and_earlier_answers_do_not(
+    tmp_path: Path,
+) -> None:
+    made = priced(plan(tmp_path, ScriptedEndpoint("yes"), budget={"max_usd": "0.35"}), "0.1")
+    store = open_store(made.suite.database)
+    run = store.create(Run("r", "a", made.digest, "interrupted", datetime.now(UTC)))
+    one, two, *_ = [Trial("r", job.sample.id, "e0", job.key, "now", "a") for job in jobs(made)]
+    dear = {"cost_usd": "0.1", "wasted_usd": "0", "findings": [], "scanned": [], "not_scanned": []}
+    dear |= {"model": "m", "model_reported": None, "price_version": "p", "token_source": "usage"}
+    dear |= {"input_tokens": 1, "output_tokens": 1}
+    judged = {"contains": Score(1.0, True, "", cost_usd=0.05)}
+    store.append(
+        [
+            replace(one, record=dear, answer=Answer("yes"), scores=judged),
+            replace(two, record={**dear, "cached": True}, answer=Answer("yes"), scores=judged),
+        ]
+    )
+
+    outcome = await evaluate(made, store=store, resume=run)
+
+    assert len(rows(outcome)) == 3, "0.10 + 2 × 0.05 are spent, so that one more call of 0.10 fits"
+    assert outcome.status == "capped"

@@ -350,6 +350,18 @@ def test_a_gate_on_what_the_run_has_not_is_said_before_the_first_call(tmp_path: 
         assert said in refused.value.hint
 
 
+def test_a_gate_on_a_tag_that_no_sample_has_is_said_before_the_first_call(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint("yes")
+    with pytest.raises(
+        ConfigError, match=r"pass_rate\[evn\] >= 0.5` means a tag 'evn' that no sample"
+    ) as refused:
+        plan(tmp_path, handler, gates=["pass_rate[evn] >= 0.5"])
+    assert refused.value.hint == "there are even, odd"
+
+    made = plan(tmp_path, handler, gates=["pass_rate[odd] >= 0.5"], limit=1)
+    assert made.size == 1, "a sample has it, though none that this run asks"
+
+
 @pytest.mark.asyncio
 async def test_a_stop_before_the_first_call_makes_none(tmp_path: Path) -> None:
     control, handler = Control(), ScriptedEndpoint("yes")

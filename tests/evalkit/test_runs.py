@@ -198,6 +198,20 @@ def test_tags_are_given_and_taken(home: Path) -> None:
     assert said(home, "tag", "best", "x", "--remove").strip().endswith(": best")
 
 
+def test_a_tag_can_be_moved_to_the_newest_run(home: Path) -> None:
+    """As a job of CI does each night; `--baseline main` must mean one run."""
+    store = open_store(home / "runs.db")
+    for n in range(60):
+        store.create(Run(f"r{n}", "r", "d", "complete", NOW - timedelta(days=9), tags=("main", "kept")))
+    store.close()
+    assert said(home, "tag", "baseline", "main", "--move").strip().endswith(": baseline, main")
+
+    listed = json.loads(said(home, "list", "--json", "--tag", "main"))
+    assert [each["name"] for each in listed] == ["old"]
+    assert json.loads(said(home, "list", "--json", "--tag", "kept"))[0]["tags"] == ["kept"]
+    assert isinstance(called(home, "tag", "latest", "x", "--move", "--remove").exception, ConfigError)
+
+
 def test_a_store_may_be_named_by_its_url_or_by_the_environment(home: Path) -> None:
     url = f"sqlite:///{home / 'runs.db'}"
     runner = CliRunner()
@@ -212,9 +226,38 @@ def test_looking_makes_no_store(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
-def test_an_id_is_shown_whole_however_narrow_the_terminal(home: Path) -> None:
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_an_id_is_shown_whole_however_narrow_the_terminal(home: Path, width: int) -> None:
     store = open_store(home / "runs.db")
     store.create(Run(run_id("x" * 40, NOW), "x" * 40, "d", "complete", NOW, planned=4))
     store.close()
-    shown = CliRunner().invoke(app, ["list", "--out", str(home)], env={"COLUMNS": "100"}).output
+    shown = CliRunner().invoke(app, ["list", "--out", str(home)], env={"COLUMNS": str(width)}).output
     assert run_id("x" * 40, NOW) in shown
+    assert "50.0% [15.0, 85.0], 4" in shown, "and no rate is broken into a column of letters"
+
+
+def test_a_pipe_gets_a_line_for_each_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    store = open_store(home / "runs.db")
+    store.tag(store.find("baseline").id, add=["t" * 90])
+    store.close()
+    shown = CliRunner().invoke(app, ["list", "--out", str(home)]).output
+    (line,) = (line for line in shown.splitlines() if "-old" in line)
+    assert "50.0% [15.0, 85.0], 4" in line
+    assert "t" * 90 in line
+
+
+def test_show_says_what_the_gates_say(home: Path) -> None:
+    """At three in the morning: why is it red?"""
+    store = open_store(home / "runs.db")
+    old = store.find("baseline")
+    gates = ["pass_rate >= 90%", {"gate": "pass_rate", "against": "baseline", "margin": "50%"}, "unreadable"]
+    info = {"suite": {"gates": gates}, "against": {"baseline": old.id, "gone": "nowhere"}}
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1), info=info))
+    store.append([row(run.id, n, passed=n > 2) for n in range(4)])
+    store.close()
+    shown = said(home, "show", "r")
+
+    assert "fail: pass_rate is 25%" in shown
+    assert "pass_rate less that of baseline is -25.00 points" in shown
+    assert "unreadable" not in shown

@@ -1,0 +1,148 @@
+"""What a list of runs shows: a line a run, each with what its rows say.
+
+What is shown comes from a database that others may write to: all of it goes through `escape`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evalkit.stats import Measured
+    from evalkit.stores import Run, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run in a list: its arms are (set, arm, pass rate)."""
+
+    run: Run
+    arms: Sequence[tuple[str, str, str]]
+    trials: str
+    cost: str
+    age: str
+
+    @classmethod
+    def of(cls, run: Run, tallies: Sequence[Tally]) -> Listed:
+        """Of a run and the tallies of its rows."""
+        from evalkit import words
+        from guardrails.clock import SYSTEM
+
+        arms = []
+        for (name, arm), some in _arms(tallies).items():
+            rate = _rate(some)
+            arms.append((name, arm, f"{words.percent(rate)}, {rate.n:,}" if rate else "–"))
+        trials = f"{run.trials:,}" if run.trials == run.planned else f"{run.trials:,} of {run.planned:,}"
+        return cls(run, arms, trials, _cost(tallies), _age(SYSTEM.wall() - run.started_at))
+
+
+def show(console: Console, runs: Sequence[Listed]) -> None:
+    """A table; on a terminal that is too narrow for it a few lines each. Ids stay whole: to be copied."""
+    from rich import box
+    from rich.table import Table
+
+    from evalkit.view import escape
+
+    heads = ("run", "status", "set", "endpoint", "trials", "pass rate [95%], n", "cost", "age", "tags")
+    grid = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for each in runs:
+        columns = [[escape(arm[at]) for arm in each.arms] for at in range(3)]
+        grid.add_row(
+            *(escape(each.run.id), each.run.status, *("\n".join(column) for column in columns[:2])),
+            *(each.trials, "\n".join(columns[2]), each.cost, each.age, escape(", ".join(each.run.tags))),
+        )
+    wide = console.measure(grid, options=console.options.update(width=10_000)).maximum
+    if not runs:
+        console.print("no runs yet")
+    elif wide <= console.width or not (console.is_terminal or "COLUMNS" in os.environ):
+        console.width = max(wide, console.width)
+        console.print(grid)
+    else:
+        _blocks(console, runs)
+
+
+def _blocks(console: Console, runs: Sequence[Listed]) -> None:
+    from evalkit.view import escape
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    for each in runs:
+        tags = f" [dim]({escape(', '.join(each.run.tags))})[/]" if each.run.tags else ""
+        line(f"[bold]{escape(each.run.id)}[/]{tags}")
+        line(f"  {each.run.status}, {each.trials} rows, {each.age} ago, cost {escape(each.cost)}")
+        for name, arm, rate in each.arms:
+            line(f"  {escape(f'{name}: {arm}' if name else arm)}: {escape(rate)}")
+
+
+def plain(run: Run, tallies: Sequence[Tally]) -> dict[str, Any]:
+    """A run for machines."""
+    arms = []
+    for (name, endpoint), some in _arms(tallies).items():
+        rate = _rate(some)
+        shares = (
+            None if rate is None else {"value": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+        )
+        rows = sum(each.rows for each in some)
+        arms.append({"set": name, "endpoint": endpoint, "trials": rows, "pass_rate": shares})
+    priced = sum(each.priced for each in tallies)
+    return {
+        "id": run.id,
+        "name": run.name,
+        "digest": run.digest,
+        "status": run.status,
+        "started_at": run.started_at.isoformat(),
+        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+        "trials": run.trials,
+        "planned": run.planned,
+        "tags": list(run.tags),
+        "arms": arms,
+        "cost_usd": sum(each.cost_usd for each in tallies) if priced else None,
+        "cost_unknown": sum(each.rows for each in tallies) - priced,
+    }
+
+
+def _arms(tallies: Sequence[Tally]) -> dict[tuple[str, str], list[Tally]]:
+    """By (set, endpoint with its prompt)."""
+    arms: dict[tuple[str, str], list[Tally]] = {}
+    for each in tallies:
+        endpoint = f"{each.endpoint}/{each.prompt}" if each.prompt else each.endpoint
+        arms.setdefault((each.set, endpoint), []).append(each)
+    return arms
+
+
+def _rate(tallies: Sequence[Tally]) -> Measured | None:
+    """The pass rate as `show` counts it: over samples, without the rows that a judge failed on."""
+    import numpy as np
+
+    from evalkit.stats_cluster import share
+
+    judged = [each for each in tallies if each.judged]
+    samples = [each.samples for each in judged]
+    values = np.repeat([each.passed / each.judged for each in judged], samples)
+    weights = np.repeat([each.weight for each in judged], samples)
+    return share(values, weights, sum(each.judged * each.samples for each in judged))
+
+
+def _cost(tallies: Sequence[Tally]) -> str:
+    from evalkit import words
+
+    priced, rows = sum(each.priced for each in tallies), sum(each.rows for each in tallies)
+    if not priced:
+        return "unknown" if rows else "–"
+    unknown = f" + {rows - priced:,} unknown" if rows > priced else ""
+    return words.usd(sum(each.cost_usd for each in tallies)) + unknown
+
+
+def _age(age: timedelta) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
