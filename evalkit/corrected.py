@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evalkit.stats import LEVEL, Measured, critical, score_interval, wilson
-from evalkit.stats_cluster import student
+from evalkit.stats_student import student
 from judges.agreement import DRAWS, drawn, interval
 
 if TYPE_CHECKING:

@@ -184,8 +184,6 @@ async def run(
 
 def score(done: Sequence[tuple[Job, Result]], known: int, ks: Sequence[int], tier: str) -> Scored:
     """pass@k and pass^k over the problems that have samples."""
-    import numpy as np
-
     from evalkit import stats_passk
 
     answers: Counter[str] = Counter(job.task for job, _ in done)
@@ -198,8 +196,8 @@ def score(done: Sequence[tuple[Job, Result]], known: int, ks: Sequence[int], tie
         for k in ks:
             if label == "pass^" and k == 1:
                 continue  # the same number
-            rng = np.random.default_rng(0)
-            measured = stats_passk.over_problems(estimate(n, c, k), rng) if n and k <= fewest else None
+            enough = n and k <= fewest
+            measured = stats_passk.over_problems(estimate(n, c, k), sum(n), k) if enough else None
             rates.append(Rate(f"{label}{k}", k, measured))
     return Scored(
         samples=len(done),

@@ -4,8 +4,8 @@ Of n answers to a problem, c are right. pass@k is the chance that at least one o
 1 − C(n−c, k)/C(n, k) (Chen et al. 2021, arXiv 2107.03374); pass^k is the chance that all k are,
 C(c, k)/C(n, k) (Yao et al. 2024, arXiv 2406.12045). Both are unbiased; plugging c/n into 1 − (1−p)^k is not.
 
-The answers to one problem stand and fall together, so the problems are what is resampled: a benchmark of 164
-problems is 164 observations, however many answers each has.
+The answers to one problem stand and fall together, so the problems are the unit: a benchmark of 164 problems
+is 164 observations, however many answers each has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from evalkit.stats import LEVEL, RESAMPLES, Measured, mean, wilson
+from evalkit.stats import LEVEL, Measured
+from evalkit.stats_cluster import share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,20 +46,15 @@ def pass_all_k(answers: Sequence[int], right: Sequence[int], k: int) -> Floats:
     return np.where(c >= k, np.exp(logs[n] - logs[np.maximum(c, k)]), 0.0)
 
 
-def over_problems(
-    values: Floats, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
-) -> Measured | None:
-    """The mean over problems with its interval. None when there are no problems.
+def over_problems(values: Floats, answers: int, k: int, level: float = LEVEL) -> Measured | None:
+    """The mean over problems with its interval, from so many answers in all. None when there are no problems.
 
-    Problems are resampled (`evalkit.stats.mean`: BCa). Where each problem's value is 0 or 1, as with one
-    answer a problem, it is a rate, and the interval is Wilson's: resampling 164 times "passed" would claim
-    to be certain.
+    The interval is `evalkit.stats_cluster.share`'s, for answers/k draws of k at most: resampling problems
+    would hold pass@5 = 99 % of 20 problems two times in three, and claim to be certain where all passed.
     """
     import numpy as np
 
-    if bool(np.all((values == 0.0) | (values == 1.0))):
-        return wilson(int(values.sum()), len(values), level)
-    return mean(values.tolist(), rng, level, resamples)
+    return share(values, np.ones(len(values)), answers / k, level)
 
 
 def _counts(

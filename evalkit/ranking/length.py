@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit.stats import LEVEL, Measured, critical, score_interval
-from evalkit.stats_cluster import student
+from evalkit.stats_student import student
 
 if TYPE_CHECKING:
     import numpy as np

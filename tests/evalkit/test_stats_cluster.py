@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit import stats
-from evalkit.stats_cluster import _parts, _sums, share, split_variance, student
+from evalkit.stats_cluster import _parts, _sums, bounded_mean, share, split_variance
+from evalkit.stats_student import student
 
 
 def rng() -> np.random.Generator:
@@ -218,3 +219,27 @@ def test_percentiles_of_clustered_calls_have_wider_intervals() -> None:
     assert few is not None
     assert few.high == math.inf
     assert stats.quantile(values, 0.5, effective=2_000) == plain
+
+
+def test_full_marks_are_no_certainty_and_scores_near_them_are_covered() -> None:
+    full = bounded_mean(np.ones(5), 5)
+    assert full == stats.wilson(5, 5)
+    alike = bounded_mean(np.full(10, 0.75), 10)
+    assert alike is not None
+    assert alike.low < 0.55
+    r = np.random.default_rng(3)
+    inside = 0
+    for _ in range(
+        1_000
+    ):  # nine in ten have full marks: of ten, resampling holds the mean two times in three
+        found = bounded_mean(r.choice([0.0, 0.5, 0.75, 1.0], 10, p=[0.02, 0.03, 0.05, 0.9]), 10)
+        assert found is not None
+        inside += found.low <= 0.9525 <= found.high
+    assert inside >= 930
+    assert bounded_mean(np.array([]), 0) is None
+
+
+def test_scores_that_differ_little_say_more_than_yeses_and_noes() -> None:
+    near = bounded_mean(np.array([0.78, 0.8, 0.82, 0.79, 0.81] * 4), 20)
+    assert near is not None
+    assert near.high - near.low < 0.03

@@ -51,8 +51,8 @@ def test_numbers_that_cannot_be_are_refused(n: list[int], c: list[int], k: int) 
 def test_the_interval_is_over_problems_not_answers() -> None:
     rng = np.random.default_rng(1)
     right = rng.integers(0, 101, size=50)
-    few = over_problems(pass_at_k([100] * 50, right.tolist(), 1), np.random.default_rng(0))
-    many = over_problems(pass_at_k([100] * 500, np.tile(right, 10).tolist(), 1), np.random.default_rng(0))
+    few = over_problems(pass_at_k([100] * 50, right.tolist(), 1), 5_000, 1)
+    many = over_problems(pass_at_k([100] * 500, np.tile(right, 10).tolist(), 1), 50_000, 1)
     assert few is not None
     assert many is not None
     assert few.n == 50
@@ -61,11 +61,11 @@ def test_the_interval_is_over_problems_not_answers() -> None:
 
 
 def test_one_answer_a_problem_is_a_rate_with_wilsons_interval() -> None:
-    ones = over_problems(pass_at_k([1] * 164, [1] * 164, 1), np.random.default_rng(0))
+    ones = over_problems(pass_at_k([1] * 164, [1] * 164, 1), 164, 1)
     assert ones == stats.wilson(164, 164)
     assert ones is not None
     assert ones.low < 1.0, "164 of 164 is not certainty"
-    assert over_problems(pass_at_k([], [], 1), np.random.default_rng(0)) is None
+    assert over_problems(pass_at_k([], [], 1), 0, 1) is None
 
 
 def test_it_covers_what_it_says() -> None:
@@ -75,7 +75,7 @@ def test_it_covers_what_it_says() -> None:
     held = 0
     for row in chances:
         right = rng.binomial(20, row)
-        measured = over_problems(pass_at_k([20] * 60, right.tolist(), 5), rng, resamples=400)
+        measured = over_problems(pass_at_k([20] * 60, right.tolist(), 5), 1_200, 5)
         truth = 1 - float(np.mean((1 - rng.beta(0.5, 1.0, size=50_000)) ** 5))
         assert measured is not None
         held += measured.low <= truth <= measured.high
