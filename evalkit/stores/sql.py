@@ -7,6 +7,7 @@ length is read in flat memory.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -29,7 +30,6 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy import update as updating
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from evalkit.stores import codec, tables
@@ -307,7 +307,8 @@ def _reach(connection: Connection, wanted: Select[Any], most: int) -> ColumnElem
 
 def _insert(engine: Engine) -> Callable[..., Any]:
     """`INSERT`, as it knows of conflicts: SQLite and PostgreSQL word it alike."""
-    return sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+    made: Callable[..., Any] = importlib.import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert
+    return made
 
 
 def _upsert(engine: Engine) -> str:
