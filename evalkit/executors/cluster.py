@@ -1,7 +1,8 @@
 """Which Ray cluster does a run use, and how do the suite's files get there?
 
-The cluster of `RAY_ADDRESS`, else one that runs on this machine (`ray start`), else one of our own for as
-long as the run lasts: no dashboard, no usage statistics, its files in a folder that is removed afterwards.
+The cluster of `RAY_ADDRESS`, else one that runs on this machine (`ray start`), else, or with
+`RAY_ADDRESS=local`, one of our own for as long as the run lasts: no dashboard, no usage statistics, its files
+in a folder that is removed afterwards.
 
 To a cluster that was there before, the suite's folder goes as Ray's working directory, so that scorers in
 Python, schemas, prices and modules beside the suite are found on every node. Golden sets stay here (a job
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,11 @@ from guardrails.errors import ConfigError
 
 OBJECTS = 100 * 2**20
 """Bytes of shared memory on a cluster of our own: jobs and rows are small, and go beside it."""
+
+QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+KNOCKING = 10.0
+"""Seconds that a named cluster gets to take a connection. Ray itself would go on for five minutes."""
 
 STAYS = (".git", ".venv", "__pycache__", ".env", ".env.*", "*.db", "*.db-wal", "*.db-shm")
 
@@ -44,23 +51,10 @@ class Cluster:
         here = (plan.folder or Path()).resolve()
         if ray.is_initialized():  # by the program that calls us: it chose cluster and environment
             return cls(ray, here, opened=False)
-        named = os.environ.get("RAY_ADDRESS")
         shipped = None if plan.folder is None else {"working_dir": str(here), "excludes": list(_stays(plan))}
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            ray.init(named or "auto", runtime_env=shipped, **quiet)
-        except ConnectionError as error:
-            if named:
-                raise _unreachable(error) from None
-        except (ValueError, RuntimeError, ray.exceptions.RayError) as error:  # a folder of over 500 MB, say
-            ray.shutdown()
-            raise _unreachable(error) from None
-        else:
+        if _joined(ray, os.environ.get("RAY_ADDRESS"), shipped):
             return cls(ray, here if shipped is None else Path(), opened=True)
-        files = tempfile.TemporaryDirectory(prefix="evalkit-ray-", ignore_cleanup_errors=True)
-        own = {"include_dashboard": False, "object_store_memory": OBJECTS, "_temp_dir": files.name}
-        ray.init("local", **own, **quiet)
-        return cls(ray, here, True, files)
+        return cls(ray, here, True, _begin(ray))
 
     @property
     def cpus(self) -> int:
@@ -99,12 +93,62 @@ def package() -> Any:
         ) from None
 
 
-def _unreachable(error: Exception) -> ConfigError:
-    said = " ".join(str(error).split())[:300]
+def _joined(ray: Any, named: str | None, shipped: Mapping[str, Any] | None) -> bool:
+    """Connect to the named cluster, or to this machine's; False when none was named and there is none.
+
+    Raises `ConfigError` for one that is there and cannot be used.
+    """
+    if named == "local":
+        return False
+    if named:
+        _knock(named)
+    try:
+        ray.init(named or "auto", runtime_env=shipped, **QUIET)
+    except ConnectionError as error:
+        if named:
+            raise _unusable(error) from None
+        return False
+    except (ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        ray.shutdown()  # another version of Ray or Python, a folder of over 500 MB
+        raise _unusable(error) from None
+    return True
+
+
+def _knock(address: str) -> None:
+    """Raise `ConfigError` when nobody listens at `host:port`. Other forms of an address are left to Ray."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCKING).close()
+    except (OSError, OverflowError) as error:
+        raise _unusable(f"nobody answers at {address} ({error})") from None
+
+
+def _begin(ray: Any) -> tempfile.TemporaryDirectory[str]:
+    """Start a cluster of our own; the folder of its files. Raises `ConfigError` where that cannot be."""
+    files = tempfile.TemporaryDirectory(prefix="evalkit-ray-", ignore_cleanup_errors=True)
+    try:
+        ray.init("local", include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=files.name, **QUIET)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        ray.shutdown()
+        files.cleanup()
+        raise ConfigError(
+            f"Ray cannot be started on this machine: {_flat(error)}",
+            hint="does `ray start --head` work? paths of sockets have to be short: TMPDIR=/tmp",
+        ) from None
+    return files
+
+
+def _unusable(why: object) -> ConfigError:
     return ConfigError(
-        f"the Ray cluster cannot be used: {said}",
+        f"the Ray cluster cannot be used: {_flat(why)}",
         hint="look at `ray status`; without RAY_ADDRESS a cluster is started on this machine",
     )
+
+
+def _flat(why: object) -> str:
+    return " ".join(str(why).split())[:300]
 
 
 def _stays(plan: Plan) -> Iterator[str]:

@@ -14,6 +14,12 @@ PATIENCE = 120.0
 """Seconds for which a run without any worker waits for one."""
 
 
+ON_EVERY_NODE = (
+    "the same evalkit-guardrails, and what the suite imports, has to be installed on every node, and each "
+    "worker needs enough memory"
+)
+
+
 class NoWorkers(GuardrailsError):
     """No worker is left, or none came. What was written down stays; the run can be gone on with."""
 
@@ -54,7 +60,7 @@ class Pool:
                 self.ready.append(member)
         except self.errors.RayError as error:
             said = " ".join(str(error).split())[-500:]  # of a start: no prompt or answer is in it
-            self.refused = Failure("worker_lost", f"a worker is gone for good: {said}")
+            self.refused = Failure("worker_lost", f"a worker cannot be started: {said}", ON_EVERY_NODE)
         finally:
             del self.joining[member]
             self._news.set()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,11 +139,18 @@ async def run(path: Path, where: str, **how: Any) -> list[Trial]:
     return list(outcome.store.trials(outcome.run.id))
 
 
-async def outcome_of(path: Path, where: str, prepare: Callable[[], object] = lambda: None) -> Outcome:
+async def outcome_of(path: Path, where: str, *, workers: int = 2) -> Outcome:
     plan = Plan.of(config.load(path), folder=path.parent)
-    executor = RayExecutor.of(plan, workers=4) if where == "ray" else None
-    prepare()
+    executor = await complete(RayExecutor.of(plan, workers=workers)) if where == "ray" else None
     return await evaluate(plan, store=open_store(f"sqlite:///{path.parent / where}.db"), executor=executor)
+
+
+async def complete(executor: RayExecutor) -> RayExecutor:
+    """The executor once each of its workers has joined: what follows is done by all of them."""
+    executor._begin()
+    await asyncio.gather(*executor._pool.joining.values())
+    assert len(executor._pool.ready) == len(executor.actors)
+    return executor
 
 
 def essence(rows: list[Trial]) -> list[tuple[Any, ...]]:
@@ -165,6 +172,18 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def left_behind() -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob("evalkit-ray-*"))
+
+
+async def command(path: Path, environment: Mapping[str, str] = os.environ) -> asyncio.subprocess.Process:
+    """`evalkit run … --executor ray`, as in a terminal of its own: it and what it starts get each Ctrl-C."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "evalkit", "run", str(path), "--executor", "ray"),
+        cwd=path.parent,
+        env={**environment, "TMPDIR": tempfile.gettempdir(), "COLUMNS": "110"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 async def test_rows_are_those_of_a_local_run(nodes: Nodes, tmp_path: Path) -> None:
@@ -195,7 +214,7 @@ async def test_rows_are_those_of_a_local_run(nodes: Nodes, tmp_path: Path) -> No
         local = await run(path, "local")
         moved = tmp_path / "moved"
         plan = Plan.of(config.load(path), folder=here)
-        executor = RayExecutor.of(plan, workers=4)
+        executor = RayExecutor.of(plan, workers=2)
         for name in ("prices.toml", "prompts", "short.py"):
             (here / name).rename(here / f"{name}.away")
         outcome = await evaluate(plan, store=open_store(f"sqlite:///{moved}.db"), executor=executor)
@@ -226,7 +245,7 @@ async def test_a_killed_worker_and_a_lost_node_cost_what_was_in_flight(nodes: No
         assert set(endpoint.asked.values()) == {1}
         endpoint.asked.clear()
         endpoint.at = {100: kill, 300: lose}
-        rows = await run(path, "ray")
+        rows = await run(path, "ray", workers=4)
         await asyncio.gather(*lost)
     assert killed
     assert lost
@@ -267,7 +286,29 @@ async def test_a_budget_is_not_overspent_by_workers_together(nodes: Nodes, tmp_p
     spent = sum(row.number("cost_usd") or 0.0 for row in rows)
     assert errors["budget"] > 0
     assert errors.total() == errors["budget"]
-    assert 0.00015 < spent <= 0.0002, "each of four alone would have spent that"
+    assert 0.00015 < spent <= 0.0002, "each of two alone would have spent that"
+
+
+async def test_the_cost_cap_ends_the_run_before_it_is_passed(nodes: Nodes, tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    async with simulate(Profile(), source=endpoint.answer) as server:
+        one = {"name": "e", "url": server.url, "model": "m", "prices": "prices.toml"}
+        path = suite(
+            tmp_path / "suite",
+            server.url,
+            samples=80,
+            endpoints=[one],
+            sampling={"max_tokens": 10},
+            budget={"max_usd": 0.0003},
+        )
+        (path.parent / "prices.toml").write_text('as_of = 2026-11-01\n[models."m"]\ninput = 1\noutput = 1\n')
+        outcome = await outcome_of(path, "ray")
+    rows = list(outcome.store.trials(outcome.run.id))
+    spent = sum(row.number("cost_usd") or 0.0 for row in rows)
+    assert outcome.status == "capped"
+    assert not [row.error for row in rows if row.error]
+    assert endpoint.asked.total() == len(rows) < 80
+    assert 0.0001 < spent <= 0.0003
 
 
 async def test_a_breaker_that_opens_opens_for_all(nodes: Nodes, tmp_path: Path) -> None:
@@ -277,11 +318,12 @@ async def test_a_breaker_that_opens_opens_for_all(nodes: Nodes, tmp_path: Path) 
         one = {"name": "e", "url": url, "model": "m", "breaker": {"consecutive": 1, "ejection": 300}}
         path = suite(tmp_path / "suite", url, samples=40, endpoints=[one])
         plan = Plan.of(config.load(path), folder=path.parent)
-        executor = RayExecutor.of(plan, workers=4)
-        jobs = list(plan.jobs(plan.targets[0]))
+        executor = await complete(RayExecutor.of(plan, workers=2))
+        first, *jobs = plan.jobs(plan.targets[0])
         await server.close()  # from now on nobody answers
         try:
-            rows = [await executor(job, "r", None) for job in jobs]
+            rows = [await executor(first, "r", None)]
+            rows += await asyncio.gather(*(executor(job, "r", None) for job in jobs))
         finally:
             await executor.aclose()
     kinds = [row.error.kind for row in rows if row.error]
@@ -367,30 +409,96 @@ async def test_workers_that_cannot_build_the_suite_say_why(nodes: Nodes, tmp_pat
         await executor.aclose()
 
 
+async def test_nodes_without_evalkit_are_told_from_broken_suites(nodes: Nodes, tmp_path: Path) -> None:
+    """The driver's own program may choose the environment of its workers: here, one that hides us."""
+    (tmp_path / "hides").mkdir()
+    (tmp_path / "hides" / "sitecustomize.py").write_text(
+        "import sys\nsys.modules.update(dict.fromkeys(('evalkit', 'guardrails', 'judges')))\n"
+    )
+    path = suite(tmp_path / "suite", "http://127.0.0.1:1/v1")
+    plan = Plan.of(config.load(path), folder=path.parent)
+    ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path / "hides")}}, log_to_driver=False)
+    try:
+        executor = RayExecutor.of(plan, workers=1)
+        try:
+            with pytest.raises(GuardrailsError, match="evalkit") as caught:
+                await executor(next(plan.jobs(plan.targets[0])), "r", None)
+        finally:
+            await executor.aclose()
+        assert ray.is_initialized(), "who opened the connection closes it"
+    finally:
+        ray.shutdown()
+    assert "a worker cannot be started: " in str(caught.value)
+    assert "on every node" in caught.value.hint
+
+
+async def test_a_cluster_of_another_version_is_named(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "__version__", "2.0.0")
+    path = suite(tmp_path / "suite", "http://127.0.0.1:1/v1")
+    with pytest.raises(ConfigError, match=r"Version mismatch: .*Ray: 2\.0\.0"):
+        RayExecutor.of(Plan.of(config.load(path), folder=path.parent))
+    assert not ray.is_initialized()
+
+
+async def test_a_driver_that_is_killed_is_gone_on_with(nodes: Nodes, tmp_path: Path) -> None:
+    """By the same command, on the cluster that is there; only what was in flight is asked again."""
+    endpoint = Endpoint()
+    async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
+        path = suite(tmp_path / "suite", server.url, samples=200)
+        process = await command(path)
+        endpoint.at = {100: process.kill}
+        await process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        store = open_store(f"sqlite:///{path.parent / '.evalkit' / 'runs.db'}")
+        done = store.done(store.find("latest").id)
+        process = await command(path)
+        out, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert len(done) > 50
+    assert f"{len(done)} of 200 calls are done already" in said.decode()
+    assert "133 passed, 67 not" in out.decode()
+    assert len(list(store.trials(store.find("latest").id))) == 200
+    again = endpoint.asked.total() - 200
+    print(f"asked again: {again}")
+    assert 0 < again <= 200 - len(done)
+    store.close()
+
+
 async def test_a_cluster_that_does_not_answer_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     path = suite(tmp_path / "suite", "http://127.0.0.1:1/v1")
     plan = Plan.of(config.load(path), folder=path.parent)
-    with pytest.raises(ConfigError, match="the Ray cluster cannot be used"):
+    with pytest.raises(
+        ConfigError, match=r"the Ray cluster cannot be used: nobody answers at 127\.0\.0\.1:1"
+    ):
         RayExecutor.of(plan)
 
 
-async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """Nor when it is ended by Ctrl-C; the same command goes on, here on another cluster."""
     endpoint = Endpoint()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    async with simulate(Profile(), source=endpoint.answer) as server:
-        path = suite(tmp_path / "suite", server.url, samples=30)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "evalkit", "run", str(path), "--executor", "ray"),
-            cwd=tmp_path,
-            env={**environment, "TMPDIR": tempfile.gettempdir(), "COLUMNS": "110"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
+        path = suite(tmp_path / "suite", server.url, samples=60)
+        process = await command(path, alone)
+        endpoint.at = {20: lambda: os.killpg(process.pid, signal.SIGINT)}
+        _, said = await process.communicate()
+        assert process.returncode == 130, said.decode()
+        assert "Traceback" not in said.decode()
+        assert "stopping: finishing what is in flight" in said.decode()
+        assert not left_behind()
+        done = endpoint.asked.total()
+        assert 20 <= done < 60
+        process = await command(path)
         out, said = await process.communicate()
     assert process.returncode == 0, said.decode()
-    assert "20 passed, 10 not" in out.decode()
     assert "Traceback" not in said.decode()
-    assert not left_behind()
+    assert f"{done} of 60 calls are done already" in said.decode()
+    assert "40 passed, 20 not" in out.decode()
+    assert set(endpoint.asked.values()) == {1}, "what was in flight was finished, and all is asked once"
