@@ -249,7 +249,9 @@ def test_a_letter_is_found_in_every_common_frame(letter: str, frame: str) -> Non
 
 
 def test_unknown_names_and_options_say_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"choice, chrf, citations, code, contains, .*cost, exact, f1.*tool_calls"):
+    with pytest.raises(
+        ConfigError, match=r"choice, chrf, citations, code, contains, .*cost, exact, f1.*tool_calls"
+    ):
         judge("contain")
     with pytest.raises(ConfigError, match="its options are tolerance, relative"):
         judge({"numeric": {"tolerence": 1}})
