@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,8 @@ class Session:
         executor: Literal["local", "ray"] = "local",
     ) -> int:
         """Do it and show it; the exit code. `command` is the one that `--resume` can be added to, if any."""
+        # What is loaded by now stays: collections, and the interpreter's own end, need not walk it.
+        gc.freeze()
         try:
             files.check()
             return self.finish(asyncio.run(self._run(executor)), files, command=command, banner=banner)
