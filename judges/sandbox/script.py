@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
+from judges.sandbox.inside.packets import Report
 from judges.sandbox.program import Limits, Outcome, Result, Script
 from judges.sandbox.tiers import Interpreter, Sandbox
-from judges.sandbox.worker import GRACE, WorkerLost, Zygote, bounds, out_of_time
+from judges.sandbox.worker import GRACE, WorkerLost, Zygote, order, out_of_time
 
 
 async def run_script(sandbox: Sandbox, interpreter: Interpreter, script: Script, limits: Limits) -> Result:
@@ -37,22 +37,22 @@ async def _case(
     printed = os.memfd_create("printed")
     try:
         job = json.dumps({"files": dict(script.files), "argv": script.argv, "stdin": given}).encode()
-        zygote.run(1, job, printed, limits.wall, bounds(limits, file=limits.output))
-        ended = await zygote.packet(limits.wall + GRACE)
+        zygote.run(order(1, limits)._replace(file=limits.output), job, printed)
+        ended = await zygote.report(limits.wall + GRACE)
         output = os.pread(printed, limits.output + 1, 0).decode("utf-8", "replace")
     except WorkerLost:
         return Outcome("sandbox", "its sandbox was lost"), 0.0
     finally:
         os.close(printed)
         await zygote.close()
-    return _outcome(ended, output, expected, limits), float(ended["cpu"])
+    return _outcome(ended, output, expected, limits), float(ended.cpu)
 
 
-def _outcome(ended: dict[str, Any], output: str, expected: str, limits: Limits) -> Outcome:
-    status = ended["status"]
+def _outcome(ended: Report, output: str, expected: str, limits: Limits) -> Outcome:
+    status = ended.status
     if len(output) >= limits.output:
         return Outcome("output", "it printed too much")
-    if ended["killed"] == "wall" or out_of_time(ended, limits):
+    if ended.killed == "wall" or out_of_time(ended, limits):
         return Outcome("timeout", "timed out")
     if os.WIFSIGNALED(status):
         return Outcome("crash", f"killed by signal {os.WTERMSIG(status)}")

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from judges.sandbox.inside.packets import Order, Report
 from judges.sandbox.program import Limits, Outcome, Program, Result
 from judges.sandbox.tiers import Interpreter, Launched, Role, Sandbox, Unavailable
 
@@ -51,7 +52,7 @@ class Zygote:
 
     def _readable(self) -> None:
         try:
-            data = self._control.recv(262_144)
+            data = self._control.recv(65_536)
         except BlockingIOError:
             return
         except OSError:
@@ -70,7 +71,7 @@ class Zygote:
             starting.add_done_callback(_unwanted)
             raise
         try:
-            ready = await zygote.packet(START)
+            ready = json.loads(await zygote._packet(START))
         except WorkerLost:
             said = zygote._launched.complaints().splitlines()
             await zygote.close()
@@ -89,11 +90,10 @@ class Zygote:
         """The process that was started; also the id of its group."""
         return self._launched.process.pid
 
-    def run(self, seq: int, job: bytes, descriptor: int, wall: float, limits: dict[str, int]) -> None:
+    def run(self, order: Order, job: bytes, descriptor: int) -> None:
         """Start an execution. The job goes as a file in memory, unless it is the last one again."""
-        packet = {"do": "run", "seq": seq, "wall": wall, "limits": limits}
         if job == self._job:
-            self.send(packet, [descriptor])
+            self.send(order, [descriptor])
             return
         self._job = job if self.keeps else b""
         held = os.memfd_create("job")
@@ -101,19 +101,22 @@ class Zygote:
             left = memoryview(job)
             while left:
                 left = left[os.write(held, left) :]
-            self.send(packet, [descriptor, held])
+            self.send(order, [descriptor, held])
         finally:
             os.close(held)
 
-    def send(self, packet: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Send a packet. Never waits: at most two small ones are ever on their way."""
+    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+        """Send an order. Never waits: at most two small ones are ever on their way."""
         try:
-            socket.send_fds(self._control, [json.dumps(packet).encode()], descriptors)
+            socket.send_fds(self._control, [order.packed()], descriptors)
         except OSError:
             raise WorkerLost("it takes no more work") from None
 
-    async def packet(self, timeout: float) -> dict[str, Any]:
-        """The next packet from it."""
+    async def report(self, timeout: float) -> Report:
+        """Its next report of an execution. Raises `WorkerLost`."""
+        return Report.of(await self._packet(timeout))
+
+    async def _packet(self, timeout: float) -> bytes:
         if self._packets.empty():
             try:
                 async with asyncio.timeout(timeout):
@@ -124,8 +127,7 @@ class Zygote:
             data = self._packets.get_nowait()
         if not data:
             raise WorkerLost("it ended")
-        packet: dict[str, Any] = json.loads(data)
-        return packet
+        return data
 
     def kill(self) -> None:
         """End it and all that it started, at once."""
@@ -142,15 +144,10 @@ class Zygote:
         await asyncio.to_thread(_reaped, self._launched)
 
 
-def bounds(limits: Limits, *, file: int | None = None) -> dict[str, int]:
-    """Limits as a zygote's forks set them."""
-    return {
-        "cpu": limits.cpu,
-        "memory": limits.memory,
-        "file": file or limits.file,
-        "processes": limits.threads + 1,
-        "message": limits.output,
-    }
+def order(seq: int, limits: Limits) -> Order:
+    """Start an execution within these limits."""
+    processes = limits.threads + 1
+    return Order(True, seq, limits.wall, limits.cpu, limits.memory, limits.file, processes, limits.output)
 
 
 def _reaped(launched: Launched) -> None:
@@ -210,23 +207,22 @@ class Worker:
         self.tests = program.tests
         theirs, ours = socket.socketpair()
         with theirs, ours:
-            within = bounds(limits)
-            source = program.source.encode("utf-8", "surrogatepass")
-            self._candidates.run(self.runs, source, theirs.fileno(), limits.wall, within)
-            self._graders.run(self.runs, _tests(program), ours.fileno(), limits.wall + 2.0, within)
-        graded = await self._graders.packet(limits.wall + GRACE)
+            started = order(self.runs, limits)
+            self._candidates.run(started, program.source.encode("utf-8", "surrogatepass"), theirs.fileno())
+            self._graders.run(started._replace(wall=limits.wall + 2.0), _tests(program), ours.fileno())
+        graded = await self._graders.report(limits.wall + GRACE)
         # It ends by itself when nobody asks any more; if it does not, it is killed.
         nudge = asyncio.get_running_loop().call_later(PROMPT, self._stop)
         try:
-            ended = await self._candidates.packet(GRACE)
+            ended = await self._candidates.report(GRACE)
         finally:
             nudge.cancel()
-        self.doubt = ended["doubt"] or graded["doubt"]
+        self.doubt = ended.doubt or graded.doubt
         return _result(graded, ended, limits)
 
     def _stop(self) -> None:
         with contextlib.suppress(WorkerLost):  # whoever waits for its report sees that, too
-            self._candidates.send({"do": "stop", "seq": self.runs})
+            self._candidates.send(Order(False, self.runs))
 
     def kill(self) -> None:
         """End both zygotes and all that they started, at once."""
@@ -251,16 +247,16 @@ def _tests(program: Program) -> bytes:
 # --- the verdict -------------------------------------------------------------------------------------------
 
 
-def _result(graded: dict[str, Any], ended: dict[str, Any], limits: Limits) -> Result:
+def _result(graded: Report, ended: Report, limits: Limits) -> Result:
     """The verdict: what the tests' side says; the candidate's end only explains how it was lost."""
-    cpu = float(ended["cpu"])
-    if graded["verdict"] is None:
-        if ended["killed"] == "wall" or out_of_time(ended, limits):
+    cpu = float(ended.cpu)
+    if graded.verdict is None:
+        if ended.killed == "wall" or out_of_time(ended, limits):
             return Result("failed", "timeout", "timed out", (), cpu)
-        if graded["killed"] == "wall" or os.WIFSIGNALED(graded["status"]):
+        if graded.killed == "wall" or os.WIFSIGNALED(graded.status):
             return Result("failed", "checker", "checking its answers took too long or too much", (), cpu)
         return Result("broken", "sandbox", "the tests' process failed", (), cpu)
-    verdict = json.loads(graded["verdict"])
+    verdict = json.loads(graded.verdict)
     if verdict["faulty"]:
         return Result("broken", "faulty", verdict["faulty"], (), cpu)
     outcomes = tuple(Outcome(kind, message) for kind, message in verdict["outcomes"])
@@ -276,19 +272,19 @@ def _result(graded: dict[str, Any], ended: dict[str, Any], limits: Limits) -> Re
     return Result("passed", "passed", "", outcomes, cpu)
 
 
-def _lost(why: str, ended: dict[str, Any], limits: Limits) -> tuple[str, str]:
-    status = ended["status"]
-    if ended["killed"] == "wall" or out_of_time(ended, limits):
+def _lost(why: str, ended: Report, limits: Limits) -> tuple[str, str]:
+    status = ended.status
+    if ended.killed == "wall" or out_of_time(ended, limits):
         return "timeout", "timed out"
     if why != "it ended":
         return "protocol", why
-    if os.WIFSIGNALED(status) and ended["killed"] != "stop":
+    if os.WIFSIGNALED(status) and ended.killed != "stop":
         return "crash", f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return "exit", "the program ended itself"
 
 
-def out_of_time(ended: dict[str, Any], limits: Limits) -> bool:
+def out_of_time(ended: Report, limits: Limits) -> bool:
     """Whether the kernel ended it for its processor time, which it counts in ticks, coarser than ours."""
-    status = ended["status"]
+    status = ended.status
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
-    return killed and ended["cpu"] >= limits.cpu / 2
+    return killed and ended.cpu >= limits.cpu / 2

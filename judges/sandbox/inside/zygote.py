@@ -1,9 +1,11 @@
 """A process that has imported everything, is shut in, and forks once for each program.
 
-It speaks with the pool on one socket of packets. A packet in starts an execution (`run`, with its limits;
-beside it come a descriptor of the line to the other side and, when it is another one than last time, the
-job as a file in memory) or ends it (`stop`). A packet out says that the zygote is ready, or how an execution
-ended. When the pool is gone the socket ends, and so does this process with all that it has started.
+It speaks with the pool on one socket of packets. A packet in is an order: to start an execution, or to end
+it. A packet out says that the zygote is ready, or reports how an execution ended. When the pool is gone the
+socket ends, and so does this process with all that it has started.
+
+What runs here between two forks is kept small: this process shares its memory with its forks, and each page
+that it writes to while one of them lives has to be copied.
 
 A candidate's fork runs one program. A fork for tests is kept while the next program has the same tests: what
 it holds of an earlier candidate are plain values, and those are gone when its tests begin anew.
@@ -28,8 +30,10 @@ from typing import Any, NoReturn
 from . import candidate, grader, rehearsal, shut
 from .landlock import Ruleset, abi
 from .line import Line
+from .packets import DOUBTS, LONGEST_ORDER, Order, Report
 from .seccomp import Filter, long_list, short_list
 
+_DESCRIPTORS = socket.CMSG_SPACE(2 * 4)
 VERDICT = 60_000
 """Bytes of a verdict: it goes out as one packet."""
 KEPT = 200
@@ -87,7 +91,9 @@ class Zygote:
         if self._scratch is not None:
             os.chdir(self._scratch)
         self._clean = self._changed()
-        self._fork = _Fork(kept=self._role == "grader")
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._fork = _Fork(self._poll, kept=self._role == "grader")
         if self._role != "command":
             rehearsal.rehearse(self._role)
         self._short = self._shut(setup)
@@ -119,17 +125,17 @@ class Zygote:
     def serve(self) -> NoReturn:
         """Run what comes, one at a time, until the pool hangs up."""
         while True:
-            packet, descriptors = self._receive()
-            if packet["do"] == "run":  # a stop may come for what has ended by itself
-                self._execute(packet, descriptors)
+            order, descriptors = self._receive()
+            if order.go:  # a stop may come for what has ended by itself
+                self._execute(order, descriptors)
 
-    def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        data, descriptors, _, _ = socket.recv_fds(self._control, 65_536, 2)
+    def _receive(self) -> tuple[Order, list[int]]:
+        data, beside, _, _ = self._control.recvmsg(LONGEST_ORDER, _DESCRIPTORS)
         if not data:
             os._exit(0)
-        return json.loads(data), descriptors
+        return Order.of(data), [each for _, _, numbers in beside for each in memoryview(numbers).cast("i")]
 
-    def _execute(self, packet: dict[str, Any], descriptors: list[int]) -> None:
+    def _execute(self, order: Order, descriptors: list[int]) -> None:
         fork = self._fork
         if len(descriptors) > 1:
             fork.forget()
@@ -138,20 +144,20 @@ class Zygote:
             fork.next(descriptors[0])
         else:
             fork.end()
-            self._start(packet["limits"], descriptors[0])
-        os.close(descriptors[0])
+            self._start(order, descriptors[0])
+        os.close(descriptors[0])  # or the fork's end would not be the line's
         fork.runs += 1
-        killed, said = self._watch(time.monotonic() + packet["wall"], packet["seq"])
-        report = {"seq": packet["seq"], "killed": killed, "verdict": said, "status": 0, "cpu": 0.0}
+        killed, said = self._watch(time.monotonic() + order.wall, order.seq)
+        status, cpu = 0, 0.0
         if said is None:
-            report["status"], report["cpu"] = fork.reaped()
+            status, cpu = fork.reaped()
             if self._role == "command" and os.getpid() == 1:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)  # all that it started: nobody else is in this namespace
-        report["doubt"] = "" if fork.pid else self._doubt()
-        self._control.send(json.dumps(report).encode())
+        doubt = "" if fork.pid else self._doubt()
+        self._control.send(Report(order.seq, killed, status, cpu, doubt, said).packed())
 
-    def _start(self, limits: dict[str, int], connection: int) -> None:
+    def _start(self, limits: Order, connection: int) -> None:
         fork = self._fork
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if fork.kept else (None, None)
         fork.pid = os.fork()
@@ -161,30 +167,24 @@ class Zygote:
             _child(self, limits, connection, theirs)
         if theirs is not None:
             theirs.close()
-        fork.line = ours
-        fork.handle = os.pidfd_open(fork.pid)
+        fork.begun(ours)
 
-    def _watch(self, deadline: float, seq: int) -> tuple[str, str | None]:
+    def _watch(self, deadline: float, seq: int) -> tuple[str, bytes | None]:
         """Wait for the verdict or the fork's end; bring the end about when its time is up or the pool asks.
 
         Returns why it was killed, if it was, and the verdict, if there is one.
         """
         fork = self._fork
-        poll = select.poll()
-        poll.register(fork.handle, select.POLLIN)
-        poll.register(self._control, select.POLLIN)
-        if fork.line is not None:
-            poll.register(fork.line, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)}
+            left = max(0.0, deadline - time.monotonic()) * 1000
+            ready = [descriptor for descriptor, _ in self._poll.poll(left)]
             if fork.line is not None and fork.line.fileno() in ready:
-                said = fork.line.recv(VERDICT + 1)
-                return "", said.decode() if said else None
+                return "", fork.line.recv(VERDICT + 1) or None
             if fork.handle in ready:
                 return "", None
             if ready:
-                packet, _ = self._receive()
-                if packet["do"] != "stop" or packet["seq"] != seq:
+                order, _ = self._receive()
+                if order.go or order.seq != seq:
                     continue
             os.kill(fork.pid, signal.SIGKILL)
             return "stop" if ready else "wall", None
@@ -192,10 +192,10 @@ class Zygote:
     def _doubt(self) -> str:
         """Why nothing more may be run here; empty when this is as it was at the start."""
         if self._changed() != self._clean:
-            return "files were left in the scratch folder"
+            return DOUBTS[1]
         try:
             if os.waitpid(-1, os.WNOHANG):
-                return "a process was left behind"
+                return DOUBTS[2]
         except ChildProcessError:
             pass
         return ""
@@ -205,25 +205,25 @@ class Zygote:
 
     # --- in the fork ---------------------------------------------------------------------------------------
 
-    def work(self, limits: dict[str, int], connection: int, pool: socket.socket | None) -> None:
+    def work(self, limits: Order, connection: int, pool: socket.socket | None) -> None:
         """What a fork does, in its role."""
         os.close(self._control.detach())
         text = _content(self._fork.job)
-        most = limits["message"]
+        most = limits.message
         if self._role == "candidate":
             self._bound(limits)
             candidate.run(text.decode(), Line(connection, most))
         elif pool is not None:
-            self._bound({**limits, "cpu": 1 << 30})
+            self._bound(limits._replace(cpu=1 << 30))
             self._judge(grader.Job(json.loads(text)), connection, pool, limits)
         else:
             self._become_command(json.loads(text), connection, limits)
 
-    def _judge(self, job: grader.Job, connection: int, pool: socket.socket, limits: dict[str, int]) -> None:
+    def _judge(self, job: grader.Job, connection: int, pool: socket.socket, limits: Order) -> None:
         """Run the tests, say the verdict, and again for as long as other programs come."""
         while True:
-            signal.setitimer(signal.ITIMER_PROF, limits["cpu"] + 1)  # its signal ends this process
-            verdict = job.grade(Line(connection, limits["message"]))
+            signal.setitimer(signal.ITIMER_PROF, limits.cpu + 1)  # its signal ends this process
+            verdict = job.grade(Line(connection, limits.message))
             os.close(connection)
             pool.send(_short(verdict))
             data, descriptors, _, _ = socket.recv_fds(pool, 16, 1)
@@ -231,7 +231,7 @@ class Zygote:
                 return
             connection = descriptors[0]
 
-    def _become_command(self, given: dict[str, Any], printed: int, limits: dict[str, int]) -> NoReturn:
+    def _become_command(self, given: dict[str, Any], printed: int, limits: Order) -> NoReturn:
         """Write the files, take input and output from memory, and become the declared command."""
         for name, text in given["files"].items():
             Path(name).write_text(text, encoding="utf-8")
@@ -245,13 +245,13 @@ class Zygote:
         environment = {**os.environ, "PATH": "/usr/local/bin:/usr/bin:/bin"}
         os.execvpe(given["argv"][0], given["argv"], environment)  # noqa: S606 (declared, and shut in)
 
-    def _bound(self, limits: dict[str, int]) -> None:
+    def _bound(self, limits: Order) -> None:
         shut.limit(
             (
-                (resource.RLIMIT_CPU, limits["cpu"]),
-                (resource.RLIMIT_AS, limits["memory"]),
-                (resource.RLIMIT_FSIZE, limits["file"]),
-                (resource.RLIMIT_NPROC, limits["processes"] + self._others),
+                (resource.RLIMIT_CPU, limits.cpu),
+                (resource.RLIMIT_AS, limits.memory),
+                (resource.RLIMIT_FSIZE, limits.file),
+                (resource.RLIMIT_NPROC, limits.processes + self._others),
             )
         )
         if self._short is not None:
@@ -261,13 +261,22 @@ class Zygote:
 class _Fork:
     """The fork that runs, or one for tests that is `kept` for the next program; without one, `pid` is 0."""
 
-    def __init__(self, *, kept: bool) -> None:
+    def __init__(self, poll: select.poll, *, kept: bool) -> None:
+        self._poll = poll
         self.kept = kept
         self.pid = 0
         self.handle = -1
         self.job = -1
         self.runs = 0
         self.line: socket.socket | None = None
+
+    def begun(self, line: socket.socket | None) -> None:
+        """It is there: watch for its end, and for what it says."""
+        self.handle = os.pidfd_open(self.pid)
+        self._poll.register(self.handle, select.POLLIN)
+        self.line = line
+        if line is not None:
+            self._poll.register(line, select.POLLIN)
 
     def next(self, connection: int) -> None:
         """Give it another program to judge."""
@@ -290,15 +299,17 @@ class _Fork:
     def reaped(self) -> tuple[int, float]:
         """Wait for its end; its exit status and the seconds of processor time that it took."""
         _, status, used = os.wait4(self.pid, 0)
+        self._poll.unregister(self.handle)
         os.close(self.handle)
         if self.line is not None:
+            self._poll.unregister(self.line)
             self.line.close()
             self.line = None
         self.pid = self.runs = 0
         return status, used.ru_utime + used.ru_stime
 
 
-def _child(zygote: Zygote, limits: dict[str, int], connection: int, pool: socket.socket | None) -> NoReturn:
+def _child(zygote: Zygote, limits: Order, connection: int, pool: socket.socket | None) -> NoReturn:
     status = 70
     try:
         zygote.work(limits, connection, pool)
