@@ -121,15 +121,41 @@ def test_filters_tokens_prices_and_judges_load_and_work_without_a_network(tmp_pa
 
 def test_a_test_fails_that_tries_and_catches_the_error(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
-        "import contextlib, socket\n"
-        "def test_quiet(): pass\n"
-        "def test_loud():\n"
+        "import contextlib, pytest, socket\n"
+        "def leave():\n"
         "    with contextlib.suppress(OSError):\n"
         "        socket.getaddrinfo('pypi.org', 443)\n"
+        "@pytest.fixture\n"
+        "def loud(): leave()\n"
+        "def test_quiet(): pass\n"
+        "def test_loud(): leave()\n"
+        "def test_with_a_loud_fixture(loud): pass\n"
     )
-    done, _ = python(
-        tmp_path, "-m", "pytest", "-q", "-p", "no_way_out", "-p", "no:cacheprovider", "test_it.py"
-    )
+    done, _ = python(tmp_path, "-m", "pytest", "-p", "no_way_out", "-p", "no:cacheprovider", "test_it.py")
     assert done.returncode == 1, done.stdout
-    assert "1 failed, 1 passed" in done.stdout
+    assert "1 failed, 1 passed, 1 error" in done.stdout
     assert "tried to leave this machine" in done.stdout
+    assert "network: loopback only" in done.stdout
+
+
+ALONE = """
+import errno, socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname()).close()
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    with socket.socket(type=kind) as outward:
+        assert outward.connect_ex(("8.8.8.8", 53)) == errno.ENETUNREACH
+"""
+
+
+def test_a_namespace_of_its_own_has_loopback_and_no_way_out() -> None:
+    done = subprocess.run(
+        [sys.executable, str(GUARD / "alone.py"), sys.executable, "-I", "-c", ALONE],  # -I: without the guard
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    if "as it is" in done.stdout:
+        pytest.skip(done.stdout.strip())
+    assert done.stdout == "network: loopback only, in a namespace of its own\n"
+    assert done.returncode == 0, done.stderr
