@@ -187,18 +187,18 @@ def _ratio(a: Floats, b: Floats, rng: np.random.Generator) -> Measured | None:
 
 
 def verdict(c: Comparison) -> str:
-    """`vendor answers better by 6.1 points [1.2, 11.0] (n = 96, paired). vendor costs 3.4× as much …`."""
+    """`vendor answers better than own by 6.1 points [1.2, 11.0] (n = 96, paired). vendor costs …`."""
     note = f" ({c.note})" if c.note else ""
     if c.rates is None:
         return f"{c.a} and {c.b} have no judged sample in common: nothing can be compared{note}"
     difference = c.rates.difference
     shown, decided = _points(difference)
-    first = c.a if difference.value >= 0 or not decided else c.b
-    swap = first == c.b
+    swap = decided and difference.value < 0
+    first, second = (c.b, c.a) if swap else (c.a, c.b)
     if not decided:
         head = f"no difference in pass rate between {c.a} and {c.b} could be shown: {shown}"
     else:
-        head = f"{first} answers better by {shown}"
+        head = f"{first} answers better than {second} by {shown}"
     rest = [part for part in (_cost_words(c, swap), _ttft_words(c, swap)) if part]
     said = f"{head}." if not rest else f"{head}. {first} {' and '.join(rest)}."
     return said + (f" {c.note[0].upper()}{c.note[1:]}." if c.note else "")

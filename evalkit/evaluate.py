@@ -212,9 +212,11 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     from evalkit.compare import compare, compare_runs
     from evalkit.gate import BASELINE
     from evalkit.summary import summarise
+    from evalkit.tiers import Tiers
     from evalkit.verdict import decide_all
 
-    columns = Columns.of(store.trials(kept.id))
+    tiers = Tiers()
+    columns = Columns.of(tiers.watch(store.trials(kept.id)))
     if len(columns) == plan.size and kept.status == "interrupted":
         kept = replace(kept, status="complete")  # asked to stop when nothing was left
         store.update(kept)
@@ -227,7 +229,7 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     compared = compare(columns, rng)
     if BASELINE in runs:
         compared += compare_runs(columns, runs[BASELINE], f"baseline {earlier[BASELINE]}", rng)
-    return Outcome(plan, store, kept, columns, summarise(columns, rng), compared, gates)
+    return Outcome(plan, store, kept, columns, summarise(columns, rng, tiers.found), compared, gates)
 
 
 def baselines(plan: Plan, store: Store, resume: Run | None = None) -> Mapping[str, str]:

@@ -38,7 +38,9 @@ def measure(
     if metric.quantile is not None:
         return percentile(columns, _phase(metric), metric.quantile, level)
     values = values_by_question(metric, columns)
-    return values.share(level) if metric.unit == "share" else values.mean(rng, level)
+    if metric.unit == "share":
+        return values.share(level)
+    return values.score(rng, level) if metric.unit == "score" else values.mean(rng, level)
 
 
 def difference(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evalkit import stats
 from evalkit.columns import Columns
 from evalkit.stats import LEVEL, Measured
-from evalkit.stats_cluster import share
+from evalkit.stats_cluster import bounded_mean, share
 from evalkit.stats_passk import pass_all_k, pass_at_k
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Values:
         """The mean, each question counting once."""
         return stats.mean(self.value.tolist(), rng, level)
 
+    def score(self, rng: np.random.Generator, level: float = LEVEL) -> Measured | None:
+        """The mean of scores, each question counting once."""
+        return mean_score(self.value, self.answers, rng, level)
+
     def take(self, kept: Any) -> Values:
         """The questions that a mask or their places pick."""
         value = self.value[kept]
@@ -56,12 +60,28 @@ def values_of(columns: Columns, rows: Whole, values: Floats) -> Values:
     """The mean by question of `values`, which belong to `rows` (a row may occur several times)."""
     import numpy as np
 
-    sample, first, of = np.unique(columns.rows["sample"][rows], return_index=True, return_inverse=True)
+    asked = columns.rows["sample"][rows]
+    sample, first = np.unique(asked, return_index=True)
     if len(sample) == len(rows):
         mean = values[first]
     else:
+        of = np.searchsorted(sample, asked)
         mean = np.bincount(of, values, minlength=len(sample)) / np.bincount(of, minlength=len(sample))
     return Values(sample, mean, columns.rows["weight"][rows][first], len(rows))
+
+
+def mean_score(
+    value: Floats, answers: int, rng: np.random.Generator, level: float = LEVEL
+) -> Measured | None:
+    """The mean of one score a question: of scores in [0, 1] with the interval of a share.
+
+    Of five full marks, resampling knows nothing but full marks: it would be certain of what they say little.
+    """
+    import numpy as np
+
+    if bool(np.all((value >= 0) & (value <= 1))):
+        return bounded_mean(value, answers, level)
+    return stats.mean(value.tolist(), rng, level)
 
 
 def paired(a: Values, b: Values) -> tuple[Values, Values]:
@@ -164,7 +184,7 @@ class Questions:
         return self._values(self.passed / self.judged)
 
     def pass_at(self, k: int) -> Values:
-        """pass@k of each question with k answers at least."""
+        """pass@k of each question with k answers at least; `answers` counts draws of k."""
         return self._drawn(k, pass_at_k)
 
     def pass_all(self, k: int) -> Values:
@@ -175,7 +195,7 @@ class Questions:
         enough = self.judged >= k
         judged = self.judged[enough]
         value = chance(judged, self.passed[enough], k)
-        return Values(self.sample[enough], value, self.weight[enough], int(judged.sum()))
+        return Values(self.sample[enough], value, self.weight[enough], int(judged.sum()) // k)
 
     def flaky(self) -> Values:
         """1 for a question whose answers pass sometimes, else 0, of those with two answers and more."""

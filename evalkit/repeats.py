@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evalkit import stats
 from evalkit.columns import Columns
-from evalkit.questions import Questions
+from evalkit.questions import Questions, mean_score
 from evalkit.stats import Measured
 from evalkit.stats_cluster import Variance, split_variance
 
@@ -102,7 +101,7 @@ def _best(columns: Columns, rng: np.random.Generator) -> dict[str, Measured]:
         _, of = np.unique(sample[scores["row"]], return_inverse=True)
         best = np.full(int(of.max()) + 1, -np.inf)
         np.maximum.at(best, of, values)
-        if (measured := stats.mean(best.tolist(), rng)) is not None:
+        if (measured := mean_score(best, len(best), rng)) is not None:
             found[name] = measured
     return found
 

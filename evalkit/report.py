@@ -6,6 +6,7 @@ no script should that ever fail.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,7 @@ from evalkit.compare import Comparison
 from evalkit.stats import Measured
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
-from evalkit.verdict import Decided
+from evalkit.verdict import Decided, Verdict, brief, counted, urgent
 from evalkit.view import by_set, frequent_tags, notes
 from guardrails.errors import ConfigError
 
@@ -81,7 +82,9 @@ def render(content: Content) -> str:
         sets=[_Set(name, arms) for name, arms in sets.items()],
         several=len(sets) > 1,
         verdicts=[(each.set, each.verdict) for each in content.comparisons],
-        gates=content.gates,
+        tables=_gate_tables(content.gates),
+        counted=counted(content.gates),
+        gates=urgent(content.gates),
         notes=[*content.warnings, *notes(content.endpoints)],
         failing=failing,
         more=more,
@@ -111,7 +114,7 @@ class _Set:
 
     @property
     def table(self) -> list[tuple[str, list[str]]]:
-        return _table(self.endpoints)
+        return [(label, [unbroken(value) for value in values]) for label, values in _table(self.endpoints)]
 
     @property
     def findings(self) -> list[tuple[str, str, str, list[int]]]:
@@ -134,6 +137,41 @@ class _Set:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class _GateTable:
+    """Gates by arms of one set. A cell is a verdict with its number; None where the gate does not mean it."""
+
+    set: str
+    arms: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[Verdict, str] | None]]]
+
+
+def _gate_tables(decided: Sequence[Decided]) -> list[_GateTable]:
+    """A table for each set of several arms; none where a list of sentences says all."""
+    sets: dict[str, dict[str, dict[str, Verdict]]] = {}
+    for each in decided:
+        gates = sets.setdefault(each.set, {})
+        gates.setdefault(str(each.verdict.gate), {})[each.arm] = each.verdict
+    tables = []
+    for name, gates in sets.items():
+        arms = list(dict.fromkeys(arm for verdicts in gates.values() for arm in verdicts))
+        rows = [(gate, [_cell_of(verdicts.get(arm)) for arm in arms]) for gate, verdicts in gates.items()]
+        tables.append(_GateTable(name, arms, rows))
+    return tables if any(len(table.arms) > 1 for table in tables) else []
+
+
+def _cell_of(verdict: Verdict | None) -> tuple[Verdict, str] | None:
+    return None if verdict is None else (verdict, unbroken(brief(verdict)))
+
+
+_INTERVAL = re.compile(r"\[[^\[\]]{1,60}\]")
+
+
+def unbroken(text: str) -> str:
+    """Text in which no line ends within an interval."""
+    return _INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
 @cache
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
@@ -149,24 +187,24 @@ def _template() -> Template:
 
 def _table(endpoints: Sequence[Endpoint]) -> list[tuple[str, list[str]]]:
     shown: list[tuple[str, list[str]]] = [
-        ("Pass rate", [words.percent(e.pass_rate) for e in endpoints]),
+        ("Pass rate", [words.pass_rate(e) for e in endpoints]),
         ("Calls", [words.calls(e) for e in endpoints]),
         ("Failed calls", [words.counts(e.errors) for e in endpoints]),
     ]
     if any(e.judge_errors for e in endpoints):
         shown.append(("Judge errors", [words.counts(e.judge_errors) for e in endpoints]))
         shown.append(("Pass rate if those …", [words.judge_bounds(e) or "–" for e in endpoints]))
+    if any(e.sandboxes for e in endpoints):
+        shown.append(("Code run in", [words.sandboxes(e) for e in endpoints]))
     shown += _repeated(endpoints)
     names = list(dict.fromkeys(name for e in endpoints for name, rate in e.scorers.items() if rate))
     if len(names) > 1:
-        shown += [
-            (f"Passed {name}", [words.percent(e.scorers.get(name)) for e in endpoints]) for name in names
-        ]
+        shown += [(f"Passed {name}", [words.scorer_rate(e, name) for e in endpoints]) for name in names]
     for name in dict.fromkeys(name for e in endpoints for name in e.scores):
-        shown.append((f"Mean of {name}", [words.decimal(e.scores.get(name)) for e in endpoints]))
+        shown.append((f"Mean of {name}", [words.scorer_mean(e, name) for e in endpoints]))
     for phase, label in (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "E2E")):
-        shown.append((f"{label} p50", [words.ms(e.latency[phase].p50) for e in endpoints]))
-        shown.append((f"{label} p99", [words.ms(e.latency[phase].p99) for e in endpoints]))
+        shown.append((f"{label} p50", [words.time(e, phase, "p50") for e in endpoints]))
+        shown.append((f"{label} p99", [words.time(e, phase, "p99") for e in endpoints]))
     shown.append(("Tokens", [words.tokens(e) for e in endpoints]))
     shown.append(("Cost", [words.cost_total(e.cost) for e in endpoints]))
     shown.append(("Cost of 1,000 calls", [words.cost_per_thousand(e.cost) for e in endpoints]))
@@ -183,8 +221,8 @@ def _repeated(endpoints: Sequence[Endpoint]) -> list[tuple[str, list[str]]]:
         return []
     shown = []
     for k in sorted({k for r in known for k in words.steps(r.at_least)}):
-        shown.append((f"pass@{k}", [words.percent(r.at_least.get(k)) if r else "–" for r in found]))
-        shown.append((f"pass^{k}", [words.percent(r.every.get(k)) if r else "–" for r in found]))
+        shown.append((f"pass@{k}", [words.pass_at(e, k) for e in endpoints]))
+        shown.append((f"pass^{k}", [words.pass_all(e, k) for e in endpoints]))
     shown.append(("Majority passes", [words.majority(r) if r else "–" for r in found]))
     shown += [
         (f"Best of {name}", [words.decimal(r.best.get(name)) if r else "–" for r in found])

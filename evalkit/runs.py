@@ -225,15 +225,17 @@ def _numbers(console: Console, store: Store, run: Run) -> None:
     from evalkit.columns import Columns
     from evalkit.compare import compare
     from evalkit.summary import summarise
+    from evalkit.tiers import Tiers
     from evalkit.verdict import decide_all
 
-    columns = Columns.of(store.trials(run.id))
+    tiers = Tiers()
+    columns = Columns.of(tiers.watch(store.trials(run.id)))
     rng = np.random.default_rng(0)
     gates = _gates(run.info)
     # As `evaluate.conclude` draws: the same rows say the same.
     decided = decide_all(gates, columns, {} if not gates else _against(store, run.info), rng)
     compared = compare(columns, rng)
-    view.table(console, summarise(columns, rng))
+    view.table(console, summarise(columns, rng, tiers.found))
     view.comparisons(console, compared)
     view.gates(console, decided)
     view.hints(console, columns)

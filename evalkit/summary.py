@@ -16,7 +16,7 @@ How rows are counted:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -79,6 +79,11 @@ class Cost:
     versions: tuple[str, ...]
     judging: Decimal = Decimal(0)
 
+    @property
+    def paid(self) -> Decimal:
+        """What is known to have been paid, for calls and for judging."""
+        return self.total + self.judging
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -86,7 +91,7 @@ class Endpoint:
 
     `calls` = passed + failed + errors + unjudged, on so many `samples`; `cached` of them were answered by an
     earlier call. `scores` are the mean values of scorers that give more than yes or no. `repeats` is None
-    where every sample was judged once.
+    where every sample was judged once. `sandboxes` are what the answers' code was run in, if it was run.
     """
 
     set: str
@@ -115,6 +120,7 @@ class Endpoint:
     tags: Mapping[str, Measured]
     weighted: bool
     repeats: Repeats | None
+    sandboxes: tuple[str, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -122,17 +128,24 @@ class Endpoint:
         return sum(self.errors.values())
 
 
-def summarise(columns: Columns, rng: np.random.Generator | None = None) -> list[Endpoint]:
+def summarise(
+    columns: Columns,
+    rng: np.random.Generator | None = None,
+    sandboxes: Mapping[tuple[str, str], tuple[str, ...]] | None = None,
+) -> list[Endpoint]:
     """One summary per set and arm, in the order in which the rows name them.
+
+    `sandboxes`: by set and arm what code was run in (`evalkit.tiers`).
 
     The same rows give the same numbers: without a generator, each arm's intervals are drawn with one seed.
     """
     import numpy as np
 
-    return [
+    made = [
         endpoint(group, columns.group(number), rng or np.random.default_rng(0))
         for number, group in enumerate(columns.groups)
     ]
+    return [replace(each, sandboxes=(sandboxes or {}).get((each.set, each.name), ())) for each in made]
 
 
 def endpoint(group: Group, columns: Columns, rng: np.random.Generator) -> Endpoint:
@@ -194,9 +207,12 @@ def _bounds(columns: Columns) -> tuple[float | None, float | None]:
     if len(passed) == 0:
         return None, None
     every = np.arange(len(passed))
-    ends = [values_of(columns, every, kind.astype(np.float64)) for kind in (passed == 1, passed != 0)]
-    worst, best = (float(np.average(each.value, weights=each.weight)) for each in ends)
-    return worst, best
+
+    def rate(kind: npt.NDArray[np.bool_]) -> float:
+        values = values_of(columns, every, kind.astype(np.float64))
+        return float(np.average(values.value, weights=values.weight))
+
+    return rate(passed == 1), rate(passed != 0)
 
 
 def _scorers(columns: Columns, rng: np.random.Generator) -> dict[str, Measured | None]:

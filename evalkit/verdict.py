@@ -58,6 +58,21 @@ class Decided:
         return " on ".join(part for part in (self.arm, self.set) if part) or "the run"
 
 
+STATUSES: tuple[Status, ...] = ("fail", "undecided", "pass")
+"""In the order in which people want to see them."""
+
+
+def urgent(decided: Iterable[Decided]) -> list[Decided]:
+    """The failed ones first, then those that are undecided, each in the order of the gates."""
+    return sorted(decided, key=lambda each: STATUSES.index(each.verdict.status))
+
+
+def counted(decided: Sequence[Decided]) -> str:
+    """`2 fail, 1 undecided, 9 pass`."""
+    found = {status: sum(each.verdict.status == status for each in decided) for status in STATUSES}
+    return ", ".join(f"{count:,} {status}" for status, count in found.items() if count)
+
+
 def decide(gate: Gate, measured: Measured | None) -> Verdict:
     """The verdict on what was measured (against a baseline: the difference, `times` taken into account)."""
     if measured is None:
@@ -278,6 +293,24 @@ def _shown(metric: Metric, measured: Measured, how: str = "") -> str:
     if measured.effective is not None:
         count += f", worth {measured.effective:,.0f} independent answers of equal weight"
     return f"{value}{unit} [{low}, {high}] ({how}{count}, {measured.level:.0%} interval)"
+
+
+def brief(verdict: Verdict) -> str:
+    """`93.5% [89.2, 96.2]`, or a dash: what was measured, for a cell of a table."""
+    if (measured := verdict.measured) is None:
+        return "–"
+    unit = verdict.gate.metric.unit
+    points = unit == "share" and verdict.gate.against is not None
+    after = {"share": " points" if points else "%", "ms": " ms", "usd": " USD", "score": ""}[unit]
+
+    def shown(value: float) -> str:
+        if math.isinf(value):
+            return "∞" if value > 0 else "-∞"
+        if unit == "share":
+            return f"{100 * value:{'+' if points else ''}.1f}"
+        return f"{value:,.0f}" if unit == "ms" and abs(value) >= 100 else f"{value:.3g}"
+
+    return f"{shown(measured.value)}{after} [{shown(measured.low)}, {shown(measured.high)}]"
 
 
 def number(metric: Metric, value: float) -> str:

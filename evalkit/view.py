@@ -21,7 +21,7 @@ from evalkit.progress import progress as progress
 from evalkit.repeats import Repeats
 from evalkit.stats import Measured, least_for_bound
 from evalkit.summary import Endpoint
-from evalkit.verdict import Decided
+from evalkit.verdict import Decided, counted, urgent
 
 Row = tuple[str, Callable[[Endpoint], str]]
 MAX_TAGS = 6
@@ -30,21 +30,27 @@ MAX_NAMES = 6
 """Arms that are named in one line."""
 
 _RATE: Sequence[Row] = (
-    ("pass rate", lambda e: f"[bold]{words.percent(e.pass_rate)}[/]"),
+    ("pass rate", lambda e: f"[bold]{words.pass_rate(e)}[/]"),
     ("  calls", words.calls),
 )
 _ROWS: Sequence[Row] = (
-    ("TTFT p50", lambda e: words.ms(e.latency["ttft"].p50)),
-    ("TTFT p99", lambda e: words.ms(e.latency["ttft"].p99)),
-    ("TPOT p50", lambda e: words.ms(e.latency["tpot"].p50)),
-    ("TPOT p99", lambda e: words.ms(e.latency["tpot"].p99)),
-    ("E2E p50", lambda e: words.ms(e.latency["e2e"].p50)),
-    ("E2E p99", lambda e: words.ms(e.latency["e2e"].p99)),
+    ("TTFT p50", lambda e: words.time(e, "ttft", "p50")),
+    ("TTFT p99", lambda e: words.time(e, "ttft", "p99")),
+    ("TPOT p50", lambda e: words.time(e, "tpot", "p50")),
+    ("TPOT p99", lambda e: words.time(e, "tpot", "p99")),
+    ("E2E p50", lambda e: words.time(e, "e2e", "p50")),
+    ("E2E p99", lambda e: words.time(e, "e2e", "p99")),
     ("tokens", words.tokens),
     ("cost", lambda e: words.cost_total(e.cost)),
     ("  of 1,000 calls", lambda e: words.cost_per_thousand(e.cost)),
     ("errors", lambda e: f"[red]{escape(words.counts(e.errors))}[/]" if e.errors else "–"),
 )
+
+
+def _sandboxed(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
+    """What the answers' code was run in: a pass rate of code is one under that."""
+    if any(e.sandboxes for e in endpoints):
+        yield "  code run in", lambda e: escape(words.sandboxes(e))
 
 
 def _repeated(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
@@ -53,8 +59,8 @@ def _repeated(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
     if not found:
         return
     for k in sorted({k for r in found for k in words.steps(r.at_least)}):
-        yield f"  pass@{k}", partial(_of, lambda r, k: words.percent(r.at_least.get(k)), k)
-        yield f"  pass^{k}", partial(_of, lambda r, k: words.percent(r.every.get(k)), k)
+        yield f"  pass@{k}", partial(words.pass_at, k=k)
+        yield f"  pass^{k}", partial(words.pass_all, k=k)
     yield "  majority", partial(_of, lambda r, _: words.majority(r), None)
     for name in dict.fromkeys(name for r in found for name in r.best):
         yield _label(f"best {name}"), partial(_of, lambda r, name: words.decimal(r.best.get(name)), name)
@@ -74,9 +80,9 @@ def _scored(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
     """Each scorer's own rate where there are several, and the mean of values that are more than yes or no."""
     names = list(dict.fromkeys(name for e in endpoints for name, rate in e.scorers.items() if rate))
     for name in names if len(names) > 1 else ():
-        yield _label(name), partial(lambda name, e: words.percent(e.scorers.get(name)), name)
+        yield _label(name), partial(words.scorer_rate, name=name)
     for name in dict.fromkeys(name for e in endpoints for name in e.scores):
-        yield _label(f"ø {name}"), partial(lambda name, e: words.decimal(e.scores.get(name)), name)
+        yield _label(f"ø {name}"), partial(words.scorer_mean, name=name)
 
 
 def _optional(endpoints: Sequence[Endpoint]) -> Iterator[Row]:
@@ -138,6 +144,7 @@ def _side_by_side(console: Console, endpoints: Sequence[Endpoint]) -> None:
             grid.add_column(f"[bold]{escape(e.name)}[/]{model}", overflow="fold")
         parts = (
             _RATE,
+            _sandboxed(endpoints),
             _repeated(endpoints),
             _scored(endpoints),
             _tagged(endpoints),
@@ -187,14 +194,14 @@ def comparisons(console: Console, found: Sequence[Comparison]) -> None:
 
 
 def gates(console: Console, decided: Sequence[Decided]) -> None:
-    """Print each gate's verdict, one a line: passed, failed or undecided in word and colour.
+    """Print each gate's verdict, one a line: passed, failed or undecided in word and colour, the worst first.
 
     Arms of which a gate says the very same share a line.
     """
     if decided:
-        console.print("\n[bold]Gates[/]")
+        console.print(f"\n[bold]Gates: {counted(decided)}[/]", highlight=False)
     alike: dict[tuple[str, str], list[str]] = {}
-    for each in decided:
+    for each in urgent(decided):
         alike.setdefault((each.verdict.status, each.verdict.sentence), []).append(each.name)
     for (status, sentence), names in alike.items():
         colour = {"pass": "green", "fail": "red", "undecided": "yellow"}[status]

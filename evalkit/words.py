@@ -28,6 +28,46 @@ def ms(m: Measured | None) -> str:
     return "–" if m is None else f"{_ms(m.value)} ms [{_ms(max(m.low, 0.0))}, {_ms(m.high)}]"
 
 
+def of_n(said: str, m: Measured | None, usual: int) -> str:
+    """A number with its n where that is not the usual one of its table: `352 ms [340, 365] (n = 28)`."""
+    return said if m is None or m.n == usual else f"{said} (n = {m.n:,})"
+
+
+def pass_rate(e: Endpoint) -> str:
+    """The pass rate, with its n where judges did not judge every sample."""
+    return of_n(percent(e.pass_rate), e.pass_rate, e.samples)
+
+
+def time(e: Endpoint, phase: str, quantile: str) -> str:
+    """A phase's `p50` or `p99`, with its n where not every call has such a time."""
+    m: Measured | None = getattr(e.latency[phase], quantile)
+    return of_n(ms(m), m, e.calls)
+
+
+def scorer_rate(e: Endpoint, name: str) -> str:
+    """A scorer's own pass rate, with its n where it did not judge every sample."""
+    return of_n(percent(e.scorers.get(name)), e.scorers.get(name), e.samples)
+
+
+def scorer_mean(e: Endpoint, name: str) -> str:
+    """The mean of a scorer's values, with its n where it did not judge every sample."""
+    return of_n(decimal(e.scores.get(name)), e.scores.get(name), e.samples)
+
+
+def pass_at(e: Endpoint, k: int) -> str:
+    """pass@k, with its n where not every sample has k judged answers."""
+    return "–" if e.repeats is None else _rate_of(e, e.repeats.at_least.get(k))
+
+
+def pass_all(e: Endpoint, k: int) -> str:
+    """pass^k, with its n where not every sample has k judged answers."""
+    return "–" if e.repeats is None else _rate_of(e, e.repeats.every.get(k))
+
+
+def _rate_of(e: Endpoint, m: Measured | None) -> str:
+    return of_n(percent(m), m, e.samples)
+
+
 def _ms(value: float) -> str:
     if math.isinf(value):
         return "∞"
@@ -45,13 +85,13 @@ def usd(value: float) -> str:
 
 
 def cost_total(cost: Cost) -> str:
-    """`$0.0123`, `unknown`, or what is known and how many calls are not; and what judging cost."""
-    judging = f", {usd(float(cost.judging))} for judging" if cost.judging else ""
-    if not cost.known:
-        return ("unknown" if cost.unknown else "–") + judging
+    """`$0.0123`, `unknown`, or what is known and how many calls are not; judges included, and their part."""
+    judging = f", {usd(float(cost.judging))} of it for judging" if cost.judging else ""
+    if not cost.known and not cost.judging:
+        return "unknown" if cost.unknown else "–"
     estimated = " (estimated tokens)" if cost.estimated else ""
     missing = f" + {cost.unknown:,} calls unknown" if cost.unknown else ""
-    return f"{usd(float(cost.total))}{missing}{estimated}{judging}"
+    return f"{usd(float(cost.paid))}{missing}{estimated}{judging}"
 
 
 def cost_per_thousand(cost: Cost) -> str:
@@ -97,6 +137,11 @@ def judge_bounds(e: Endpoint) -> str:
     if not e.unjudged or not e.judge_errors or e.pass_rate_worst is None or e.pass_rate_best is None:
         return ""
     return f"{100 * e.pass_rate_worst:.1f}% to {100 * e.pass_rate_best:.1f}%"
+
+
+def sandboxes(e: Endpoint) -> str:
+    """`bubblewrap + Landlock + seccomp`: what the answers' code was run in."""
+    return " / ".join(e.sandboxes) or "–"
 
 
 def calls(e: Endpoint) -> str:

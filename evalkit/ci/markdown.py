@@ -14,7 +14,7 @@ from evalkit import words
 from evalkit.ci.plain import Numbers
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
-from evalkit.verdict import Decided
+from evalkit.verdict import Decided, counted, urgent
 from evalkit.view import by_set, notes
 from guardrails.errors import ConfigError
 
@@ -78,8 +78,8 @@ def _cut(text: str) -> str:
 def _gates(gates: Sequence[Decided]) -> list[str]:
     if not gates:
         return []
-    lines = ["| gate | on | verdict |", "| --- | --- | --- |"]
-    for each in gates:
+    lines = [f"**{counted(gates)}**", "", "| gate | on | verdict |", "| --- | --- | --- |"]
+    for each in urgent(gates):
         said = each.verdict.sentence.removeprefix(f"{each.verdict.status}: ")
         cells = (escape(str(each.verdict.gate)), escape(each.name))
         lines.append(
@@ -90,18 +90,20 @@ def _gates(gates: Sequence[Decided]) -> list[str]:
 
 def _table(endpoints: Sequence[Endpoint]) -> list[str]:
     rows: list[tuple[str, list[str]]] = [
-        ("pass rate", [words.percent(e.pass_rate) for e in endpoints]),
+        ("pass rate", [words.pass_rate(e) for e in endpoints]),
         ("calls", [words.calls(e) for e in endpoints]),
     ]
+    if any(e.sandboxes for e in endpoints):
+        rows.append(("code run in", [words.sandboxes(e) for e in endpoints]))
     if any(e.repeats for e in endpoints):
         steps = sorted({k for e in endpoints if e.repeats for k in words.steps(e.repeats.at_least)})
         for k in steps:
-            rows.append((f"pass@{k}", [_of(e, k, all_of=False) for e in endpoints]))
-            rows.append((f"pass^{k}", [_of(e, k, all_of=True) for e in endpoints]))
+            rows.append((f"pass@{k}", [words.pass_at(e, k) for e in endpoints]))
+            rows.append((f"pass^{k}", [words.pass_all(e, k) for e in endpoints]))
         rows.append(("flaky", [words.flakes(e.repeats) if e.repeats else "–" for e in endpoints]))
     rows += [
-        ("TTFT p50", [words.ms(e.latency["ttft"].p50) for e in endpoints]),
-        ("TTFT p99", [words.ms(e.latency["ttft"].p99) for e in endpoints]),
+        ("TTFT p50", [words.time(e, "ttft", "p50") for e in endpoints]),
+        ("TTFT p99", [words.time(e, "ttft", "p99") for e in endpoints]),
         ("cost", [words.cost_total(e.cost) for e in endpoints]),
         ("cost of 1,000 calls", [words.cost_per_thousand(e.cost) for e in endpoints]),
         ("errors", [words.counts(e.errors) for e in endpoints]),
@@ -114,12 +116,6 @@ def _table(endpoints: Sequence[Endpoint]) -> list[str]:
         f"| {escape(label)} | " + " | ".join(escape(v) for v in values) + " |" for label, values in rows
     ]
     return [*lines, ""]
-
-
-def _of(e: Endpoint, k: int, *, all_of: bool) -> str:
-    if e.repeats is None:
-        return "–"
-    return words.percent((e.repeats.every if all_of else e.repeats.at_least).get(k))
 
 
 def _failing(rows: Iterable[Trial]) -> list[str]:

@@ -50,6 +50,7 @@ def _endpoint(each: Endpoint) -> dict[str, Any]:
     found = asdict(each)
     for latency in found["latency"].values():
         del latency["values"]
+    found["cost"]["paid"] = each.cost.paid
     found["findings"] = [
         {"direction": direction, "kind": kind, "action": action, "count": count}
         for (direction, kind, action), count in each.findings.items()

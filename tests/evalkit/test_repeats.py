@@ -56,7 +56,7 @@ def test_pass_at_k_and_pass_all_k_are_means_over_all_draws(
     for values, every in ((questions.pass_at(k), any), (questions.pass_all(k), all)):
         expected = [sum(map(every, drawn)) / len(drawn) for drawn in draws]  # type: ignore[arg-type]
         assert sorted(values.value) == pytest.approx(sorted(expected))
-        assert values.answers == sum(map(len, enough))
+        assert values.answers == sum(map(len, enough)) // k
 
 
 @given(table=TABLES)
@@ -184,6 +184,18 @@ def test_the_best_answer_is_the_one_with_the_highest_value(made: Made) -> None:
     assert found is not None
     assert set(found.best) == {"rubric"}, "of yes or no it is pass@n"
     assert found.best["rubric"].value == pytest.approx((0.9 + 0.5 + 0.1) / 3)
+
+
+def test_the_best_of_few_is_not_certain(made: Made) -> None:
+    graded = [
+        made(q, True, k=k, scores={"rubric": Score(value, None, "a grade")})
+        for q in range(4)
+        for k, value in enumerate((0.3, 1.0))
+    ]
+    found = repeats(Columns.of(graded), rng())
+    assert found is not None
+    assert (found.best["rubric"].value, found.best["rubric"].high) == (1.0, 1.0)
+    assert found.best["rubric"].low == pytest.approx(0.51, abs=0.01), "Wilson's for four of four"
 
 
 def test_marks_without_verdicts_have_a_best_and_a_spread(made: Made) -> None:

@@ -103,7 +103,7 @@ def test_nothing_that_anybody_wrote_becomes_markup() -> None:
         row("s1", True, "b", record={**RECORD, "model_reported": NASTY, "not_scanned": [NASTY]}),
     ]
     info = {**INFO, "golden": [{"name": NASTY, "samples": 1, "sha256": NASTY}], "run": NASTY}
-    clean = Tags(page([row("s1", False)], "pass_rate >= 1")).found
+    clean = Tags(page([row("s1", False), row("s1", True, "b")], "pass_rate >= 1")).found
 
     html = page(rows, "pass_rate >= 99%", info=info, references=lambda at, sample: (NASTY,), banner=NASTY)
 
@@ -164,7 +164,31 @@ def test_gates_verdicts_and_findings_are_shown() -> None:
     for part in ("Simulated", "could be shown", "pass_rate is 97.5%", "EMAIL_ADDRESS"):
         assert part in html, part
     for status in ("pass", "fail", "undecided"):
-        assert html.count(f'<b class="{status}">{status}</b>') == 2, status
+        assert html.count(f'<b class="{status}">{status}</b>') == 4, f"{status}: in the table and in words"
+    assert "<h2>Gates: 2 fail, 2 undecided, 2 pass</h2>" in html
+
+
+def test_gates_of_several_arms_are_a_table_and_those_of_one_a_list() -> None:
+    rows = [row(f"s{n}", n > 0 or arm == "a", arm) for n in range(40) for arm in "ab"]
+    html = page(rows, "pass_rate >= 50%", "pass_rate of b <= 50%", "pass_rate >= baseline")
+    body = html[html.index('<table class="gated">') : html.index("<details>")]
+
+    assert re.findall("<th>(.*?)</th>", body) == [
+        *("", "a", "b", "pass_rate &gt;= 0.5", "pass_rate of b &lt;= 0.5", "pass_rate &gt;= baseline")
+    ]
+    assert re.findall(r'<b class="(\w+)">|<td>(</td>)', body) == [
+        *(("pass", ""), ("pass", ""), ("", "</td>"), ("fail", ""), ("undecided", ""), ("undecided", ""))
+    ]
+    assert "97.5% [87.1,\u00a099.6]" in body
+    assert body.count("–") == 2, "nothing was measured against a baseline"
+    alone = page([row("s1", True)], "pass_rate >= 50%")
+    assert '<table class="gated">' not in alone
+    assert "undecided: pass_rate" not in alone
+    assert "pass_rate is 100%" in alone
+
+
+def test_no_line_ends_within_an_interval() -> None:
+    assert report.unbroken("9.5% [1.0, 2.0]: 3 flaky, 4 never") == "9.5% [1.0,\u00a02.0]: 3 flaky, 4 never"
 
 
 def test_each_set_has_its_own_part() -> None:

@@ -206,6 +206,17 @@ def test_every_metric_that_a_gate_knows_can_be_measured(name: str) -> None:
     assert measure(gate.METRICS[name], rows, rng()) is not None
 
 
+@pytest.mark.parametrize(("value", "low"), [(1.0, 0.57), (0.0, 0.0), (0.5, 0.19)])
+def test_equal_scores_of_few_answers_are_not_certain(value: float, low: float) -> None:
+    rows = [row(number, Score(value, None, "a mark")) for number in range(5)]
+
+    for metric in (gate.METRICS["mean_score"], gate.metric("contains.mean_score")):
+        measured = measure(metric, rows, rng())
+        assert measured is not None
+        assert (measured.value, measured.low) == (value, pytest.approx(low, abs=0.05))
+        assert measured.low < measured.high
+
+
 @pytest.mark.parametrize("name", sorted(gate.METRICS))
 def test_no_rows_measure_nothing(name: str) -> None:
     assert measure(gate.METRICS[name], [], rng()) is None
@@ -232,7 +243,7 @@ def test_a_clear_difference_is_a_sentence_with_its_uncertainty() -> None:
     (comparison,) = compare(rows, rng())
 
     assert comparison.verdict == (
-        "a answers better by 25.0 points [16.4, 34.1] (n = 100, paired). "
+        "a answers better than b by 25.0 points [16.4, 34.1] (n = 100, paired). "
         "a costs 2× as much [2, 2] and gives its first token 60 ms later [60, 60]."
     )
 
@@ -243,7 +254,7 @@ def test_the_better_one_is_named_first_whatever_the_order() -> None:
     (comparison,) = compare(rows, rng())
     said = comparison.verdict
 
-    assert said.startswith("b answers better by 25.0 points [16.4, 34.1]")
+    assert said.startswith("b answers better than a by 25.0 points [16.4, 34.1]")
     assert "b costs 0.5× as much [0.5, 0.5] and gives its first token 60 ms earlier [60, 60]" in said
 
 
@@ -280,6 +291,24 @@ def shown(rows: Sequence[Trial], width: int) -> str:
     view.hints(console, Columns.of(rows))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_numbers_of_fewer_calls_than_the_tables_say_of_how_many(width: int) -> None:
+    rows = [
+        *(row(n) for n in range(6)),
+        *(row(n, record=record(tpot_ms=None)) for n in range(6, 10)),
+        failed(10),
+        row(11, LOST),
+        row(12, scores={"contains": YES, "exact": YES}),
+    ]
+    said = shown(rows, width)
+    lines = {line[:18].strip(): line for line in said.splitlines()}
+
+    assert "calls" in lines
+    assert "n = 13" in lines["calls"]
+    for label, n in (("pass rate", 12), ("TTFT p50", 12), ("TPOT p99", 8), ("exact", 1), ("contains", 11)):
+        assert f"(n = {n})" in lines[label], label
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -459,9 +488,10 @@ def test_scorers_have_their_own_rates_and_graded_ones_their_means() -> None:
     assert summary.scores["z"].value == 0.25
 
 
-def test_what_judging_cost_is_said_apart() -> None:
+def test_what_judging_cost_is_in_the_total_and_said_apart() -> None:
     asked = Score(1.0, True, "", cost_usd=0.25)
     (summary,) = summarise([row(1, asked), row(2, asked)], rng())
 
     assert (summary.cost.total, summary.cost.judging) == (Decimal("0.002"), Decimal("0.50"))
-    assert words.cost_total(summary.cost) == "$0.00200, $0.500 for judging"
+    assert words.cost_total(summary.cost) == "$0.502, $0.500 of it for judging"
+    assert summary.cost.paid == Decimal("0.502")

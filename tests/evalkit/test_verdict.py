@@ -20,7 +20,7 @@ from evalkit.measure import difference, measure
 from evalkit.metric import METRICS, metric
 from evalkit.stats import Measured
 from evalkit.trial import Trial
-from evalkit.verdict import Decided, decide, decide_all
+from evalkit.verdict import Decided, brief, decide, decide_all
 
 Made = Callable[..., Trial]
 
@@ -389,6 +389,31 @@ def test_a_cost_ratio_of_many_pairs_is_that_of_resampling(made: Made) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("gate", "measured", "said"),
+    [
+        ("pass_rate >= 0.9", Measured(0.935, 0.892, 0.9616, 40), "93.5% [89.2, 96.2]"),
+        ("pass_rate >= baseline", Measured(-0.02, -0.04, 0.01, 40), "-2.0 points [-4.0, +1.0]"),
+        ("p99_ttft_ms <= 800", Measured(490.4, 43.21, math.inf, 40), "490 ms [43.2, ∞]"),
+        ("cost_per_call_usd <= 1", Measured(0.00123456, 0.001, 0.002, 40), "0.00123 USD [0.001, 0.002]"),
+        ("mean_score >= 0.5", None, "–"),
+    ],
+)
+def test_a_verdicts_number_is_brief(gate: str, measured: Measured | None, said: str) -> None:
+    assert brief(decide(parse(gate), measured)) == said
+
+
+def test_what_failed_is_said_first(made: Made) -> None:
+    rows = run(made, ("a", [True] * 40), ("b", [False] * 40), ("c", [True, False] * 20))
+    console = Console(file=StringIO(), width=200)
+    view.gates(console, decide_all([parse("pass_rate >= 45%")], Columns.of(rows)))
+    assert isinstance(console.file, StringIO)
+    head, *lines = console.file.getvalue().strip().splitlines()
+
+    assert head == "Gates: 1 fail, 1 undecided, 1 pass"
+    assert [line.split()[0] for line in lines] == ["b", "c", "a"]
+
+
 def test_arms_of_which_a_gate_says_the_same_share_a_line(made: Made) -> None:
     rows = [row for at in ("g", "h") for row in run(made, *((arm, [True] * 9) for arm in "abcd"), at=at)]
     console = Console(file=StringIO(), width=200)
@@ -397,7 +422,7 @@ def test_arms_of_which_a_gate_says_the_same_share_a_line(made: Made) -> None:
     assert isinstance(console.file, StringIO)
     head, *lines = console.file.getvalue().strip().splitlines()
 
-    assert head == "Gates"
+    assert head == "Gates: 8 undecided, 8 pass"
     assert lines[0].startswith(
         "  a on g, b on g, c on g, d on g, a on h, b on h and 2 more: undecided: pass@5"
     )

@@ -44,7 +44,7 @@ def test_every_json_library_can_write_it(made: Callable[..., Trial]) -> None:
     assert (first["name"], first["calls"], first["samples"]) == ("a", 10, 5)
     assert first["latency"]["ttft"]["p99"]["high"] is None, "an open side is null"
     assert "values" not in first["latency"]["ttft"]
-    assert first["cost"]["total"] == "0.010"
+    assert (first["cost"]["total"], first["cost"]["paid"]) == ("0.010", "0.010")
     assert first["findings"] == [{**FOUND, "count": 20}]
     assert set(first["repeats"]["pass@k"]) == {"1", "2"}
     assert found["comparisons"][0]["verdict"].startswith("no difference")
