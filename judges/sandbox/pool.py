@@ -10,6 +10,7 @@ from typing import Self
 from judges.sandbox.program import Limits, Program, Result, Script
 from judges.sandbox.script import run_script
 from judges.sandbox.tiers import Interpreter, Sandbox
+from judges.sandbox.turns import Turns
 from judges.sandbox.worker import Worker, WorkerLost
 
 RUNS = 1_000
@@ -18,6 +19,8 @@ RUNS = 1_000
 
 class Pool:
     """Runs programs, at most `workers` at a time, for as long as its `async with` block lasts.
+
+    Of the programs that wait, those with the same tests follow each other: give them all at once.
 
     Workers start when they are first needed. Cancelling a `run` kills what it was running. A worker that left
     any doubt is replaced: files or processes left behind, a report that did not come, a cancelled run.
@@ -34,7 +37,7 @@ class Pool:
         self.sandbox = sandbox
         self.limits = limits or Limits()
         self._interpreter = interpreter or Interpreter.here()
-        self._slots = asyncio.Semaphore(workers or os.cpu_count() or 1)
+        self._turns = Turns(workers or os.cpu_count() or 1)
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -65,25 +68,34 @@ class Pool:
         Raises `Unavailable` when no worker can be started. A program under which its sandbox is lost is tried
         once more in a fresh one; lost again, it has failed.
         """
-        async with self._slots:
-            for _ in range(2):
-                worker = await self._take(program.tests)
-                try:
-                    result = await worker.execute(program, limits or self.limits)
-                except WorkerLost:
-                    self._retire(worker)
-                    continue
-                except BaseException:  # cancelled, most likely: the execution must not outlive this
-                    self._retire(worker)
-                    raise
-                self._give_back(worker)
-                return result
-            return Result("failed", "sandbox", "its sandbox was lost, twice")
+        await self._turns.take(program.tests)
+        try:
+            return await self._run(program, limits or self.limits)
+        finally:
+            self._turns.end(program.tests)
+
+    async def _run(self, program: Program, limits: Limits) -> Result:
+        for _ in range(2):
+            worker = await self._take(program.tests)
+            try:
+                result = await worker.execute(program, limits)
+            except WorkerLost:
+                self._retire(worker)
+                continue
+            except BaseException:  # cancelled, most likely: the execution must not outlive this
+                self._retire(worker)
+                raise
+            self._give_back(worker)
+            return result
+        return Result("failed", "sandbox", "its sandbox was lost, twice")
 
     async def run_script(self, script: Script, limits: Limits | None = None) -> Result:
         """Run a program in another language on its cases, each in a sandbox of its own."""
-        async with self._slots:
+        await self._turns.take(script)
+        try:
             return await run_script(self.sandbox, self._interpreter, script, limits or self.limits)
+        finally:
+            self._turns.end(script)
 
     async def _take(self, tests: tuple[str, ...]) -> Worker:
         if self._closed:
