@@ -16,6 +16,7 @@ from evalkit.config import Suite
 from evalkit.session import Files, Session
 from evalkit.sets.spec import GoldenSpec
 from guardrails.clock import SYSTEM
+from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,10 +60,13 @@ def run_demo(out: Path, consoles: tuple[Console, Console]) -> tuple[Path | None,
     result, messages = consoles
     gpu = Gpu()
     golden = f"golden:{datasets.path(GOLDEN)}"
-    out.mkdir(parents=True, exist_ok=True)
     records, prices = out / "records.jsonl", out / "prices.toml"
-    records.unlink(missing_ok=True)
-    prices.write_text(_prices(gpu), encoding="utf-8")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        records.unlink(missing_ok=True)
+        prices.write_text(_prices(gpu), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}", hint="choose another --out") from None
     messages.print(f"[bold yellow]{BANNER}[/]", highlight=False)
     with ExitStack() as stack:
         vendor = stack.enter_context(simulate_process(vendor_profile(golden)))

@@ -142,7 +142,7 @@ def export(
             return
         with exporting.opened(out) as file:
             count = exporting.write(rows, chosen.value, file)
-    typer.echo(f"{count:,} rows in {out}", err=True)
+    typer.echo(f"{count:,} rows in {out} ({chosen.value})", err=True)
 
 
 def _print_rows(write: Callable[[IO[bytes]], int], form: Form) -> None:

@@ -20,15 +20,19 @@ def rescore(
     html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a summary in Markdown here ($GITHUB_STEP_SUMMARY by itself).")
+    ] = None,
 ) -> None:
     """Judge the answers of an earlier run again, without calling anybody.
 
     Without options the run's own suite is used, as it was; `--suite` and `--scorer` give other scorers.
     """
     from evalkit.cli import consoles
+    from evalkit.commands.run import step_summary
     from evalkit.session import Files, rescored
 
     given = {"scorers": scorer, "gates": gate, "store": store}
     options = {field: value for field, value in given.items() if value}
-    files = Files(html, json, junit)
+    files = Files(html, json, junit, markdown or step_summary())
     raise typer.Exit(rescored(name, suite, {**options, "out": str(out)}, files, consoles()))

@@ -112,11 +112,14 @@ def run(
 
     chosen, folder = _suite(suite, given, filters, n)
     session = Session.of(chosen, folder, resume=resume, fresh=fresh, consoles=consoles())
-    summary = markdown or (
-        Path(os.environ["GITHUB_STEP_SUMMARY"]) if "GITHUB_STEP_SUMMARY" in os.environ else None
-    )
-    files = Files(html, json, junit, summary)
+    files = Files(html, json, junit, markdown or step_summary())
     raise typer.Exit(session.run(files, command=again(sys.argv[1:]), executor=executor.value))
+
+
+def step_summary() -> Path | None:
+    """Where GitHub wants a step's summary, if this runs there."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(path) if path else None
 
 
 def _endpoints(urls: list[str], models: list[str], dialect: str | None, key_env: str | None) -> list[Any]:

@@ -47,6 +47,8 @@ def _printable(text: str) -> str:
 
 
 def _listed(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise PydanticCustomError("unquoted", "must be text or a list of texts: put it in quotes")
     return [value] if isinstance(value, str) else value
 
 
@@ -254,7 +256,7 @@ _REASONS = {
     "literal_error": "must be {expected}",
     "string_unicode": "holds half of a surrogate pair, which is not text",
 }
-_OWN = frozenset({"blank", "surrogate", "unprintable", "unstorable", "no_user", "not_web"})
+_OWN = frozenset({"blank", "surrogate", "unprintable", "unstorable", "no_user", "not_web", "unquoted"})
 _KINDS = {
     str: "text",
     bool: "true or false",

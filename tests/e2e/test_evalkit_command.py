@@ -159,6 +159,40 @@ def test_a_run_prints_its_table_and_leaves_its_files(tmp_path: Path) -> None:
     assert numbers["info"]["golden"][0]["samples"] == 4
 
 
+def test_two_nights_of_ci(tmp_path: Path) -> None:
+    """Each run is held against the one before, which a tag names; then its answers are judged again."""
+    suite = tmp_path / "suite.yaml"
+    with serving(Behaviour()) as url:
+        suite.write_text(
+            f"golden: {golden(tmp_path, 60)}\n"
+            f"endpoints: [{{name: e, url: {url}, model: m}}]\n"
+            "gates: [pass_rate >= 90%]\n",
+            encoding="utf-8",
+        )
+        first = evalkit("run", str(suite), cwd=tmp_path, GITHUB_STEP_SUMMARY="")
+        assert (first.returncode, (tmp_path / "summary.md").exists()) == (0, False), first.stderr
+        for night in range(2):
+            assert evalkit("runs", "tag", "latest", "main", "--move", cwd=tmp_path).returncode == 0
+            against = ("--baseline", "main", "--gate", "pass_rate >= baseline - 10%")
+            done = evalkit("run", str(suite), *against, cwd=tmp_path, GITHUB_STEP_SUMMARY="summary.md")
+            assert done.returncode == 0, f"night {night}: {done.stderr}"
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").count("1 pass") == 2
+
+    again = evalkit(
+        *("rescore", "latest", "--scorer", "exact", "--gate", "pass_rate >= 90%"),
+        *("--junit", "j.xml", "--json", "n.json", "--html", "r.html"),
+        cwd=tmp_path,
+        GITHUB_STEP_SUMMARY="again.md",
+    )
+
+    assert again.returncode == 1, again.stderr
+    assert "1 fail" in (tmp_path / "again.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "n.json").read_text(encoding="utf-8"))["verdict"] == "fail"
+    shown = evalkit("runs", "show", "latest", cwd=tmp_path)
+    assert shown.returncode == 0, "looking at a failure is none"
+    assert "fail: pass_rate is 0%" in " ".join(shown.stdout.split())
+
+
 def test_a_failed_gate_is_exit_code_1(tmp_path: Path) -> None:
     with serving(Behaviour()) as url:
         suite = tmp_path / "suite.yaml"
@@ -363,6 +397,14 @@ def test_the_version_is_told_quickly(tmp_path: Path) -> None:
 
     assert evalkit("--version", cwd=tmp_path).stdout.startswith("evalkit ")
     assert loaded.stdout.strip() == "[]"
+
+
+def test_a_place_where_the_demo_cannot_write_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    done = evalkit("demo", "--out", "taken/demo", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "taken/demo cannot be written: Not a directory" in done.stderr
 
 
 def test_the_demo_shows_two_endpoints_and_leaves_its_files(tmp_path: Path) -> None:

@@ -236,6 +236,7 @@ def test_a_line_of_40_mb_is_read() -> None:
         ({"id": "a", "messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
         ({"id": "a", "messages": ["x"]}, "messages[0]", "must be an object, is text"),
         ({"id": "a", "input": "x", "references": ["y", 3]}, "references[1]", "must be text, is a number"),
+        ({"id": "a", "input": "x", "reference": 42}, "reference", "put it in quotes"),
         ({"id": "a", "input": "x", "reference": "", "tags": "t"}, "reference[0]", "must not be blank"),
         (
             {"id": "a", "input": "x", "reference": "y", "references": ["z"]},
