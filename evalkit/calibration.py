@@ -269,7 +269,7 @@ def _rates(cases: Sequence[Case], binary: bool, rng: np.random.Generator) -> Ite
         by_rates = None
         if others is not None:
             n = others.effective or others.n
-            by_rates = rogan_gladen(errors, others.value * n, n)
+            by_rates = rogan_gladen(errors, others.value * n, n, rng=rng)
         yield Rates(arm, whole, powered, by_rates)
 
 

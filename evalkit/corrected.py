@@ -74,15 +74,25 @@ class Corrected:
 # --- Rogan–Gladen ------------------------------------------------------------------------------------------
 
 
-def rogan_gladen(errors: Errors, passed: float, n: float, level: float = LEVEL) -> Corrected | None:
+def rogan_gladen(
+    errors: Errors,
+    passed: float,
+    n: float,
+    *,
+    rng: np.random.Generator,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+) -> Corrected | None:
     """(q + specificity − 1) / (sensitivity + specificity − 1), q = passed/n the judge's own rate, in [0, 1].
 
     The rows of q are others than the labelled ones; with clustered rows, n is their effective number. The
-    interval holds the uncertainty of q and of both error rates, with the pseudo-observations and the shift of
-    Lang and Reiczigel (2014), Prev. Vet. Med. 113:13, that arXiv 2511.21140 applies to judges. None without
-    labels of both kinds, without rows, or when the judge is no better than chance. Source: Rogan and Gladen
-    (1978), Am. J. Epidemiol. 107:71.
+    interval is that of the same formula over draws of the three rates from their Jeffreys posteriors, which
+    holds the uncertainty of all of them; it is [0, 1] where a judge no better than chance cannot be ruled
+    out. None without labels of both kinds, without rows, or when the judge is no better than chance. Source:
+    Rogan and Gladen (1978), Am. J. Epidemiol. 107:71.
     """
+    import numpy as np
+
     good, bad = errors.yes_yes + errors.yes_no, errors.no_yes + errors.no_no
     if not good or not bad or n <= 0:
         return None
@@ -90,27 +100,31 @@ def rogan_gladen(errors: Errors, passed: float, n: float, level: float = LEVEL) 
     if youden <= _TINY:
         return None
     value = min(1.0, max(0.0, (passed / n + errors.no_no / bad - 1) / youden))
-    z = critical(level)
-    q, sens, spec = _more(passed, n, z * z / 2), _more(errors.yes_yes, good, 1), _more(errors.no_no, bad, 1)
-    gap = sens[0] + spec[0] - 1
-    if gap <= _TINY:
-        return Corrected(Measured(value, 0.0, 1.0, round(n), level), "rogan-gladen", errors.n, None)
-    centre = (q[0] + spec[0] - 1) / gap
-    shift = 2 * z * z * (centre * _variance(sens) - (1 - centre) * _variance(spec))
-    by_rows = _variance(q) / gap**2
-    by_labels = (centre**2 * _variance(sens) + (1 - centre) ** 2 * _variance(spec)) / gap**2
-    reach = z * math.sqrt(by_rows + by_labels)
-    low, high = (min(1.0, max(0.0, centre + shift + side)) for side in (-reach, reach))
-    rate = Measured(value, min(value, low), max(value, high), round(n), level)
-    return Corrected(rate, "rogan-gladen", errors.n, _more_labels(by_labels, by_rows, errors.n))
+    counts = (passed, n - passed), (errors.yes_yes, errors.yes_no), (errors.no_no, errors.no_yes)
+    q, sens, spec = (rng.beta(yes + 0.5, max(0.0, no) + 0.5, draws) for yes, no in counts)
+    gap = sens + spec - 1
+    low, high = 0.0, 1.0
+    if float(np.mean(gap <= _TINY)) <= (1 - level) / 2:
+        found = (q + spec - 1)[gap > _TINY] / gap[gap > _TINY]
+        low, high = interval(value, np.clip(found, 0.0, 1.0), level)
+    by_labels, by_rows = _shares_of_variance(errors, passed, n)
+    more = _more_labels(by_labels, by_rows, errors.n)
+    return Corrected(Measured(value, low, high, round(n), level), "rogan-gladen", errors.n, more)
 
 
-def _more(count: float, n: float, prior: float) -> tuple[float, float]:
-    return (count + prior) / (n + 2 * prior), n + 2 * prior
+def _shares_of_variance(errors: Errors, passed: float, n: float) -> tuple[float, float]:
+    """The variance that labels take away and the one that rows do, to first order, times the gap squared."""
+    q, q_var = _jeffreys(passed, n)
+    sens, sens_var = _jeffreys(errors.yes_yes, errors.yes_yes + errors.yes_no)
+    spec, spec_var = _jeffreys(errors.no_no, errors.no_yes + errors.no_no)
+    rate = min(1.0, max(0.0, (q + spec - 1) / max(_TINY, sens + spec - 1)))
+    return rate**2 * sens_var + (1 - rate) ** 2 * spec_var, q_var
 
 
-def _variance(share: tuple[float, float]) -> float:
-    return share[0] * (1 - share[0]) / share[1]
+def _jeffreys(count: float, n: float) -> tuple[float, float]:
+    """Mean and variance of a rate."""
+    share = (count + 0.5) / (n + 1)
+    return share, share * (1 - share) / (n + 2)
 
 
 def _more_labels(by_labels: float, rest: float, n: int, most: float = math.inf) -> int | None:

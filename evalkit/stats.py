@@ -14,12 +14,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit.stats_student import student
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 2_000
@@ -313,17 +316,30 @@ def mean(
         low, high = _expanded(deviations, level)
         return Measured(centre, min(centre, centre + low), max(centre, centre + high), len(data), level)
     means = _resampled_means(data, rng, resamples)
-    below = (np.sum(means < centre) + np.sum(means <= centre)) / (2 * resamples)  # ties count half
-    normal = NormalDist()
-    bias = normal.inv_cdf(min(max(float(below), 1 / (resamples + 1)), resamples / (resamples + 1)))
-    scaled = deviations / np.max(np.abs(deviations))  # the powers of tiny deviations would vanish
-    acceleration = float(np.sum(scaled**3)) / (6 * float(np.sum(scaled**2)) ** 1.5)
-    z = student(len(data) - 1, level) * math.sqrt(len(data) / (len(data) - 1))
+    low, high = accelerated(means, centre, deviations, level)
+    return Measured(centre, low, high, len(data), level)
+
+
+def accelerated(drawn: Floats, value: float, influence: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """The BCa ends of `value` from its resamples, as `mean` says; they hold the value itself.
+
+    `influence` is how far each observation draws the value up, in any unit.
+    """
+    import numpy as np
+
+    below = float(np.mean(drawn < value) + np.mean(drawn <= value)) / 2  # ties count half
+    normal, least, n = NormalDist(), 1 / (len(drawn) + 1), len(influence)
+    bias = normal.inv_cdf(min(max(below, least), 1 - least))
+    largest = float(np.max(np.abs(influence)))
+    scaled = influence / largest if largest > 0 else influence  # the powers of tiny values would vanish
+    squares = float(np.sum(scaled**2))
+    acceleration = float(np.sum(scaled**3)) / (6 * squares**1.5) if squares > 0 else 0.0
+    t = student(n - 1, level) * math.sqrt(n / (n - 1))
     shares = [
-        normal.cdf(bias + (bias + side) / max(1 - acceleration * (bias + side), 1e-9)) for side in (-z, z)
+        normal.cdf(bias + (bias + side) / max(1 - acceleration * (bias + side), 1e-9)) for side in (-t, t)
     ]
-    low, high = (float(bound) for bound in np.quantile(means, shares))
-    return Measured(centre, min(low, centre), max(high, centre), len(data), level)
+    low, high = (float(bound) for bound in np.quantile(drawn, shares))
+    return min(low, value), max(high, value)
 
 
 def _expanded(

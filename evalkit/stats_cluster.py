@@ -10,7 +10,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from evalkit.stats import LEVEL, RESAMPLES, Measured, critical, score_interval, weighted_rate, wilson
+from evalkit.stats import (
+    LEVEL,
+    RESAMPLES,
+    Measured,
+    accelerated,
+    critical,
+    score_interval,
+    weighted_rate,
+    wilson,
+)
 from evalkit.stats_student import student
 
 if TYPE_CHECKING:
@@ -107,8 +116,9 @@ def split_variance(
     """Split the variance of `values` by the question and the answer that each belongs to (numbers from 0).
 
     Nested analysis of variance for unequal counts (Searle, Casella and McCulloch 1992, Variance Components):
-    unbiased whatever the law. Intervals are percentiles over resampled questions. None when there
-    are fewer than two questions, or none has two answers.
+    unbiased whatever the law. Intervals are `stats.mean`'s, over resampled questions; of 20 questions they
+    hold the truth nine times in ten rather than 19 in 20. None when there are fewer than two questions, or
+    none has two answers.
     """
     import numpy as np
 
@@ -126,13 +136,15 @@ def split_variance(
         if (parts := _parts(counts @ sums)) is not None:
             drawn.append(parts)
     spread = np.concatenate(drawn) if drawn else point
-    tail = (1 - level) / 2
+    without = _parts(sums.sum(axis=0)[None, :] - sums)  # each question left out
 
     def measured(part: int) -> Measured:
         value, found = float(point[0, part]), spread[:, part]
         # A resample of too few distinct answers leaves a part unknown: it takes no part.
-        low, high = np.quantile(found[~np.isnan(found)], [tail, 1 - tail])
-        return Measured(value, min(value, float(low)), max(value, float(high)), n, level)
+        left = np.zeros(n) if without is None or len(without) < n else without[:, part]
+        influence = np.nan_to_num(np.nanmean(left) - left)
+        low, high = accelerated(found[~np.isnan(found)], value, influence, level)
+        return Measured(value, low, high, n, level)
 
     judge = None if bool(np.isnan(point[0, 2])) else measured(2)
     return Variance(measured(0), measured(1), judge)

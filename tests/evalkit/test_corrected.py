@@ -39,7 +39,7 @@ def test_a_judge_with_known_errors_is_corrected() -> None:
     for seed in range(runs):
         truth, said = drawn(seed, 1100, 0.3, 0.9, 0.6)
         powered = ppi(truth[:100], said[:100], said[100:], rng=rng())
-        by_rates = rogan_gladen(Errors.of(truth[:100], said[:100]), said[100:].sum(), 1000)
+        by_rates = rogan_gladen(Errors.of(truth[:100], said[:100]), said[100:].sum(), 1000, rng=rng())
         assert powered is not None
         assert by_rates is not None
         for each in (powered, by_rates):
@@ -52,17 +52,38 @@ def test_a_judge_with_known_errors_is_corrected() -> None:
 
 def test_rogan_and_gladens_formula_by_hand() -> None:
     errors = Errors(yes_yes=45, yes_no=5, no_yes=10, no_no=40)
-    found = rogan_gladen(errors, 62, 100)
+    found = rogan_gladen(errors, 62, 100, rng=rng())
     assert found is not None
     assert found.rate.value == pytest.approx((0.62 + 0.8 - 1) / (0.9 + 0.8 - 1))
     assert found.rate.low < 0.5 < 0.7 < found.rate.high
     assert found.labels == errors.n == 100
 
 
+def test_a_judge_that_may_be_no_better_than_chance_leaves_everything_open() -> None:
+    found = rogan_gladen(Errors(6, 4, 4, 6), 60, 100, rng=rng())
+    assert found is not None
+    assert (found.rate.low, found.rate.high) == (0.0, 1.0)
+
+
+def test_the_labels_that_halve_rogan_and_gladens_interval_do() -> None:
+    before = rogan_gladen(Errors(45, 5, 10, 40), 6_200, 10_000, rng=rng())
+    assert before is not None
+    assert before.more_labels is not None
+    times = 1 + before.more_labels / 100
+    after = rogan_gladen(Errors(*(round(each * times) for each in (45, 5, 10, 40))), 6_200, 10_000, rng=rng())
+    assert after is not None
+    ratio = (after.rate.high - after.rate.low) / (before.rate.high - before.rate.low)
+    assert ratio == pytest.approx(0.5, abs=0.05)
+    few = rogan_gladen(Errors(45, 5, 10, 40), 25, 40, rng=rng())
+    assert few is not None
+    assert few.more_labels is None, "forty rows are the most of what is not known"
+
+
 def test_more_certain_error_rates_narrow_the_interval_and_certain_ones_leave_the_rows() -> None:
     lengths = []
     for times in (1, 4, 400):
-        found = rogan_gladen(Errors(45 * times, 5 * times, 10 * times, 40 * times), 620, 1000)
+        counts = (45 * times, 5 * times, 10 * times, 40 * times)
+        found = rogan_gladen(Errors(*counts), 620, 1000, rng=rng())
         assert found is not None
         lengths.append(found.rate.high - found.rate.low)
     assert lengths[0] > lengths[1] > lengths[2] > 2 * 1.9 * np.sqrt(0.62 * 0.38 / 1000) / 0.7
@@ -72,7 +93,7 @@ def test_more_certain_error_rates_narrow_the_interval_and_certain_ones_leave_the
     "errors", [Errors(0, 0, 3, 4), Errors(3, 4, 0, 0), Errors(5, 5, 5, 5), Errors(2, 8, 6, 4)]
 )
 def test_a_judge_no_better_than_chance_corrects_nothing(errors: Errors) -> None:
-    assert rogan_gladen(errors, 5, 10) is None
+    assert rogan_gladen(errors, 5, 10, rng=rng()) is None
 
 
 def test_so_many_more_labels_do_halve_the_interval() -> None:
