@@ -50,6 +50,7 @@ _USUAL = (
 
 def main() -> None:
     """Set up as the first argument says, report, and serve."""
+    os.environ.pop("LD_BIND_NOW", None)  # it has had its effect
     setup = json.loads(sys.argv[1])
     control = _control(setup)
     try:
