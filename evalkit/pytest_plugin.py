@@ -17,6 +17,7 @@ pytest loads this file in every session of an environment that has evalkit, so i
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,22 @@ class Endpoint:
     async def ask(
         self, what: Sample | Request | str, *, system: str | None = None, **sampling: Any
     ) -> Answer:
-        """Ask a sample's question (with its passages and tools), a request or a text. Raises as `Llm.ask`."""
+        """Ask a sample's question (with its passages and tools), a request or a text. Raises as `Llm.ask`.
+
+        A call that fails counts in the summary, and its traceback begins in the test.
+        """
+        __tracebackhide__ = True
+        from guardrails.errors import GuardrailsError
+
+        try:
+            return await self._asked(what, system, sampling)
+        except GuardrailsError as error:
+            self.properties.append((PROPERTY, {"error": error.kind}))
+            raise error.with_traceback(None) from None
+
+    async def _asked(
+        self, what: Sample | Request | str, system: str | None, sampling: dict[str, Any]
+    ) -> Answer:
         from evalkit.sample import Sample
         from guardrails.config import build
 
@@ -116,17 +132,31 @@ class Endpoint:
 
     def ask_now(self, what: Sample | Request | str, *, system: str | None = None, **sampling: Any) -> Answer:
         """`ask`, in a test that is not async."""
-        return _now(self.ask(what, system=system, **sampling))
+        __tracebackhide__ = True
+        from guardrails.errors import GuardrailsError
+
+        try:
+            return _now(self.ask(what, system=system, **sampling))
+        except GuardrailsError as error:
+            raise error.with_traceback(None) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the judges said of one answer; true when all said yes. A judge that failed has not said yes."""
+    """What the judges said of one answer; true when all said yes.
+
+    A judge that failed has not said yes. One that gives a value without a verdict takes no part, and by such
+    ones alone an answer has not passed.
+    """
 
     scores: Mapping[str, Score]
 
     def __bool__(self) -> bool:
-        return all(score.passed is not False and score.error is None for score in self.scores.values())
+        scores = self.scores.values()
+        verdicts = [score.passed for score in scores if score.passed is not None]
+        if any(score.error is not None for score in scores) or not all(verdicts):
+            return False
+        return bool(verdicts) or not scores
 
     def __repr__(self) -> str:
         # What pytest shows when `assert await judge(…)` fails.
@@ -213,9 +243,12 @@ class _Summary:
 
 
 def summary(passed: Sequence[bool], calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is printed in the end, with n and intervals."""
+    """What is printed in the end, with n and intervals. Of a failed call there is only its `error`."""
     from evalkit import words
     from evalkit.stats import quantile, wilson
+
+    errors = Counter(str(call["error"]) for call in calls if "error" in call)
+    calls = [call for call in calls if "error" not in call]
 
     def times(name: str) -> str:
         values = [float(call[name]) for call in calls if call[name] is not None]
@@ -230,8 +263,10 @@ def summary(passed: Sequence[bool], calls: Sequence[Mapping[str, Any]]) -> list[
         sum(int(call["output_tokens"]) for call in calls),
     )
     cost = f"${sum(costs):.4g}" if costs else "unknown"
+    failed = f"; failed calls: {words.counts(errors)}" if errors else ""
+    rate = wilson(sum(passed), len(passed))
     return [
-        f"pass rate {words.percent(wilson(sum(passed), len(passed)))} (n = {len(passed)}, 95% interval)",
+        f"pass rate {words.percent(rate)} (n = {len(passed)}, 95% interval){failed}",
         f"TTFT {times('ttft_ms')}; TPOT {times('tpot_ms')}",
         f"tokens {spent[0]:,} in, {spent[1]:,} out{estimated}; cost {cost}"
         + (f", unknown for {unknown} of {len(calls)} calls" if costs and unknown else ""),

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.pytest_plugin import Judged
 from guardrails.testing import Profile, simulate_process
+from judges.judge import Score
 
 INI = "[pytest]\naddopts = --strict-markers\nasyncio_default_fixture_loop_scope = function\n"
 TEST = """
@@ -66,6 +68,34 @@ def test_every_sample_is_a_test_and_the_session_is_summed_up(folder: Path, worke
     assert "TTFT p50" in said
     assert "tokens" in said
     assert "cost unknown" in said
+
+
+@pytest.mark.parametrize("ask", ["endpoint.ask_now(sample)", "await endpoint.ask(sample)"])
+def test_a_call_that_fails_counts_and_is_told_shortly(folder: Path, ask: str) -> None:
+    head = "async def" if "await" in ask else "def"
+    mark = "@pytest.mark.asyncio\n" if "await" in ask else ""
+    (folder / "test_golden.py").write_text(
+        f"import pytest\n@pytest.mark.golden('golden.jsonl')\n{mark}"
+        f"{head} test_answers(sample, endpoint):\n    if sample.id != 's0':\n        {ask}\n",
+        encoding="utf-8",
+    )
+
+    done = pytest_in(folder, "--evalkit-endpoint", "http://127.0.0.1:1/v1", "--evalkit-model", "m")
+
+    said = done.stdout
+    assert "3 failed, 1 passed" in said
+    assert "pass rate 0.0% [0.0, 56.1] (n = 3, 95% interval); failed calls: 3×connect" in said
+    assert "refuses connections" in said
+    assert "endpoints/http.py" not in said, "where in our code it was raised helps nobody"
+
+
+def test_a_value_without_a_verdict_has_not_passed() -> None:
+    yes, value, lost = Score.verdict(True, ""), Score(0.4, None, ""), Score.unjudged("timeout", "")
+
+    assert bool(Judged({}))
+    assert bool(Judged({"a": yes, "b": value}))
+    assert not Judged({"b": value})
+    assert not Judged({"a": yes, "b": lost})
 
 
 def test_samples_are_chosen_by_tag_and_limit(folder: Path) -> None:
