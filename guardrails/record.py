@@ -168,11 +168,12 @@ class CallRecord:
 
 
 if TYPE_CHECKING:
-    _Draft = CallRecord
+    _Draft, _AttemptDraft = CallRecord, AttemptRecord
 else:
     # A frozen dataclass sets each field through `object.__setattr__`, which for so many takes longer than all
     # else that a record is made of. So the fields are set in a twin that is not frozen and becomes one then.
     _Draft = make_dataclass("_Draft", CallRecord.names(), slots=True)
+    _AttemptDraft = make_dataclass("_AttemptDraft", [spec.name for spec in fields(AttemptRecord)], slots=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +232,14 @@ def fold(
         cached_tokens=seen.usage.cached_tokens,
         reasoning_tokens=seen.usage.reasoning_tokens,
         token_source=seen.source,
-        cost_usd=seen.cost if best else Decimal(0),
+        cost_usd=seen.cost if best else NO_MONEY,
         price_version=meter.price_version if best and seen.cost is not None else None,
-        wasted_usd=sum([f.cost for f in folds if f is not best and f.cost is not None], Decimal(0)),
+        wasted_usd=sum([f.cost for f in folds if f is not best and f.cost is not None], NO_MONEY),
         attempts=tuple([f.record(arrived) for f in folds]),
         findings=_findings(notes.get("finding", ())),
         scanned=_words(notes.get("scanned", ())),
         not_scanned=_words(notes.get("not_scanned", ())),
-        flow=tuple([str(detail) for detail in notes.get("flow", ())]),
+        flow=tuple(map(str, notes.get("flow", ()))),
         cached="cached" in notes,
         cold="cold" in notes,
         priority=call.priority,
@@ -250,6 +251,7 @@ def fold(
 
 
 NOTHING = Usage()
+NO_MONEY = Decimal(0)
 # Attempts that ended so never reached a model: they cost nothing. Others may have been billed.
 NOT_SENT = frozenset({"connect", "connect_timeout", "dns", "tls"})
 
@@ -303,7 +305,7 @@ class _Attempt:
             if self.cost is None and self.model_reported:
                 self.cost = meter.price(self.model, self.usage)
         elif self.end in NOT_SENT or (self.status or 0) >= 400:
-            self.cost = Decimal(0)
+            self.cost = NO_MONEY
         elif self.end == "cancelled":
             self._count(attempt, request, meter)
             self.cost = meter.price(self.model, self.usage)
@@ -353,7 +355,7 @@ class _Attempt:
         return None if after_first < 1 else (self.last - self.first) * 1e3 / after_first
 
     def record(self, arrived: float) -> AttemptRecord:
-        return AttemptRecord(
+        record = _AttemptDraft(
             endpoint=self.endpoint,
             model=self.model,
             sent_ms=_ms(arrived, self.sent) or 0.0,
@@ -364,10 +366,14 @@ class _Attempt:
             output_tokens=self.usage.output_tokens,
             cost_usd=self.cost,
         )
+        record.__class__ = AttemptRecord
+        return record
 
 
 def _answering(attempts: list[_Attempt]) -> _Attempt | None:
     """The attempt that gave the answer: the last one that finished, else that has output, else the last."""
+    if len(attempts) == 1:
+        return attempts[0]
     finished = [attempt for attempt in attempts if attempt.reason is not None]
     whole = [attempt for attempt in finished if attempt.end is None]
     begun = [attempt for attempt in attempts if attempt.first is not None]
@@ -400,4 +406,4 @@ def _findings(details: Sequence[Any]) -> tuple[FindingRecord, ...]:
 
 
 def _words(details: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([str(detail) for detail in details]))
+    return tuple(dict.fromkeys(map(str, details)))

@@ -56,6 +56,8 @@ def count(text: str, model: str) -> Counted:
 def _count(text: str, encoding: Encoding | None) -> Counted:
     if encoding is None:
         return Counted(estimate(text), "estimate")
+    if len(text) <= SLICE:
+        return Counted(len(encoding.encode_ordinary(text)), "tokenizer")
     n, exact = 0, True
     for piece, clean in slices(text):
         n += len(encoding.encode_ordinary(piece))
@@ -79,15 +81,15 @@ def count_messages(request: Request, model: str) -> Counted:
                 pieces += _surfaces(part)
     tools = [_definition(tool) for tool in request.tools]
     encoding = _encoding(model, cache_directory())
-    counted = [_count(piece or "", encoding) for piece in (*pieces, *tools)]
-    overhead = MESSAGE_OVERHEAD * len(request.messages) + REPLY_OVERHEAD
-    exact = (
-        not tools
-        and None not in pieces
-        and encoding is not None
-        and all(each.source == "tokenizer" for each in counted)
-    )
-    return Counted(overhead + sum([each.n for each in counted]), "tokenizer" if exact else "estimate")
+    n, exact = MESSAGE_OVERHEAD * len(request.messages) + REPLY_OVERHEAD, not tools
+    for piece in (*pieces, *tools):
+        if piece is None:
+            exact = False
+        else:
+            more, source = _count(piece, encoding)
+            n, exact = n + more, exact and source == "tokenizer"
+    # Without a piece nothing says how it was counted.
+    return Counted(n, "tokenizer" if exact and encoding is not None else "estimate")
 
 
 def warm(model: str) -> bool:

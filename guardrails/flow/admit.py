@@ -118,7 +118,10 @@ class Admit:
         """Wait for a slot, open the inner stream, and keep the slot until it is closed."""
         clock, limiter, attempts = call.clock, self.limiter, call.journal.attempts
         tokens_in = self.habits.prompt(call.request)
-        slot = await self._slot(call, tokens_in)
+        slot = limiter.enter(call.priority, clock) or await self._wait(call, tokens_in)
+        if slot.cold:
+            call.journal.note(slot.sent, "cold")
+        call.journal.note(slot.sent, "admitted", (limiter.in_flight, round(limiter.limit.limit, 1)))
         before, opened = len(attempts), False
         outcome: Outcome = "success"
         try:
@@ -141,8 +144,8 @@ class Admit:
             if mine:
                 self.habits.learn(call.request, mine[-1])
 
-    async def _slot(self, call: Call, tokens_in: int) -> Slot:
-        """A granted slot. Raises `Shed`."""
+    async def _wait(self, call: Call, tokens_in: int) -> Slot:
+        """A slot that was waited for. Raises `Shed`."""
         clock, journal = call.clock, call.journal
         waiting = Waiting(
             call.arrived, call.priority, call.tenant, 1.0 + tokens_in / 2000, deadline=call.deadline
@@ -156,13 +159,9 @@ class Admit:
         except asyncio.CancelledError:
             self.limiter.withdraw(slot, clock)
             raise
-        now = clock.now()
         if shed is not None:
-            journal.note(now, "shed", shed.kind)
+            journal.note(clock.now(), "shed", shed.kind)
             raise shed
-        if slot.cold:
-            journal.note(now, "cold")
-        journal.note(now, "admitted", (self.limiter.in_flight, round(self.limiter.limit.limit, 1)))
         return slot
 
     def _progress(self, attempt: Attempt | None) -> Progress | None:
@@ -250,7 +249,11 @@ def _goes_on(request: Request) -> bool:
 
 def prompt_size(request: Request) -> int:
     """The prompt in tokens, at four characters each: what an exact count costs is more than it would tell."""
-    return sum([_length(part) for message in request.messages for part in message.parts]) // 4
+    size = 0
+    for message in request.messages:
+        for part in message.parts:
+            size += len(part.text) if type(part) is Text else _length(part)  # most are text
+    return size // 4
 
 
 def _length(part: Part) -> int:

@@ -66,7 +66,7 @@ def floor_of(told: Reported, rate: Rate, ago: float) -> float:
 _TIME = "local t = redis.call('TIME') local now = tonumber(t[1]) + tonumber(t[2]) / 1e6\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """One bucket of a decision, and how much of it. `floor` in seconds, as in `correct`."""
 
@@ -81,7 +81,7 @@ class Part:
         return replace(self, rate=rate)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taken:
     """The wait for each bucket in seconds; whether the longest was within patience, and so was booked."""
 
@@ -89,7 +89,7 @@ class Taken:
     booked: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Take:
     """Book all parts, or none if one of them would have to wait longer than `patience`."""
 
@@ -134,11 +134,12 @@ class Take:
 
     def here(self, cells: Cells, at: Moment) -> Taken:
         """In this process."""
-        booked = [take(cells.get(part.key) or 0.0, at.now, part.rate, part.amount) for part in self.parts]
+        now, parts = at.now, self.parts
+        booked = [take(cells.get(part.key) or 0.0, now, part.rate, part.amount) for part in parts]
         waits = tuple([wait for _, wait in booked])
         if fits := max(waits, default=0.0) <= self.patience:
-            for part, (full_at, _) in zip(self.parts, booked, strict=True):
-                cells.put(part.key, full_at, full_at, at.now)
+            for part, (full_at, _) in zip(parts, booked, strict=True):
+                cells.put(part.key, full_at, full_at, now)
         return Taken(waits, fits)
 
     def read(self, reply: Any) -> Taken:
@@ -150,7 +151,7 @@ class Take:
         return replace(self, parts=tuple(part.share(replicas) for part in self.parts))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Correct:
     """Give back or add what the estimate was wrong by; take over what the provider told."""
 

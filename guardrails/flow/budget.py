@@ -83,11 +83,13 @@ class Budget:
     lease: int = 900
     _limits: tuple[tuple[Period, Unit, int], ...] = field(init=False, repr=False)
     _prefix: str = field(init=False, repr=False)
+    _priced: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._prefix = f"guardrails:budget:{{{quote(self.name, safe='')}}}:"
         each = ((allowance.per, allowance.limits()) for allowance in self.allowances)
         self._limits = tuple((per, unit, limit) for per, limits in each for unit, limit in limits)
+        self._priced = "usd" in [unit for _, unit, _ in self._limits]
 
     @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
@@ -106,7 +108,7 @@ class Budget:
                 yield stream
         finally:
             made = attempts_since(call, before, self.endpoint)
-            settle = Settle(self._changes(counters, starts, made, worst), name)
+            settle = Settle(self._changes(counters, starts, made, worst.input_tokens), name)
             await see_through(self.store, self._settle(call, settle, where))
 
     def _counters(self, call: Call, worst: Usage) -> tuple[Counter, ...]:
@@ -124,7 +126,7 @@ class Budget:
 
     def _money(self, call: Call, worst: Usage) -> int | None:
         """What the call may cost, in picodollars; None where only tokens are to be counted."""
-        if "usd" not in [unit for _, unit, _ in self._limits]:
+        if not self._priced:
             return None
         model = call.request.model or self.model
         cost = self._price(model, worst)
@@ -148,7 +150,7 @@ class Budget:
 
         async def undo(got: Reserved, where: str) -> None:
             if got.refused is None:
-                changes = self._changes(counters, got.starts, (), Usage())
+                changes = self._changes(counters, got.starts, (), 0)
                 await self._settle(call, Settle(changes, name), where)
 
         got, where = await reserve(self.store, Reserve(counters, name, self.lease), call, undo)
@@ -157,13 +159,13 @@ class Budget:
         raise self._exceeded(call, counters[got.refused], got)
 
     def _changes(
-        self, counters: Sequence[Counter], starts: Sequence[int], made: Sequence[Attempt], worst: Usage
+        self, counters: Sequence[Counter], starts: Sequence[int], made: Sequence[Attempt], prompt: int
     ) -> tuple[tuple[str, int, int], ...]:
         """Key, period and correction of each counter, now that it is known what was used."""
         tokens, money, known = 0, Decimal(0), True
         priced = "usd" in [counter.unit for counter in counters]
         for attempt in made:
-            usage = used(attempt, worst.input_tokens)
+            usage = used(attempt, prompt)
             if usage is None:
                 continue
             tokens += usage.input_tokens + usage.output_tokens

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 from guardrails.call import Call, Delta, Event, Finish, Reset
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused
@@ -14,7 +12,7 @@ from guardrails.flow.entering import Kept
 from guardrails.flow.holdback import filtered, played
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import Route, does_not_fit, reasons, was_sent
-from guardrails.handler import Stream, close_all, opening, warm_all
+from guardrails.handler import Opening, Stream, close_all, opening, warm_all
 
 Order = Callable[[Call, Sequence[Route]], Sequence[Route]]
 """Which route is asked first, and which ones then. A route that it leaves out is not asked at all."""
@@ -57,17 +55,20 @@ class FirstOf:
         if not names or len(set(names)) < len(names):
             raise ConfigError(f"routes need names of their own, not {', '.join(names) or 'none at all'}")
 
-    @opening
-    async def __call__(self, call: Call) -> AsyncGenerator[Stream]:
+    def __call__(self, call: Call) -> Opening:
         """Open the first route that can be opened."""
+        return self._restarting(call) if self.restart else Kept(lambda opened: self._walk(call).go_on(opened))
+
+    @opening
+    async def _restarting(self, call: Call) -> AsyncGenerator[Stream]:
+        walk = self._walk(call)
+        opened = Kept(walk.go_on)
+        async with opened as stream, aclosing(walk.restarting(stream, opened)) as restarting:
+            yield restarting
+
+    def _walk(self, call: Call) -> _Walk:
         self.budget.count(call)
-        async with _Walk(call, self.order(call, self.routes), self.budget) as walk:
-            stream = await walk.go_on()
-            if not self.restart:
-                yield stream
-                return
-            async with aclosing(walk.restarting(stream)) as restarting:
-                yield restarting
+        return _Walk(call, self.order(call, self.routes), self.budget)
 
     def warm(self) -> None:
         """Load now what the first call on any route would wait for."""
@@ -85,17 +86,8 @@ class _Walk:
         self._call = call
         self._left = list(routes)
         self._budget = budget
-        self._open = Kept()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> bool | None:
-        return await self._open.__aexit__(kind, error, tb)
-
-    async def go_on(self, failure: GuardrailsError | None = None) -> Stream:
+    async def go_on(self, opened: Kept, failure: GuardrailsError | None = None) -> Stream:
         """Open the next route that opens. Raises the last failure when there is none."""
         misfits: list[str] = []
         while self._left:
@@ -112,16 +104,14 @@ class _Walk:
                     break
                 self._note(f"fallback:{route.name}:{failure.kind}")
             try:
-                return await self._enter(route)
+                return await opened.enter(self._opening(route))
             except GuardrailsError as error:
                 failure = error
         raise failure if failure is not None else does_not_fit("; ".join(misfits) or "no route was chosen")
 
-    async def _enter(self, route: Route) -> Stream:
-        """Open a route. Raises `Refused` when its filter speaks before its first token, if that helps."""
-        return await self._open.enter(
-            _listened_to(route, self._call) if self._may_leave_filtered() else route(self._call)
-        )
+    def _opening(self, route: Route) -> Opening:
+        """Of a route. It raises `Refused` when its filter speaks before its first token, if that helps."""
+        return _listened_to(route, self._call) if self._may_leave_filtered() else route(self._call)
 
     def _may_leave_filtered(self) -> bool:
         """Whether another route is there for an answer that the endpoint's own filter cuts off."""
@@ -129,7 +119,7 @@ class _Walk:
             "content_policy" in route.on for route in self._left
         )
 
-    async def restarting(self, stream: Stream) -> AsyncGenerator[Event]:
+    async def restarting(self, stream: Stream, opened: Kept) -> AsyncGenerator[Event]:
         """The events of `stream`, and of the next route after a `Reset` when it breaks or is cut off."""
         while True:
             failure: GuardrailsError | None = None
@@ -145,9 +135,9 @@ class _Walk:
                 failure = error
             if failure is None:
                 return
-            await self._open.leave(failure)  # the layers of the route that broke are told why
+            await opened.leave(failure)  # the layers of the route that broke are told why
             try:
-                stream = await self.go_on(failure)
+                stream = await self.go_on(opened, failure)
             except GuardrailsError as error:
                 if error is not failure:
                     self._note(f"no_restart:{error.kind}")

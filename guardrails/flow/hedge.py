@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from guardrails.call import Call
@@ -12,7 +12,7 @@ from guardrails.flow.cold import is_cold
 from guardrails.flow.entering import Entering, Kept
 from guardrails.flow.recent import RecentValues
 from guardrails.flow.retry import RetryBudget
-from guardrails.handler import Handler, Stream, close_all, opening
+from guardrails.handler import Handler, Opening, Stream, close_all
 
 
 def never() -> bool:
@@ -46,19 +46,19 @@ class Hedge:
     saturated: Callable[[], bool] = never
     times: RecentValues = field(default_factory=RecentValues, repr=False, compare=False)
 
-    @opening
-    async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
+    def __call__(self, call: Call, inner: Handler, /) -> Opening:
         """Open `inner`, or `other` beside it when that takes long."""
+        return Kept(lambda opened: self._open(call, inner, opened))
+
+    async def _open(self, call: Call, inner: Handler, opened: Kept) -> Stream:
         self.budget.count(call)
         after = self.after()
-        async with Kept() as opened:
-            if after is None or call.priority == "bulk":
-                started = call.clock.now()
-                stream = await opened.enter(inner(call))
-                self.learn(call, call.clock.now() - started)
-            else:
-                stream = await _Race(self, call, self.other or inner, after).run(inner, opened)
-            yield stream
+        if after is not None and call.priority != "bulk":
+            return await _Race(self, call, self.other or inner, after).run(inner, opened)
+        started = call.clock.now()
+        stream = await opened.enter(inner(call))
+        self.learn(call, call.clock.now() - started)
+        return stream
 
     def after(self) -> float | None:
         """After how many seconds a second attempt is sent; None while that is not known."""

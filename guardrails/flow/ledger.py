@@ -100,7 +100,7 @@ end
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Counter:
     """What of one allowance is to be reserved; `limit` and `amount` in tokens or in picodollars."""
 
@@ -111,7 +111,7 @@ class Counter:
     unit: Unit = "tokens"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reserved:
     """`refused` is the index of the counter that had no room, None when all did; `spent` is what it had.
 
@@ -124,7 +124,7 @@ class Reserved:
     until: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reserve:
     """Reserve on all counters, or on none if one of them has no room.
 
@@ -210,7 +210,7 @@ class Reserve:
         return Reserve(counters, self.name, self.lease)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settle:
     """Change what was reserved in the periods that began at `starts`; of a period that is over, nothing.
 

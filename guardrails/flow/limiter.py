@@ -34,7 +34,7 @@ class Slot:
 
     __slots__ = ("at", "cold", "granted", "progress", "sent", "settle", "tokens", "waiting")
 
-    def __init__(self, waiting: Waiting, settle: Callable[[Shed | None], None]) -> None:
+    def __init__(self, waiting: Waiting | None, settle: Callable[[Shed | None], None]) -> None:
         self.waiting = waiting
         self.settle = settle
         self.granted = False
@@ -124,6 +124,14 @@ class Limiter:
 
     # --- the life of a slot
 
+    def enter(self, priority: Priority, clock: Clock) -> Slot | None:
+        """A slot at once, where one is free and nobody waits: nearly always. `ask` if there is none."""
+        if self._queue or len(self._held) >= self._room(priority):
+            return None
+        slot = Slot(None, _known)
+        self._grant(slot, clock.now())
+        return slot
+
     def ask(self, waiting: Waiting, settle: Callable[[Shed | None], None], clock: Clock) -> Slot:
         """Ask for a slot. `settle` is called once, now or later: with None (granted), or with why not.
 
@@ -148,7 +156,7 @@ class Limiter:
         """Give up waiting. A slot that was granted meanwhile is given back."""
         if slot.granted:
             self.release(slot, clock, "ignored")
-        elif self._queue.remove(slot.waiting):
+        elif slot.waiting is not None and self._queue.remove(slot.waiting):
             slot.waiting.item = None
             self._arm(clock, clock.now())
 
@@ -281,6 +289,10 @@ class Limiter:
         return f"Limiter({self.in_flight} of {self.limit.limit:g}, queued={self.queued})"
 
 
+def _known(_: Shed | None) -> None:
+    """Nobody waits to be told."""
+
+
 _MESSAGES: Mapping[Why, str] = {
     "queue_full": "too busy: the queue is full",
     "deadline": "too busy: a first token would come too late",
@@ -290,7 +302,8 @@ _MESSAGES: Mapping[Why, str] = {
 
 def whole(limit: Limit) -> float:
     """How many may be in flight: a whole number of at least 1, or infinity."""
-    return limit.limit if limit.limit == math.inf else max(1, int(limit.limit))
+    most = limit.limit
+    return most if most == math.inf else max(1, int(most))
 
 
 def _advance(slot: Slot) -> tuple[float, int] | None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 MOST = 255
 """How many earlier first tokens a window keeps: enough for a percentile, however many calls come."""
@@ -44,12 +44,15 @@ class Slo:
             raise ValueError("slo.ttft and slo.tpot must be above 0 (seconds)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sample:
     """What was seen at `now` (seconds), with `in_flight` calls under way, this one included.
 
     `ttft`: seconds from sending to the first token, for a prompt of `tokens_in` tokens that no cache held.
     `tpot`: seconds per token of the answers under way, over `tokens_out` tokens. Either may be missing.
+
+    A value; not frozen, since one is made for each call, and freezing makes that eight times as slow. The
+    same goes for what `TwoSignal` makes of it.
     """
 
     now: float
@@ -106,7 +109,7 @@ class Fixed:
 # --- two signals -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """The TTFT that a prompt of n tokens has when it does not wait: `base + per_token · n` seconds.
 
@@ -135,8 +138,7 @@ class Envelope:
         return Envelope(base, max(1e-6, self.per_token + change), self.step, self.step_per_token)
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     """What was seen since the last decision."""
 
     since: float = -math.inf
@@ -190,7 +192,7 @@ class TwoSignal:
         return _Learnt(self, self.limit, envelope).after(sample)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Learnt:
     """What `TwoSignal` has come to. Apart from its rules, since a new one is made for each first token."""
 

@@ -167,15 +167,16 @@ class _Lane:
 class Queue:
     """Those who wait, by the module's rules. Every method that needs the time is told it."""
 
-    __slots__ = ("_lanes", "_numbers", "rules")
+    __slots__ = ("_lanes", "_numbers", "_size", "rules")
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules = rules or Rules()
         self._lanes = {name: _Lane(rules.patience[name], rules.lifo) for name in PRIORITIES}
         self._numbers = itertools.count()
+        self._size = 0
 
     def __len__(self) -> int:
-        return sum([lane.size for lane in self._lanes.values()])
+        return self._size
 
     def depths(self) -> dict[Priority, int]:
         """How many wait in each lane."""
@@ -185,12 +186,13 @@ class Queue:
         """Let somebody wait. Call `trim` once those who can go in have been taken."""
         waiting.number = next(self._numbers)
         waiting.queued = True
+        self._size += 1
         waiting.cost = min(MAX_COST, max(0.0, waiting.cost))
         self._lanes[waiting.priority].put(waiting, self.rules.weights.get(waiting.tenant, 1.0))
 
     def trim(self, now: float, newcomer: Waiting) -> Waiting | None:
         """Who has to leave because there are too many: nobody, somebody else, or the newcomer."""
-        if len(self) <= self.rules.length:
+        if self._size <= self.rules.length:
             return None
         lane = next(self._lanes[name] for name in reversed(PRIORITIES) if self._lanes[name].size)
         longest = max(
@@ -199,12 +201,14 @@ class Queue:
         )
         leaving = longest.last(now, lane.lifo_after)
         lane.remove(leaving)
+        self._size -= 1
         return leaving
 
     def take(self, now: float, least: Priority = "bulk") -> Waiting | None:
         """The next in turn whose lane is at least as urgent as `least`; None when nobody is."""
         for name in PRIORITIES:
             if self._lanes[name].size:
+                self._size -= 1
                 return self._lanes[name].take(now)
             if name == least:
                 break
@@ -215,6 +219,7 @@ class Queue:
         if not waiting.queued:
             return False
         self._lanes[waiting.priority].remove(waiting)
+        self._size -= 1
         return True
 
     def late(self, now: float, ttft: float) -> list[Waiting]:
@@ -225,6 +230,7 @@ class Queue:
                 waiting = lane.first_due()
                 lane.remove(waiting)
                 found.append(waiting)
+        self._size -= len(found)
         return found
 
     def next_due(self, ttft: float) -> float | None:

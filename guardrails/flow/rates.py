@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from urllib.parse import quote
 
-from guardrails.call import Attempt, Call, Note, Usage
+from guardrails.call import Attempt, Call, Note
 from guardrails.endpoints.ratelimits import KINDS, Reported
 from guardrails.errors import ConfigError, Shed, Transient
 from guardrails.flow.buckets import Correct, Part, Rate, Take, Taken, floor_of
-from guardrails.flow.spent import attempts_since, used, worst_case
+from guardrails.flow.spent import at_most, attempts_since, used
 from guardrails.flow.store import MemoryStore, Store, reserve, see_through
 from guardrails.handler import Handler, Stream, opening
 
@@ -120,14 +120,16 @@ class RateLimit:
         try:
             try:
                 async with inner(call) as stream:
-                    await self._listen(call, before, where)
+                    if self._adopts and (told := _told(attempts_since(call, before, self.name))):
+                        await self._listen(call, told, where)
                     yield stream
             except Transient as error:
                 await self._hold(call, error, where)
                 raise
         finally:
-            made = attempts_since(call, before, self.name)
-            await see_through(self._store, self._settle(call, booked, made, prompt, where))
+            changes = _changes(booked, attempts_since(call, before, self.name), prompt)
+            if changes:
+                await see_through(self._store, self._correct(call, changes, where, self._waiting))
 
     # --- before
 
@@ -135,10 +137,10 @@ class RateLimit:
         """The prompt's tokens, and what to book of each kind."""
         rates = self._rates
         counts_tokens = len(rates) > ("requests" in rates)
-        worst = worst_case(call, "", assumed_output=self._assumed) if counts_tokens else Usage()
-        prefix, amounts = self._bucket(call), _amounts(1, worst.input_tokens, worst.output_tokens)
+        tokens_in, tokens_out = at_most(call, "", self._assumed) if counts_tokens else (0, 0)
+        prefix, amounts = self._bucket(call), _amounts(1, tokens_in, tokens_out)
         booked = {kind: Part(prefix + kind, rate, amounts[kind]) for kind, rate in rates.items()}
-        return worst.input_tokens, booked
+        return tokens_in, booked
 
     def _bucket(self, call: Call) -> str:
         return f"{self._prefix}:{quote(call.tenant, safe='')}:" if self._by_tenant else f"{self._prefix}::"
@@ -197,11 +199,9 @@ class RateLimit:
     async def _correct(
         self, call: Call, parts: tuple[Part, ...], where: str, waiting: Sequence[_Waiter]
     ) -> None:
-        if not parts:
-            return
-        # Room that is given back lets those go earlier who booked later.
         with suppress(Shed):  # a store that is away fails no call that runs; buckets fill by themselves
             await self._store.decide(Correct(parts), call, where)
+        # Room that is given back lets those go earlier who booked later.
         for part in parts if waiting else ():
             for waiter in waiting:
                 if part.amount < 0 and part.key in waiter.dues:
@@ -210,13 +210,10 @@ class RateLimit:
 
     # --- what the provider says
 
-    async def _listen(self, call: Call, before: int, where: str) -> None:
+    async def _listen(self, call: Call, newest: Sequence[tuple[Reported, float]], where: str) -> None:
         """Take over what the headers said, when it is little."""
-        if not self._adopts:
-            return
-        made = attempts_since(call, before, self.name)
         parts = []
-        for told, at in _told(made):
+        for told, at in newest:
             rate = self.rates.rate(told.kind, told.limit) or self._rates.get(told.kind)
             if rate is not None:
                 self._rates[told.kind] = rate
@@ -233,24 +230,22 @@ class RateLimit:
             floor = error.retry_after + (rate.burst - 1) / rate.per_second
             await self._correct(call, (self._part(call, "requests", floor),), where, ())
 
-    # --- after
 
-    async def _settle(
-        self, call: Call, booked: Mapping[str, Part], made: Sequence[Attempt], prompt: int, where: str
-    ) -> None:
-        sent = tokens_in = tokens_out = 0
-        for attempt in made:
-            usage = used(attempt, prompt)
-            if usage is not None:
-                tokens_in, tokens_out = tokens_in + usage.input_tokens, tokens_out + usage.output_tokens
-            sent += usage is not None or _answered(attempt)
-        amounts = _amounts(sent, tokens_in, tokens_out)
-        changes = [
-            Part(part.key, part.rate, amounts[kind] - part.amount)
-            for kind, part in booked.items()
-            if amounts[kind] != part.amount
-        ]
-        await self._correct(call, tuple(changes), where, self._waiting)
+def _changes(booked: Mapping[str, Part], made: Sequence[Attempt], prompt: int) -> tuple[Part, ...]:
+    """How much more (below 0: less) than was booked the attempts used."""
+    sent = tokens_in = tokens_out = 0
+    for attempt in made:
+        usage = used(attempt, prompt)
+        if usage is not None:
+            tokens_in, tokens_out = tokens_in + usage.input_tokens, tokens_out + usage.output_tokens
+        sent += usage is not None or _answered(attempt)
+    amounts = _amounts(sent, tokens_in, tokens_out)
+    changes = [
+        Part(part.key, part.rate, amounts[kind] - part.amount)
+        for kind, part in booked.items()
+        if amounts[kind] != part.amount
+    ]
+    return tuple(changes)
 
 
 def _amounts(requests: int, tokens_in: int, tokens_out: int) -> dict[str, int]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from itertools import count
 
 from guardrails.call import Call
 from guardrails.errors import Transient
 from guardrails.flow.entering import Kept
 from guardrails.flow.recent import RecentCount
-from guardrails.handler import Handler, Stream, opening
+from guardrails.handler import Handler, Opening, Stream
 
 log = logging.getLogger("guardrails")
 
@@ -111,24 +109,23 @@ class Retry:
         if self.attempts < 1:
             raise ValueError(f"{self.attempts} attempts are none")
 
-    @opening
-    async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
+    def __call__(self, call: Call, inner: Handler, /) -> Opening:
         """Open `inner`, several times if need be. Raises the last attempt's error."""
+        return Kept(lambda opened: self._open(call, inner, opened))
+
+    async def _open(self, call: Call, inner: Handler, opened: Kept) -> Stream:
         self.budget.count(call)
         attempts = 1 if self._nested(call) else self.attempts
-        async with Kept() as opened:
-            stream: Stream | None = None
-            for attempt in count(1):
-                try:
-                    stream = await opened.enter(inner(call))
-                    break
-                except Transient as error:
-                    wait = self._wait(call, error, attempt) if attempt < attempts else None
-                    if wait is None:
-                        raise
-                await call.clock.sleep(wait)
-            assert stream is not None  # the loop ends with one or with an error
-            yield stream
+        attempt = 1
+        while True:
+            try:
+                return await opened.enter(inner(call))
+            except Transient as error:
+                wait = self._wait(call, error, attempt) if attempt < attempts else None
+                if wait is None:
+                    raise
+            await call.clock.sleep(wait)
+            attempt += 1
 
     def _wait(self, call: Call, error: Transient, attempt: int) -> float | None:
         """Seconds to wait before the next attempt; None when there will be none."""

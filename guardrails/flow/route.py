@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -19,8 +19,9 @@ from guardrails.errors import (
     Transient,
 )
 from guardrails.flow.cold import is_cold
+from guardrails.flow.entering import Kept
 from guardrails.flow.recent import Latency
-from guardrails.handler import Handler, Layer, Stream, close_all, opening, stack, warm_all
+from guardrails.handler import Handler, Layer, Opening, Stream, close_all, stack, warm_all
 
 REASONS = {
     "transient": "it failed before its first token: connection, timeout, 429, 5xx, an open circuit",
@@ -101,25 +102,27 @@ class Route:
         object.__setattr__(self, "name", self.name or getattr(self.handler, "name", "") or self.model)
         object.__setattr__(self, "_stacked", stack(self.handler, *self.layers))
 
-    @opening
-    async def __call__(self, call: Call) -> AsyncGenerator[Stream]:
+    def __call__(self, call: Call) -> Opening:
         """Open the stream for `call`. Raises `Refused` (`does_not_fit`) before anything is sent."""
+        return Kept(lambda opened: self._open(call, opened))
+
+    async def _open(self, call: Call, opened: Kept) -> Stream:
         if (why := self.misfit(call.request)) is not None:
             raise does_not_fit(f"{self.name}: {why}", self.name)
         if self.model and self.model != call.request.model:
             call = call.with_request(replace(call.request, model=self.model))
         clock = call.clock
-        started, entered = clock.now(), False
+        started = clock.now()
         try:
-            async with self._stacked(call) as stream:
-                if not is_cold(call):
-                    self.latency.add(clock.now(), clock.now() - started)
-                entered = True
-                yield stream
+            stream = await opened.enter(self._stacked(call))
         except BaseException as error:
-            if not entered:
-                self._given_up(error, clock.now(), clock.now() - started)
+            now = clock.now()
+            self._given_up(error, now, now - started)
             raise
+        if not is_cold(call):
+            now = clock.now()
+            self.latency.add(now, now - started)
+        return stream
 
     def misfit(self, request: Request) -> str | None:
         """Why this request cannot go this way; None when it can."""

@@ -18,6 +18,11 @@ def worst_case(call: Call, model: str, *, assumed_output: int) -> Usage:
 
     `assumed_output` stands in where the request sets no `max_tokens`.
     """
+    return Usage(*at_most(call, model, assumed_output))
+
+
+def at_most(call: Call, model: str, assumed_output: int) -> tuple[int, int]:
+    """The same, as tokens in and out. However many layers ask, the prompt is counted once."""
     from guardrails import tokens
 
     request, memo = call.request, call.journal.memo
@@ -27,7 +32,7 @@ def worst_case(call: Call, model: str, *, assumed_output: int) -> Usage:
         known = memo[key] = request, tokens.count_messages(request, key[1]).n
     sampling = request.sampling
     most = sampling.max_tokens if sampling.max_tokens is not None else assumed_output
-    return Usage(known[1], most * (sampling.n or 1))
+    return known[1], most * (sampling.n or 1)
 
 
 def used(attempt: Attempt, prompt: int) -> Usage | None:
