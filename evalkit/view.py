@@ -170,6 +170,8 @@ def notes(endpoints: Sequence[Endpoint]) -> list[str]:
             said.append(
                 "No answer was judged twice: what the judge adds to the spread of answers is unknown."
             )
+    if any(e.passed and not e.scorers for e in endpoints):
+        said.append("Nothing judged these answers (scorer `none`): one that came has passed.")
     if any(e.weighted for e in endpoints):
         said.append(
             "Pass rates count each sample by its weight in the golden set, the comparison counts each once."

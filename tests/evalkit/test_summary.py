@@ -346,6 +346,11 @@ def finding(kind: str, direction: str = "output") -> dict[str, Any]:
     return {"direction": direction, "kind": kind, "action": "flag", "count": 1, "shadow": False}
 
 
+def test_a_rate_that_nobody_judged_says_so() -> None:
+    assert "Nothing judged these answers" in shown([row(1, None)], 100)
+    assert "Nothing judged these answers" not in shown([row(1), failed(2)], 100)
+
+
 def test_rates_of_findings_count_their_own_kinds_in_scanned_answers() -> None:
     scanned = {"scanned": ["output"]}
     rows = [
