@@ -1,22 +1,17 @@
 """How far can a judge be trusted? Its verdicts against people's labels, and what that does to a pass rate.
 
-`calibrate` compares; `keep` writes what came out into `.evalkit/calibrations`; `flags` says which judges of a
-report agree too little with people, for everything that prints their verdicts.
+What comes out is kept by `evalkit.known_judges`, where reports find the judges that they have to warn of.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evalkit.corrected import Corrected, Errors, ppi, rogan_gladen
-from evalkit.labels import Label, Verdict, answer_id, majority, matrix
+from evalkit.labels import Label, Verdict, adjudication, answer_id, majority, matrix
 from evalkit.stats import Measured
 from evalkit.stats_cluster import share
 from guardrails.errors import ConfigError
@@ -30,7 +25,6 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = npt.NDArray[np.float64]
 
-FOLDER = "calibrations"
 MIN_AGREEMENT = 0.6
 """Cohen's kappa below which a judge is flagged; Landis and Koch (1977) call 0.61 and more substantial."""
 
@@ -48,13 +42,42 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Material:
+    """What there is to compare. `unread` answers, by arm, have no verdict: the judge failed on them.
+
+    Of the labelled answers so many were `unjudged` (the judge failed), `unmatched` (no answer of the run is
+    called that) or `ambiguous` (several different answers are). `cost_usd` is what `priced` verdicts cost.
+    """
+
+    cases: Sequence[Case]
+    verdicts: Sequence[Verdict]
+    unread: Mapping[str, int] = field(default_factory=dict)
+    unjudged: int = 0
+    unmatched: int = 0
+    ambiguous: int = 0
+    cost_usd: float = 0.0
+    priced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
-    """One arm's pass rate: as the judge says, and corrected where labels allow it. Of judged answers."""
+    """One arm's pass rate: as the judge says, and corrected where labels allow it. Of judged answers.
+
+    The judge failed on `unread` answers besides: `bounds` of a rate are what it would be with these, if all
+    of them had failed and if all had passed.
+    """
 
     arm: str
     judged: Measured
     ppi: Corrected | None
     rogan_gladen: Corrected | None
+    unread: int = 0
+    answers: int = 0
+
+    def bounds(self, rate: float) -> tuple[float, float]:
+        """The rate of all answers, at worst and at best."""
+        lost = self.unread / max(1, self.answers)
+        return rate * (1 - lost), rate * (1 - lost) + lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +86,9 @@ class Calibration:
 
     `length_bias` is Spearman's correlation of judge − people with the answer's length; `position_bias` the
     share of verdicts for what was shown first, less one half. `people` is alpha among the raters themselves:
-    a judge can hardly agree more with people than they do with each other. `unmatched` labels fitted no
-    judged answer; `disputed` ones wait for somebody who decides and took no part.
+    a judge can hardly agree more with people than they do with each other. `disputed` answers are tied among
+    people and took no part; `adjudicate` names all that somebody has to decide, the most disputed first.
+    The other counts are `Material`'s.
     """
 
     judge: str
@@ -80,8 +104,13 @@ class Calibration:
     position_bias: Agreement | None
     errors: Errors | None
     rates: tuple[Rates, ...] = ()
+    unjudged: int = 0
     unmatched: int = 0
+    ambiguous: int = 0
     disputed: int = 0
+    adjudicate: tuple[str, ...] = ()
+    cost_usd: float = 0.0
+    priced: int = 0
     minimum: float = MIN_AGREEMENT
     digest: str = ""
     notes: tuple[str, ...] = field(default=())
@@ -115,8 +144,8 @@ def _finite(value: Any) -> Any:
 # --- from labels to cases ----------------------------------------------------------------------------------
 
 
-def of_labels(labels: Iterable[Label]) -> tuple[list[Case], list[Verdict]]:
-    """Cases from labels that hold the judge's verdict themselves, in `judged`."""
+def of_labels(labels: Iterable[Label]) -> Material:
+    """From labels that hold the judge's verdict themselves, in `judged`."""
     verdicts = majority(labels)
     cases = []
     for each in verdicts:
@@ -124,31 +153,64 @@ def of_labels(labels: Iterable[Label]) -> tuple[list[Case], list[Verdict]]:
         if label is not None and label.judged is not None:
             item = label.sample or label.answer
             cases.append(Case(label.judged, each.value, item, label.endpoint, label.length, label.first))
-    return cases, verdicts
+    return Material(cases, verdicts, unmatched=len(verdicts) - len(cases))
 
 
-def of_run(rows: Iterable[Trial], scorer: str, labels: Sequence[Label]) -> tuple[list[Case], list[Verdict]]:
-    """Cases from the rows that `scorer` judged, with the labels of their answers."""
-    verdicts = majority(labels)
-    by_name = {each.names: each for each in verdicts}
-    yes_or_no = all(each.value in (0, 1, None) for each in verdicts)
-    cases, used = [], set()
+def of_run(rows: Iterable[Trial], scorer: str, labels: Sequence[Label]) -> Material:
+    """From the rows that `scorer` judged, with the labels of their answers.
+
+    Whatever a label calls an answer, all labels of it count together. A label that fits several different
+    answers (a sample without `endpoint` where two gave one) is nobody's.
+    """
+    wanted = {label.names for label in labels}
+    called: dict[tuple[str, ...], set[str]] = {}
+    judged: list[tuple[str, Trial]] = []
+    unread: dict[str, int] = {}
+    costs = []
     for row in rows:
-        score = row.scores.get(scorer)
-        if score is None or score.error is not None or score.value is None or row.answer is None:
+        if row.answer is None or (score := row.scores.get(scorer)) is None:
             continue
-        value = float(score.passed) if yes_or_no and score.passed is not None else score.value
-        found = next((by_name[names] for names in _names(row) if names in by_name), None)
-        if found is not None:
-            used.add(found.names)
-        truth = None if found is None else found.value
-        item, arm = f"{row.set}/{row.sample}", " ".join(part for part in (row.set, row.arm) if part)
-        cases.append(Case(value, truth, item, arm, len(row.answer.text)))
-    return cases, [each for each in verdicts if each.names in used]
+        answer = answer_id(row)
+        for names in wanted.intersection(_names(row)):
+            called.setdefault(names, set()).add(answer)
+        costs.append(score.cost_usd)
+        if score.value is None:
+            unread[_arm(row)] = unread.get(_arm(row), 0) + 1
+        else:
+            judged.append((answer, row))
+    fits = [(label, called.get(label.names, set())) for label in labels]
+    verdicts = majority(replace(label, answer=next(iter(of))) for label, of in fits if len(of) == 1)
+    by_answer = {each.names[0]: each for each in verdicts}
+    yes_or_no = all(each.value in (0, 1, None) for each in verdicts)
+    there = {answer for answer, _ in judged}
+    known = [cost for cost in costs if cost is not None]
+    return Material(
+        [_case(row, scorer, by_answer.get(answer), yes_or_no) for answer, row in judged],
+        [each for each in verdicts if each.names[0] in there],
+        unread,
+        unjudged=sum(each.names[0] not in there for each in verdicts),
+        unmatched=len({label.names for label, of in fits if not of}),
+        ambiguous=len({label.names for label, of in fits if len(of) > 1}),
+        cost_usd=math.fsum(known),
+        priced=len(known),
+    )
+
+
+def _case(row: Trial, scorer: str, found: Verdict | None, yes_or_no: bool) -> Case:
+    score = row.scores[scorer]
+    assert score.value is not None
+    assert row.answer is not None
+    value = float(score.passed) if yes_or_no and score.passed is not None else score.value
+    truth = None if found is None else found.value
+    return Case(value, truth, f"{row.set}/{row.sample}", _arm(row), len(row.answer.text))
+
+
+def _arm(row: Trial) -> str:
+    return " ".join(part for part in (row.set, row.arm) if part)
 
 
 def _names(row: Trial) -> Iterator[tuple[str, ...]]:
-    """Everything that a label may call a row, the most exact first."""
+    """Everything that a label may call a row."""
     yield (answer_id(row),)
     for k in (str(row.k), ""):
         for endpoint in dict.fromkeys((row.arm, row.endpoint, "")):
@@ -161,23 +223,19 @@ def _names(row: Trial) -> Iterator[tuple[str, ...]]:
 
 def calibrate(
     judge: str,
-    cases: Sequence[Case],
-    verdicts: Sequence[Verdict],
+    material: Material,
     rng: np.random.Generator,
     *,
     minimum: float = MIN_AGREEMENT,
-    unmatched: int = 0,
     digest: str = "",
 ) -> Calibration:
     """Compare a judge with people. Raises `ConfigError` when no judged answer has a label."""
     import numpy as np
 
+    cases, verdicts = material.cases, material.verdicts
     labelled = [each for each in cases if each.truth is not None]
     if not labelled:
-        raise ConfigError(
-            f"no label is of an answer that {judge or 'the judge'} judged",
-            hint="label answers of this run: `evalkit label RUN`",
-        )
+        raise _nothing_to_compare(judge, material)
     truth = np.array([each.truth for each in labelled], dtype=np.float64)
     judged = np.array([each.judged for each in labelled], dtype=np.float64)
     items = _items(labelled)
@@ -188,6 +246,8 @@ def calibrate(
     values = np.unique(np.concatenate([truth, judged]))
     if len(values) == 1:
         values = np.array([0.0, 1.0])
+    if len(set(truth.tolist())) == 1:
+        notes.append("People gave one label to all: how the judge treats other answers is unknown.")
     if len(values) > 20:
         notes.append("More than 20 values: kappa and the confusion are of values rounded to tenths.")
         truth, judged = np.round(truth, 1), np.round(judged, 1)
@@ -208,13 +268,35 @@ def calibrate(
         length_bias=_length_bias(labelled, judged - truth),
         position_bias=_position_bias(labelled, rng),
         errors=Errors.of(truth, judged) if binary else None,
-        rates=tuple(_rates(cases, binary, rng)),
-        unmatched=unmatched,
+        rates=tuple(_rates(material, binary, rng)),
+        unjudged=material.unjudged,
+        unmatched=material.unmatched,
+        ambiguous=material.ambiguous,
         disputed=sum(each.value is None for each in verdicts),
+        adjudicate=tuple(_called(each) for each in adjudication(verdicts)),
+        cost_usd=material.cost_usd,
+        priced=material.priced,
         minimum=minimum,
         digest=digest,
         notes=tuple(notes),
     )
+
+
+def _nothing_to_compare(judge: str, material: Material) -> ConfigError:
+    said = f"no label is of an answer that {judge or 'the judge'} judged"
+    if material.ambiguous:
+        return ConfigError(
+            f"{said}: {material.ambiguous:,} fit several different answers",
+            hint="name the `endpoint` and `k` in the labels, or the `answer` as `evalkit label` does",
+        )
+    if material.verdicts and not any(each.value is not None for each in material.verdicts):
+        return ConfigError(f"{said}: people are tied on all", hint="`evalkit label RUN --disputed`")
+    return ConfigError(said, hint="label answers of this run: `evalkit label RUN`")
+
+
+def _called(of: Verdict) -> str:
+    label = of.labels[0]
+    return "/".join(part for part in (label.set, label.sample) if part) or label.answer
 
 
 def _items(cases: Sequence[Case]) -> Any:
@@ -246,10 +328,11 @@ def _position_bias(cases: Sequence[Case], rng: np.random.Generator) -> Agreement
     return position_bias(first, rng=rng) if len(first) else None
 
 
-def _rates(cases: Sequence[Case], binary: bool, rng: np.random.Generator) -> Iterator[Rates]:
+def _rates(material: Material, binary: bool, rng: np.random.Generator) -> Iterator[Rates]:
     """Of each arm: the judge's rate, and the corrected ones. Error rates are taken from all arms' labels."""
     import numpy as np
 
+    cases = material.cases
     if all(each.truth is not None for each in cases) or not binary:
         return
     marked = [each for each in cases if each.truth is not None]
@@ -270,7 +353,8 @@ def _rates(cases: Sequence[Case], binary: bool, rng: np.random.Generator) -> Ite
         if others is not None:
             n = others.effective or others.n
             by_rates = rogan_gladen(errors, others.value * n, n, rng=rng)
-        yield Rates(arm, whole, powered, by_rates)
+        unread = material.unread.get(arm, 0)
+        yield Rates(arm, whole, powered, by_rates, unread, len(of) + unread)
 
 
 def _share(cases: Sequence[Case]) -> Measured | None:
@@ -289,87 +373,3 @@ def _share(cases: Sequence[Case]) -> Measured | None:
 def _both(some: Sequence[Case], others: Sequence[Case]) -> tuple[Any, Any] | None:
     items = _items([*some, *others])
     return None if items is None else (items[: len(some)], items[len(some) :])
-
-
-# --- kept, and looked up by reports ------------------------------------------------------------------------
-
-
-def digest_of(info: Mapping[str, Any]) -> str:
-    """What names the judges' configuration in a run's lineage; empty when it does not say."""
-    scorers = info.get("suite", {}).get("scorers")
-    if not scorers:
-        return ""
-    text = json.dumps(scorers, sort_keys=True, default=str, ensure_ascii=False)
-    return blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
-
-
-def keep(found: Calibration, home: Path) -> Path:
-    """Write a calibration to `home`/calibrations/JUDGE.json, in place of the one before; the path."""
-    folder = home / FOLDER
-    safe = re.sub(r"[^A-Za-z0-9._-]", "-", found.judge)[:60].strip(".-") or "judge"
-    if safe != found.judge:
-        safe += "-" + blake2b(found.judge.encode("utf-8", "replace"), digest_size=4).hexdigest()
-    path = folder / f"{safe}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="--out DIR") from None
-    return path
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is kept of a judge's calibration, as far as reports need it."""
-
-    judge: str
-    kappa: float | None
-    low: float | None
-    high: float | None
-    labelled: int
-    minimum: float
-    flagged: bool
-    digest: str
-
-
-def known(home: Path) -> dict[str, Known]:
-    """The calibrations that are kept, by the judge's name; files that cannot be read are none."""
-    found = {}
-    for path in sorted((home / FOLDER).glob("*.json")):
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            of = (raw["kappa"] if len(raw["values"]) <= 2 else raw["weighted_kappa"]) or {}
-            one = Known(
-                str(raw["judge"]), of.get("value"), of.get("low"), of.get("high"),
-                int(raw["labelled"]), float(raw["minimum"]), bool(raw["flagged"]), str(raw["digest"]),
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            continue
-        found[one.judge] = one
-    return found
-
-
-def flags(judges: Iterable[str], found: Mapping[str, Known], digest: str = "") -> list[str]:
-    """A sentence for each of the judges that agrees too little with people, or was calibrated otherwise.
-
-    `digest` is `digest_of` the run; without it the configuration is not compared. A judge that was never
-    calibrated is not named: most judges need none.
-    """
-    said = []
-    for name in dict.fromkeys(judges):
-        one = found.get(name)
-        if one is None:
-            continue
-        if one.flagged:
-            kappa_ = "unknown" if one.kappa is None else f"{one.kappa:.2f} [{one.low:.2f}, {one.high:.2f}]"
-            said.append(
-                f"Judge {name} agrees too little with people: kappa {kappa_} on {one.labelled:,} labels, "
-                f"below {one.minimum:g}. Its verdicts are no measure of quality by themselves."
-            )
-        if digest and one.digest and digest != one.digest:
-            said.append(
-                f"Judge {name} was calibrated with other settings than this run's: calibrate it again."
-            )
-    return said

@@ -76,14 +76,14 @@ class Outcome:
     @property
     def warnings(self) -> list[str]:
         """What is known against the judges: that they agree too little with people, or favour their kin."""
-        from evalkit.calibration import digest_of, flags, known
+        from evalkit.known_judges import digests, flags, known
         from judges.llm.families import relatives
 
         plan = self.plan
         judges = [name for each in self.endpoints for name in each.scorers]
         asked = [model for judge in plan.judges for model in judge.models]
         judged = [model for target in plan.targets for model in target.models]
-        doubts = flags(judges, known(plan.suite.out), digest_of(self.run.info))
+        doubts = flags(judges, known(plan.suite.out), digests(self.run.info))
         return doubts + relatives(asked, judged)
 
     def as_dict(self) -> dict[str, Any]:

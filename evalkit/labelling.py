@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Literal
 
-from evalkit.labels import answer_id, read
+from evalkit.labels import adjudication, answer_id, majority, read
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
 
 Key = Literal["y", "n", "s", "u", "q"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person has to know to label an answer. `content` is the digest of the sample as it is now."""
+
+    question: str = field(repr=False)
+    passages: tuple[str, ...] = field(default=(), repr=False)
+    content: str = ""
+
+
+UNKNOWN = Asked("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +41,23 @@ class Case:
     sample: str
     question: str = field(repr=False)
     answer: str = field(repr=False)
+    passages: tuple[str, ...] = field(default=(), repr=False)
 
 
-def cases(rows: Iterable[Trial], questions: dict[tuple[str, str], str], seed: int) -> list[Case]:
-    """The different answers of a run in an order that the seed decides; equal answers are one case."""
+def cases(rows: Iterable[Trial], questions: Mapping[tuple[str, str], Asked], seed: int) -> list[Case]:
+    """The different answers of a run in an order that the seed decides; equal answers are one case.
+
+    A question that is not what the row answered is not shown.
+    """
     found = {}
     for row in rows:
         if row.answer is not None:
             name = answer_id(row)
             text = row.answer.text or row.answer.refusal
-            found[name] = Case(name, row.set, row.sample, questions.get((row.set, row.sample), ""), text)
+            asked = questions.get((row.set, row.sample), UNKNOWN)
+            if row.content and asked.content and row.content != asked.content:
+                asked = UNKNOWN
+            found[name] = Case(name, row.set, row.sample, asked.question, text, asked.passages)
     shuffled = [found[name] for name in sorted(found)]
     Random(seed).shuffle(shuffled)  # noqa: S311 - an order, not a secret
     return shuffled
@@ -66,6 +85,16 @@ class Desk:
         done = {each.answer for each in read(path) if each.rater == rater} if path.exists() else set()
         todo = [case for case in every if case.id not in done]
         return cls(todo, path, rater, weight, before=len(every) - len(todo))
+
+    @classmethod
+    def adjudicate(cls, every: Sequence[Case], path: Path, rater: str, weight: str = "gold") -> Desk:
+        """Only what raters differ on, the most disputed first, whoever labelled it before.
+
+        Nothing tells who said what. Raises `ConfigError` when the file cannot be used.
+        """
+        by_id = {case.id: case for case in every}
+        verdicts = majority(each for each in read(path) if each.answer in by_id)
+        return cls([by_id[each.names[0]] for each in adjudication(verdicts)], path, rater, weight)
 
     @property
     def case(self) -> Case | None:
@@ -101,7 +130,9 @@ class Desk:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written: {error.strerror}", hint="--out FILE") from None
+            raise ConfigError(
+                f"{self.path} cannot be written: {error.strerror}", hint="--labels FILE"
+            ) from None
         return end
 
     def _take_back(self) -> None:

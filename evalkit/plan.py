@@ -239,6 +239,15 @@ class Plan:
         return "+".join(part.golden.name for part in self.parts)
 
     @property
+    def scorers(self) -> dict[str, str]:
+        """What each of the suite's scorers is: a digest of its options, its prompt and the judges' models."""
+        first = next(self.samples(self.parts[0]), None) if self.suite.scorers else None
+        if first is None:
+            return {}
+        scoring = self.parts[0].scoring
+        return {each.name: digest([repr(each), scoring.told])[:16] for each in scoring.judges(first).made}
+
+    @property
     def digest(self) -> str:
         """What the run does, as sha256: the same suite over the same data has the same."""
         suite = self.suite.model_dump(
@@ -257,6 +266,7 @@ class Plan:
             "judges": [{"name": target.name, **target.about} for target in self.judges],
             "user": None if self.user is None else self.user.about,
             "prompts": [{"name": each.name, "sha256": each.sha256} for each in self.prompts],
+            "scorers": self.scorers,
             "suite": self.suite.model_dump(mode="json", by_alias=True, exclude=UNTOLD),
             "folder": str((self.folder or Path()).resolve()),
             "suite_sha256": self.digest,

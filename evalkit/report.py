@@ -85,7 +85,8 @@ def render(content: Content) -> str:
         tables=_gate_tables(content.gates),
         counted=counted(content.gates),
         gates=urgent(content.gates),
-        notes=[*content.warnings, *notes(content.endpoints)],
+        warnings=content.warnings,
+        notes=notes(content.endpoints),
         failing=failing,
         more=more,
     )

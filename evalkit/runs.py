@@ -101,7 +101,7 @@ def show(
         if failing:
             _failing(console, kept.trials(found.id, failing=True, limit=limit + 1), limit)
             return
-        _numbers(console, kept, found)
+        _numbers(console, kept, found, out)
 
 
 class Form(StrEnum):
@@ -217,13 +217,14 @@ def _print_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
-def _numbers(console: Console, store: Store, run: Run) -> None:
-    """The table, the comparisons and what the run's gates say of its rows."""
+def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
+    """The table, the comparisons, what the run's gates say of its rows, and which judges to doubt."""
     import numpy as np
 
     from evalkit import view
     from evalkit.columns import Columns
     from evalkit.compare import compare
+    from evalkit.known_judges import digests, flags, known
     from evalkit.summary import summarise
     from evalkit.tiers import Tiers
     from evalkit.verdict import decide_all
@@ -235,10 +236,14 @@ def _numbers(console: Console, store: Store, run: Run) -> None:
     # As `evaluate.conclude` draws: the same rows say the same.
     decided = decide_all(gates, columns, {} if not gates else _against(store, run.info), rng)
     compared = compare(columns, rng)
-    view.table(console, summarise(columns, rng, tiers.found))
+    endpoints = summarise(columns, rng, tiers.found)
+    view.table(console, endpoints)
     view.comparisons(console, compared)
     view.gates(console, decided)
     view.hints(console, columns)
+    judges = [name for each in endpoints for name in each.scorers]
+    for doubt in flags(judges, known(home), digests(run.info)):
+        console.print(f"[yellow]warning:[/] {view.escape(doubt)}", highlight=False, soft_wrap=True)
 
 
 def _gates(info: Mapping[str, Any]) -> list[Gate]:

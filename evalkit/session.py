@@ -216,7 +216,8 @@ class Session:
             self._say(f"report: {path}")
 
         def xml(path: Path) -> None:
-            junit.write(path, self.store.trials(run.id), outcome.gates, name=run.id)
+            trials = self.store.trials(run.id)
+            junit.write(path, trials, outcome.gates, name=run.id, warnings=outcome.warnings)
 
         def summary(path: Path) -> None:
             failing = self.store.trials(run.id, failing=True, limit=markdown.MAX_FAILING)

@@ -29,12 +29,23 @@ MAX_TEXT = 1_000
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def write(path: Path, rows: Iterable[Trial], gates: Sequence[Decided] = (), *, name: str = "evalkit") -> None:
-    """Write the file. Raises `ConfigError` when it cannot be written there."""
+def write(
+    path: Path,
+    rows: Iterable[Trial],
+    gates: Sequence[Decided] = (),
+    *,
+    name: str = "evalkit",
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write the file. Raises `ConfigError` when it cannot be written there.
+
+    `warnings`, such as of a judge that agrees too little with people, are skipped cases of a suite of their
+    own: what every service shows, and none takes for a failure.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files, path.open("w", encoding="utf-8", newline="\n") as out:
-            _write(out, _suites(rows, files), gates, name)
+            _write(out, _suites(rows, files), gates, warnings, name)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -70,6 +81,11 @@ class _Suite:
         self.case(
             f"{verdict.gate} ({decided.name})", self.name, 0.0, (kind, verdict.sentence, verdict.status)
         )
+
+    def warning(self, said: str) -> None:
+        self.tests += 1
+        self.skipped += 1
+        self.case(said.partition(":")[0], self.name, 0.0, ("skipped", said, ""))
 
     def case(self, name: str, classname: str, seconds: float, said: tuple[str, str, str]) -> None:
         kind, message, text = said
@@ -118,9 +134,17 @@ def _suites(rows: Iterable[Trial], files: ExitStack) -> list[_Suite]:
     return list(suites.values())
 
 
-def _write(out: IO[str], suites: Sequence[_Suite], gates: Sequence[Decided], name: str) -> None:
-    with TemporaryFile("w+", encoding="utf-8", newline="\n") as cases:
+def _write(
+    out: IO[str], suites: Sequence[_Suite], gates: Sequence[Decided], warnings: Sequence[str], name: str
+) -> None:
+    with ExitStack() as files:
+        cases = _aside(files)
         whole = list(suites)
+        if warnings:
+            told = _Suite("warnings", _aside(files))
+            for said in warnings:
+                told.warning(said)
+            whole.append(told)
         if gates:
             judged = _Suite("gates", cases)
             for each in gates:

@@ -51,10 +51,9 @@ def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "ev
     for each in numbers.comparisons:
         at = f"**{escape(each.set)}**: " if several else ""
         lines += [at + escape(each.verdict, MAX_TEXT * 4), ""]
-    lines += [
-        f"<sub>{escape(note, MAX_TEXT * 2)}</sub><br>"
-        for note in [*numbers.warnings, *notes(numbers.endpoints)]
-    ]
+    for warning in numbers.warnings:
+        lines += [f"⚠️ {escape(warning, MAX_TEXT * 2)}", ""]
+    lines += [f"<sub>{escape(note, MAX_TEXT * 2)}</sub><br>" for note in notes(numbers.endpoints)]
     lines += ["", *_failing(failing)]
     return _cut("\n".join(lines) + "\n")
 
@@ -110,6 +109,7 @@ def _table(endpoints: Sequence[Endpoint]) -> list[str]:
     ]
     if any(e.judge_errors for e in endpoints):
         rows.append(("judge errors", [words.counts(e.judge_errors) for e in endpoints]))
+        rows.append(("rate if they failed or passed", [words.judge_bounds(e) or "–" for e in endpoints]))
     head = "| | " + " | ".join(f"**{escape(e.name)}**" for e in endpoints) + " |"
     lines = [head, "| --- |" + " --- |" * len(endpoints)]
     lines += [

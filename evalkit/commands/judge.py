@@ -16,10 +16,12 @@ from guardrails.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.calibration import Calibration, Case
+    from evalkit.calibration import Calibration, Material, Rates
     from evalkit.corrected import Corrected
-    from evalkit.labels import Label, Verdict
+    from evalkit.labels import Label
     from judges.agreement import Agreement
+
+SHOWN = 5
 
 app = typer.Typer(help="Judges: how far they agree with people.", no_args_is_help=True)
 
@@ -50,21 +52,24 @@ def calibrate(
     """
     import numpy as np
 
-    from evalkit import calibration
+    from evalkit import calibration, known_judges
     from evalkit.labels import read
 
     found = read(labels)
+    if not found:
+        raise ConfigError(f"{labels} holds no label", hint="`evalkit label RUN` writes some")
     if run is None:
-        judge, digest = scorer or labels.stem, ""
-        cases, verdicts = calibration.of_labels(found)
-        unmatched = 0
+        judge, digest, material = scorer or labels.stem, "", calibration.of_labels(found)
+        if not material.cases:
+            raise ConfigError(
+                f"no label of {labels} holds the judge's verdict, as `judged`",
+                hint="`--run RUN` takes the verdicts from a run, such as `--run latest`",
+            )
     else:
-        judge, digest, cases, verdicts, unmatched = _of_run(run, scorer, found, store or out / "runs.db")
-    result = calibration.calibrate(
-        judge, cases, verdicts, np.random.default_rng(0),
-        minimum=min_agreement, unmatched=unmatched, digest=digest,
-    )  # fmt: skip
-    path = calibration.keep(result, out)
+        judge, digest, material = _of_run(run, scorer, found, store or out / "runs.db")
+    rng = np.random.default_rng(0)
+    result = calibration.calibrate(judge, material, rng, minimum=min_agreement, digest=digest)
+    path = known_judges.keep(result, out)
     if json:
         typer.echo(codec.dumps(result.as_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
@@ -77,9 +82,8 @@ def calibrate(
 
 def _of_run(
     run: str, scorer: str | None, labels: list[Label], database: str | Path
-) -> tuple[str, str, list[Case], list[Verdict], int]:
-    from evalkit import calibration
-    from evalkit.labels import majority
+) -> tuple[str, str, Material]:
+    from evalkit import calibration, known_judges
     from evalkit.stores import open_store
 
     kept = open_store(database, create=False)
@@ -94,9 +98,13 @@ def _of_run(
     if scorer is not None and scorer not in names:
         raise ConfigError(f"{found.id} has no scorer {scorer[:40]!r}", hint=_which(names))
     judge = scorer or names[0]
-    cases, verdicts = calibration.of_run(rows, judge, labels)
-    unmatched = len(majority(labels)) - len(verdicts)
-    return judge, calibration.digest_of(found.info), cases, verdicts, unmatched
+    material = calibration.of_run(rows, judge, labels)
+    if not material.verdicts and not material.unjudged and not material.ambiguous:
+        raise ConfigError(
+            f"none of the {len(labels):,} labels is of an answer of {found.id}",
+            hint=f"they may be of another run; `evalkit label {found.id}` labels this one's",
+        )
+    return judge, known_judges.digests(found.info).get(judge, ""), material
 
 
 def _which(names: list[str]) -> str:
@@ -119,12 +127,23 @@ def show(found: Calibration, console: Console) -> None:
     _confusion(found, console)
     for rates in found.rates:
         console.print(f"\n[bold]{escape(rates.arm or 'all')}[/]  pass rate of judged answers")
-        judged = rates.judged
-        console.print(f"  as judged     {_percent(judged.value, judged.low, judged.high)}, n = {judged.n:,}")
-        for name, each in (("PPI", rates.ppi), ("Rogan–Gladen", rates.rogan_gladen)):
-            console.print(f"  {name:<13} {_corrected(each)}", highlight=False)
+        for line in _rates(rates):
+            console.print(f"  {line}", highlight=False)
     for line in _remarks(found):
         console.print(line)
+
+
+def _rates(of: Rates) -> Iterator[str]:
+    judged = of.judged
+    yield f"as judged     {_percent(judged.value, judged.low, judged.high)}, n = {judged.n:,}"
+    for name, each in (("PPI", of.ppi), ("Rogan–Gladen", of.rogan_gladen)):
+        yield f"{name:<13} {_corrected(each)}"
+    if of.unread:
+        kept = of.ppi.rate.value if of.ppi is not None else judged.value
+        both = (f"{of.bounds(rate)[0]:.1%} to {of.bounds(rate)[1]:.1%}" for rate in (judged.value, kept))
+        said = dict(zip(("as judged", "by PPI" if of.ppi is not None else ""), both, strict=True))
+        bounds = ", ".join(f"{value} {name}" for name, value in said.items() if name)
+        yield f"[yellow]the judge failed on {of.unread:,} of {of.answers:,} answers; with these {bounds}[/]"
 
 
 def _lines(found: Calibration) -> Iterator[tuple[str, Agreement | None]]:
@@ -184,11 +203,27 @@ def _word(value: float) -> str:
 
 
 def _remarks(found: Calibration) -> Iterator[str]:
+    from evalkit.view import escape
+
     for note in found.notes:
         yield f"[dim]{note}[/]"
-    if found.unmatched:
-        yield f"[yellow]{found.unmatched:,} labelled answers are none that the judge judged in this run[/]"
-    if found.disputed:
-        yield f"[yellow]{found.disputed:,} answers are tied among people and took no part[/]"
+    counts = (
+        (found.unjudged, "labelled answers have no verdict of the judge, which failed on them"),
+        (found.unmatched, "labels are of no answer that there is a verdict of"),
+        (found.ambiguous, "labels fit several different answers: name `endpoint` and `k` in them"),
+        (found.disputed, "answers are tied among people and took no part"),
+    )
+    for count, said in counts:
+        if count:
+            yield f"[yellow]{count:,} {said}[/]"
+    if found.adjudicate:
+        more = f" and {len(found.adjudicate) - SHOWN:,} more" if len(found.adjudicate) > SHOWN else ""
+        named = escape(", ".join(found.adjudicate[:SHOWN])) + more
+        yield f"[yellow]somebody has to decide {named}: `evalkit label RUN --disputed`[/]"
+    if found.priced:
+        yield f"[dim]the judge's verdicts cost ${found.cost_usd:.4g} (n = {found.priced:,})[/]"
+    agreement = found.agreement
     if found.flagged:
         yield f"[red]below {found.minimum:g}: reports will warn of this judge[/]"
+    elif agreement is not None and agreement.low < found.minimum:
+        yield f"[yellow]not shown to be {found.minimum:g} or more: reports will say so[/]"

@@ -16,13 +16,14 @@ from guardrails.errors import ConfigError, GuardrailsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.labelling import Desk
+    from evalkit.labelling import Asked, Desk
     from evalkit.stores import Run
 
 Read = Callable[[], str]
 """The next key, in one character; an empty text when there are no more."""
 
 KEYS = "y yes   n no   s skip   u undo   q quit"
+UNKNOWN = "(the question is not at hand: its golden set is gone, or the sample has changed)"
 _CONTROL = {"\x03": "q", "\x04": "q", "\x1b": "q", "": "q"}
 
 
@@ -36,6 +37,9 @@ def label(
     rater: Annotated[str, typer.Option(envvar="USER", help="Who labels.")] = "anonymous",
     weight: Annotated[str, typer.Option(help="gold, silver or bronze.")] = "gold",
     seed: Annotated[int, typer.Option(help="Decides the order.")] = 0,
+    disputed: Annotated[
+        bool, typer.Option("--disputed", help="Only answers on which people differ: your label decides.")
+    ] = False,
 ) -> None:
     """Label a run's answers by keyboard: resumable, in random order, blind to the model and to the judge."""
     from evalkit.cli import consoles
@@ -53,36 +57,36 @@ def label(
         kept.close()
     path = labels or out / "labels" / f"{found.id}.jsonl"
     console = consoles()[0]
-    desk = Desk.open(every, path, rater, weight)
+    desk = (Desk.adjudicate if disputed else Desk.open)(every, path, rater, weight)
+    if not desk.todo:
+        console.print("nothing is in dispute" if disputed else "everything is labelled")
     sit(desk, key_reader(), console)
     left = len(desk.todo) - desk.labelled
     console.print(f"{desk.labelled:,} labelled, {desk.before:,} before, {left:,} left: ", end="")
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
-def questions(run: Run) -> dict[tuple[str, str], str]:
-    """The samples' texts by set and id, from the golden set as it is now; empty where it is gone."""
+def questions(run: Run) -> dict[tuple[str, str], Asked]:
+    """What was asked, by set and sample, from the golden sets as they are now; empty where they are gone."""
     from evalkit import config
-    from evalkit.plan import Plan
+    from evalkit.labelling import Asked
+    from evalkit.plan import digest
+    from evalkit.sample import load
     from guardrails.source import Source
 
     folder = Path(str(run.info.get("folder", ".")))
-    kept = {**run.info.get("suite", {}), "endpoints": [{"name": "kept", "url": "http://kept/v1"}]}
+    # Only the sets: the run's judges and users cannot be made without their keys.
+    kept = {"golden": run.info.get("suite", {}).get("golden", ()), "endpoints": [{"url": "http://none/v1"}]}
+    found = {}
     try:
-        plan = Plan.of(
-            config.check(Source(f"the suite of {run.id}", kept), folder), targets=(), folder=folder
-        )
+        for spec in config.check(Source(f"the suite of {run.id}", kept), folder).golden:
+            golden = load(spec, folder)
+            for one in golden.samples:
+                asked = one.question()
+                found[golden.name, one.id] = Asked(asked.prompt, asked.context, digest(one.plain()))
     except GuardrailsError:
         return {}
-    return {
-        (part.golden.name, sample.id): _text(sample.question().prompt)
-        for part in plan.parts
-        for sample in part.golden.samples
-    }
-
-
-def _text(prompt: object) -> str:
-    return prompt if isinstance(prompt, str) else ""
+    return found
 
 
 def sit(desk: Desk, read: Read, console: Console) -> None:
@@ -94,8 +98,9 @@ def sit(desk: Desk, read: Read, console: Console) -> None:
         if case is not shown:
             place = desk.before + desk.at + 1
             console.rule(f"{place:,} of {desk.before + len(desk.todo):,}   {escape(case.sample)}")
-            if case.question:
-                console.print(f"[dim]{escape(case.question)}[/]\n", highlight=False)
+            console.print(f"[dim]{escape(case.question or UNKNOWN)}[/]\n", highlight=False)
+            for number, passage in enumerate(case.passages, start=1):
+                console.print(f"[dim]passage {number}: {escape(passage)}[/]\n", highlight=False)
             console.print(escape(case.answer), highlight=False)
             console.print(f"\n[dim]{KEYS}[/]")
             shown = case

@@ -17,16 +17,20 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from evalkit import calibration
-from evalkit.calibration import Case, calibrate, flags, keep, known, of_labels, of_run
+from evalkit import config, known_judges
+from evalkit.calibration import Case, Material, calibrate, of_labels, of_run
+from evalkit.cli import app as evalkit
 from evalkit.commands.judge import app as judge
-from evalkit.commands.label import label, sit
-from evalkit.labelling import Desk, cases
+from evalkit.commands.label import label, questions, sit
+from evalkit.known_judges import Known, digests, flags, keep, known
+from evalkit.labelling import Asked, Desk, cases
 from evalkit.labels import Label, answer_id, parsed
+from evalkit.plan import Plan
 from evalkit.stores import Run, open_store
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
-from judges.judge import Score
+from guardrails.source import Source
+from judges.judge import Answer, Score
 
 Make = Callable[..., Trial]
 app = typer.Typer()
@@ -54,7 +58,7 @@ def scripted(
 def home(tmp_path: Path, made: Make) -> tuple[Path, list[tuple[Trial, bool]]]:
     rows = list(scripted(made, 600))
     store = open_store(tmp_path / "runs.db")
-    info = {"suite": {"scorers": ["contains"]}}
+    info = {"suite": {"scorers": ["contains"]}, "scorers": {"contains": "d1"}}
     store.create(Run("r1", "r", "d", "complete", datetime(2026, 1, 1, tzinfo=UTC), planned=600, info=info))
     store.append([row for row, _ in rows])
     store.close()
@@ -97,13 +101,14 @@ def test_a_judge_below_the_stated_agreement_is_flagged(home: tuple[Path, list[tu
         "judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder, "--min-agreement", "0.95"
     )
     assert "below 0.95: reports will warn" in said.output
-    (line,) = flags(["contains", "exact"], known(folder))
+    (line,) = flags(["contains", "exact"], known(folder), {})
     assert "contains agrees too little" in line
     assert "100 labels" in line
     assert "nan" not in line
-    (_, other) = flags(["contains"], known(folder), digest="another")
+    (_, other) = flags(["contains"], known(folder), {"contains": "another"})
     assert "other settings" in other
-    assert flags(["contains"], known(folder / "nowhere")) == []
+    assert flags(["contains"], known(folder), {"contains": "d1", "exact": "new"}) == [line]
+    assert flags(["contains"], known(folder / "nowhere"), {}) == []
     (folder / "calibrations" / "broken.json").write_text("[1")
     assert list(known(folder)) == ["contains"]
 
@@ -111,7 +116,7 @@ def test_a_judge_below_the_stated_agreement_is_flagged(home: tuple[Path, list[tu
 def test_what_cannot_be_compared_is_said(home: tuple[Path, list[tuple[Trial, bool]]], made: Make) -> None:
     folder, _ = home
     labels = write(folder / "human.jsonl", [(made("elsewhere"), True)])
-    with pytest.raises(ConfigError, match="no label is of an answer"):
+    with pytest.raises(ConfigError, match="none of the 1 labels is of an answer"):
         invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder)
     with pytest.raises(ConfigError, match="no scorer 'other'"):
         invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder, "--scorer", "other")
@@ -146,20 +151,20 @@ def test_ratings_have_weighted_kappa_and_people_their_own_alpha() -> None:
             value = min(5, max(1, level + int(r.integers(-1, 2))))
             said = {"sample": f"q{number}", "rater": rater, "label": value, "judged": level, "scale": [1, 5]}
             labels.append(parsed(json.dumps(said), "here"))
-    taken, verdicts = of_labels(labels)
-    found = calibrate("rubric", taken, verdicts, np.random.default_rng(0))
+    taken = of_labels(labels)
+    found = calibrate("rubric", taken, np.random.default_rng(0))
     assert found.weighted_kappa is not None
     assert found.kappa is not None
     assert found.agreement == found.weighted_kappa
     assert found.weighted_kappa.value > found.kappa.value + 0.1
     assert found.people is not None
     assert 0.5 < found.people.value < 1
-    assert found.disputed == sum(v.value is None for v in verdicts) > 0
+    assert found.disputed == sum(v.value is None for v in taken.verdicts) > 0
     assert found.errors is None
 
 
 def test_a_judge_without_variation_is_flagged_and_written_as_json() -> None:
-    found = calibrate("j", [Case(1.0, 1.0, str(n)) for n in range(5)], [], np.random.default_rng(0))
+    found = calibrate("j", Material([Case(1.0, 1.0, str(n)) for n in range(5)], []), np.random.default_rng(0))
     assert found.kappa is not None
     assert math.isnan(found.kappa.value)
     assert found.flagged
@@ -168,18 +173,132 @@ def test_a_judge_without_variation_is_flagged_and_written_as_json() -> None:
 
 def test_rows_that_the_judge_failed_on_take_no_part(made: Make) -> None:
     rows = [made("a"), made("b", None), made("c", "timeout"), made("d", False)]
-    taken, used = of_run(rows, "contains", [Label(1, sample="a"), Label(1, sample="b"), Label(0, sample="d")])
-    assert [(each.judged, each.truth) for each in taken] == [(1, 1), (0, 0)]
-    assert len(used) == 2
+    labels = [Label(1, sample="a"), Label(1, sample="b"), Label(0, sample="d")]
+    taken = of_run(rows, "contains", labels)
+    assert [(each.judged, each.truth) for each in taken.cases] == [(1, 1), (0, 0)]
+    assert len(taken.verdicts) == 2
+    assert (taken.unjudged, taken.unmatched, taken.unread) == (1, 0, {"a": 1})
     value = replace(rows[0], scores={"contains": Score(0.7, None, "")})
-    (only,), _ = of_run([value], "contains", [])
+    (only,) = of_run([value], "contains", []).cases
     assert (only.judged, only.truth) == (0.7, None)
 
 
+def test_all_names_of_an_answer_are_one_and_a_name_of_several_is_none(made: Make) -> None:
+    rows = [made("a", True, arm="x", text="one"), made("a", False, arm="y", text="two"), made("b", text="b")]
+    labels = [
+        Label(1, "ann", answer=answer_id(rows[0])),
+        Label(0, "bob", sample="a", endpoint="x"),  # the same answer: a tie
+        Label(1, "ann", sample="a"),  # of x or of y?
+        Label(1, "ann", sample="gone"),
+    ]
+    taken = of_run(rows, "contains", labels)
+    (tie,) = taken.verdicts
+    assert (tie.value, len(tie.labels)) == (None, 2)
+    assert (taken.ambiguous, taken.unmatched) == (1, 1)
+    assert [each.truth for each in taken.cases] == [None, None, None]
+    with pytest.raises(ConfigError, match="fit several different answers"):
+        calibrate("contains", of_run(rows, "contains", labels[2:]), np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="tied on all"):
+        calibrate("contains", of_run(rows, "contains", labels[:2]), np.random.default_rng(0))
+
+
+def test_a_rate_has_its_bounds_over_what_the_judge_failed_on(
+    home: tuple[Path, list[tuple[Trial, bool]]], made: Make
+) -> None:
+    folder, rows = home
+    store = open_store(folder / "runs.db")
+    lost = [replace(made(f"x{n}", None, text=f"lost {n}"), run="r1", place=600 + n) for n in range(150)]
+    store.append(lost)
+    store.close()
+    labels = write(folder / "human.jsonl", [*rows[:100], (lost[0], True)])
+    said = invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder, "--json")
+    (rates,) = json.loads(said.stdout)["rates"]
+    assert (rates["unread"], rates["answers"], rates["judged"]["n"]) == (150, 750, 600)
+    shown = invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder).output
+    low = 0.8 * rates["judged"]["value"]
+    assert f"failed on 150 of 750 answers; with these {low:.1%} to {low + 0.2:.1%} as judged" in shown
+    assert "1 labelled answers have no verdict" in shown
+
+
+def test_one_label_for_all_is_said_to_tell_half(home: tuple[Path, list[tuple[Trial, bool]]]) -> None:
+    folder, rows = home
+    labels = write(folder / "human.jsonl", [(row, True) for row, good in rows[:60] if good])
+    shown = invoke("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder).output
+    assert "one label to all" in shown
+    assert "judge no better than chance" in shown
+
+
+def test_labels_that_say_nothing_of_a_judge_say_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "human.jsonl"
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="holds no label"):
+        invoke("judge", "calibrate", "--labels", file, "--out", tmp_path)
+    file.write_text('{"sample": "q", "label": true}\n')
+    with pytest.raises(ConfigError, match=r"no label of .* holds the judge's verdict") as raised:
+        invoke("judge", "calibrate", "--labels", file, "--out", tmp_path)
+    assert "--run" in raised.value.hint
+
+
+def test_every_report_of_a_run_warns_of_its_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "answers.py").write_text("async def yes(request):\n    return 'yes, x'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = [{"id": f"q{n}", "input": f"{n}?", "reference": "x" if n % 4 else "z"} for n in range(40)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    endpoint = "{name: m, type: function, target: 'answers:yes'}"
+    (tmp_path / "suite.yaml").write_text(
+        f"golden: set.jsonl\nendpoints:\n  - {endpoint}\nscorers: [contains]\n"
+    )
+    rows = [{"sample": f"q{n}", "label": n % 3 == 0} for n in range(40)]
+    (tmp_path / "human.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = ("run", "suite.yaml", "--fresh", "--html", "r.html", "--junit", "r.xml", "--markdown", "r.md",
+           "--json", "r.json")  # fmt: skip
+    assert "warning" not in CliRunner().invoke(evalkit, run).stderr
+    invoke("judge", "calibrate", "--labels", "human.jsonl", "--run", "latest")
+    said = CliRunner().invoke(evalkit, run)
+    shown = CliRunner().invoke(evalkit, ["runs", "show", "latest"])
+    pages = [(tmp_path / name).read_text() for name in ("r.html", "r.xml", "r.md", "r.json")]
+    for text in (said.stderr, shown.stdout, *pages):
+        assert "Judge contains agrees too little with people" in text
+        assert "other settings" not in text
+
+
+def test_a_judge_that_may_agree_too_little_is_named_too() -> None:
+    sure, unsure = (Known("j", 0.7, low, 0.9, 50, 0.6, False, "d") for low in (0.65, 0.4))
+    assert flags(["j"], {"j": sure}, {}) == []
+    (line,) = flags(["j"], {"j": unsure}, {})
+    assert "may agree too little with people: kappa 0.70 [0.40, 0.90] on 50 labels" in line
+
+
+def test_a_scorers_digest_is_that_of_its_options_its_prompt_and_its_model(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text('{"id": "a", "input": "?", "reference": "x"}\n')
+    prompt = tmp_path / "mine.md"
+
+    def said(criteria: str = "kind?", model: str = "m", wording: str = "Judge.") -> str:
+        schema = "schema: {type: object, properties: {reasons: {type: string}, score: {}}}"
+        prompt.write_text(f"---\nname: mine\nversion: 1\nscale: [1, 5]\n{schema}\n---\n# system\n{wording} "
+                          "{{ criteria }} {{ scale }}\n# user\n{{ question }}\n{{ answer }}\n")  # fmt: skip
+        suite = {
+            "golden": "set.jsonl",
+            "endpoints": [{"url": "http://localhost:1/v1", "model": "candidate"}],
+            "judges": {"strict": {"url": "http://localhost:1/v1", "model": model}},
+            "scorers": ["contains", {"rubric": {"criteria": criteria, "prompt": "mine.md"}}],
+        }
+        plan = Plan.of(config.check(Source("suite", suite), tmp_path), targets=(), folder=tmp_path)
+        found = digests(plan.lineage())
+        assert list(found) == ["contains", "mine"]
+        return found["mine"]
+
+    assert said() == said()
+    assert len({said(), said(criteria="short?"), said(model="n"), said(wording="Judge well.")}) == 4
+
+
 def test_a_name_with_a_slash_stays_in_its_folder(tmp_path: Path) -> None:
-    found = calibrate("../../x", [Case(1.0, 1.0), Case(0.0, 0.0, "b")], [], np.random.default_rng(0))
+    found = calibrate(
+        "../../x", Material([Case(1.0, 1.0), Case(0.0, 0.0, "b")], []), np.random.default_rng(0)
+    )
     path = keep(found, tmp_path)
-    assert path.parent == tmp_path / calibration.FOLDER
+    assert path.parent == tmp_path / known_judges.FOLDER
     assert list(known(tmp_path)) == ["../../x"]
 
 
@@ -189,14 +308,14 @@ def test_a_name_with_a_slash_stays_in_its_folder(tmp_path: Path) -> None:
 def test_labelling_by_keys_hides_model_and_verdict(tmp_path: Path, made: Make) -> None:
     rows = [made(f"q{n}", n % 2 == 0, arm="secret-model", text=f"text {n}") for n in range(3)]
     path = tmp_path / "labels.jsonl"
-    desk = Desk.open(
-        cases(rows, {("", "q0"): "why?", ("", "q1"): "why?", ("", "q2"): "why?"}, 0), path, "ann"
-    )
+    asked = {("", f"q{n}"): Asked("why?", ("a passage",)) for n in range(3)}
+    desk = Desk.open(cases(rows, asked, 0), path, "ann")
     console = Console(record=True, width=80, file=io.StringIO())
     keys = iter("yun")
     sit(desk, lambda: next(keys, ""), console)
     shown = console.export_text()
     assert "why?" in shown
+    assert "passage 1: a passage" in shown
     assert "secret-model" not in shown
     assert "reason" not in shown
     (line,) = path.read_text().splitlines()
@@ -219,6 +338,39 @@ def test_the_label_command_is_resumed_and_feeds_calibrate(
     assert "6 labelled answers" in done.output
     with pytest.raises(ConfigError, match="none of gold"):
         invoke("label", "r1", "--out", folder, "--weight", "iron")
+
+
+def test_questions_are_shown_of_runs_whose_judges_ask_a_model_and_only_as_they_were(tmp_path: Path) -> None:
+    row = {"id": "a", "input": "Who?", "context": ["It was Ann."], "reference": "Ann"}
+    (tmp_path / "set.jsonl").write_text(json.dumps(row) + "\n")
+    suite = {"golden": [{"path": "set.jsonl"}], "scorers": [{"rubric": {"criteria": "?", "model": "gone"}}]}
+    info = {"suite": suite, "folder": str(tmp_path)}
+    (asked,) = questions(Run("r", "r", "d", "complete", datetime.now(UTC), info=info)).values()
+    assert (asked.question, asked.passages) == ("Who?", ("It was Ann.",))
+    trial = Trial("r", "a", "m", "k", "now", set="set", answer=Answer("Bob"), content=asked.content)
+    places = {("set", "a"): asked}
+    assert cases([trial], places, 0)[0].question == "Who?"
+    assert cases([replace(trial, content="other")], places, 0)[0].question == ""
+    gone = Run("r", "r", "d", "complete", datetime.now(UTC), info={**info, "folder": str(tmp_path / "no")})
+    assert questions(gone) == {}
+
+
+def test_somebody_decides_what_raters_differ_on(home: tuple[Path, list[tuple[Trial, bool]]]) -> None:
+    folder, _ = home
+    for rater, keys in (("ann", "yyyyq"), ("bob", "ynynq")):
+        invoke("label", "r1", "--out", folder, "--rater", rater, input=keys)
+    labels = folder / "labels" / "r1.jsonl"
+    how = ("judge", "calibrate", "--labels", labels, "--run", "r1", "--out", folder)
+    found = json.loads(invoke(*how, "--json").stdout)
+    assert (found["disputed"], found["labelled"], len(found["adjudicate"])) == (2, 2, 2)
+    assert "somebody has to decide" in invoke(*how).output
+    said = invoke("label", "r1", "--out", folder, "--rater", "eve", "--disputed", input="yy")
+    assert "2 labelled, 0 before, 0 left" in said.output
+    assert "bob" not in said.output
+    found = json.loads(invoke(*how, "--json").stdout)
+    assert (found["disputed"], found["labelled"], found["adjudicate"]) == (0, 4, [])
+    said = invoke("label", "r1", "--out", folder, "--rater", "eve", "--disputed", input="")
+    assert "nothing is in dispute" in said.output
 
 
 @pytest.mark.e2e

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.labelling import Case, Desk, cases
+from evalkit.labelling import Asked, Case, Desk, cases
 from evalkit.labels import Label, adjudication, answer_id, majority, matrix, named, parsed, read
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
@@ -171,7 +171,7 @@ def test_the_file_holds_what_a_stack_of_keys_holds(
 def test_the_order_is_the_seeds_and_equal_answers_are_one_case(made: Make) -> None:
     trials = [made(f"q{i}", arm=arm, text="same") for i in range(20) for arm in ("a", "b")]
     trials.append(made("q99", "timeout"))
-    one = cases(trials, {("", "q3"): "what?"}, seed=1)
+    one = cases(trials, {("", "q3"): Asked("what?")}, seed=1)
     assert len(one) == 20
     assert [c.id for c in one] == [c.id for c in cases(reversed(trials), {}, seed=1)]
     assert [c.id for c in one] != [c.id for c in cases(trials, {}, seed=2)]

@@ -157,3 +157,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be written"):
         junit.write(tmp_path / "file" / "j.xml", [])
+
+
+def test_warnings_are_cases_that_everybody_sees_and_nobody_takes_for_failures(
+    tmp_path: Path, made: Made
+) -> None:
+    said = ["Judge rubric agrees too little with people: kappa 0.10 [-0.20, 0.35] on 60 labels, below 0.6."]
+    root = written(tmp_path / "j.xml", [made("q")], warnings=said)
+    (suite,) = root.findall("./testsuite[@name='warnings']")
+    (case,) = suite
+    assert case.attrib["name"] == "Judge rubric agrees too little with people"
+    assert case[0].attrib["message"] == said[0]
+    assert (root.attrib["failures"], root.attrib["skipped"]) == ("0", "1")
