@@ -24,8 +24,12 @@ def intervals(
     *,
     top: float | None = None,
     title: str,
+    by_row: bool = False,
 ) -> str:
-    """A line per row, a dot with its interval per series. `top`: the axis' end; None takes the data's."""
+    """A line per row, a dot with its interval per series. `top`: the axis' end; None takes the data's.
+
+    Each series has a colour; with `by_row` each row has, which then is an arm.
+    """
     ends = [m.high if math.isfinite(m.high) else m.value for _, ms in rows for m in ms if m is not None]
     if not ends:
         return ""
@@ -42,9 +46,7 @@ def intervals(
         for index, m in enumerate(measures):
             if m is not None:
                 y = middle + (index - (len(measures) - 1) / 2) * 12
-                parts.append(
-                    _dot(m, index if series > 1 else number, y, x, limit, f"{label}: {shown(m.value)}")
-                )
+                parts.append(_dot(m, number if by_row else index, y, x, limit, f"{label}: {shown(m.value)}"))
     return _svg(height, title, parts)
 
 

@@ -250,13 +250,16 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
     made = [
         (
             "Pass rate",
-            "Further right is better; bars are 95% intervals. The sentence above compares sample by sample.",
-            charts.intervals([(e.name, [e.pass_rate]) for e in endpoints], share, top=1.0, title="Pass rate"),
+            "Further right is better; bars are 95% intervals."
+            + (" The sentences above compare sample by sample." if len(endpoints) > 1 else ""),
+            charts.intervals(
+                [(e.name, [e.pass_rate]) for e in endpoints], share, top=1.0, title="Pass rate", by_row=True
+            ),
         ),
         (
             "Cost of 1,000 calls",
             "Further left is cheaper.",
-            charts.intervals(thousand, words.usd, title="Cost of 1,000 calls"),
+            charts.intervals(thousand, words.usd, title="Cost of 1,000 calls", by_row=True),
         ),
         *(
             (

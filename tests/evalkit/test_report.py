@@ -267,6 +267,15 @@ def test_pictures_stay_inside_their_frame() -> None:
     assert svg.count("<circle") == 2
 
 
+def test_a_colour_is_an_arm() -> None:
+    some = Measured(0.5, 0.4, 0.6, 9)
+    tags = charts.intervals([("easy", [some]), ("hard", [some])], str, title="t")
+    arms = charts.intervals([("a", [some]), ("b", [some])], str, title="t", by_row=True)
+
+    assert re.findall(r'<g class="(s\d)">', tags) == ["s0", "s0"]
+    assert re.findall(r'<g class="(s\d)">', arms) == ["s0", "s1"]
+
+
 def test_no_data_give_no_picture() -> None:
     assert charts.intervals([("row", [None])], str, title="t") == ""
     assert charts.ecdf({"a": (0, [])}, unit=" ms", title="t") == ""
