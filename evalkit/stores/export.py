@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -62,8 +62,14 @@ def write(rows: Rows, format_: Format, target: IO[bytes]) -> int:
     """
     if format_ == "jsonl":
         return _jsonl(rows(), target)
-    judges = sorted({name for row in rows() for name in row.scores})
-    fields = flat(judges)
+    judges: set[str] = set()
+    paid: set[str] = set()
+    for row in rows():
+        for name, score in row.scores.items():
+            judges.add(name)
+            if score.cost_usd is not None or score.tokens is not None:
+                paid.add(name)
+    fields = flat(sorted(judges), paid)
     return (_csv if format_ == "csv" else _parquet)(rows(), fields, target)
 
 
@@ -99,8 +105,11 @@ _MEASURED: tuple[tuple[Kind, tuple[str, ...]], ...] = (
 )
 
 
-def flat(judges: Sequence[str]) -> list[Field]:
-    """The columns of CSV and Parquet: what was asked, the answer, each judge's score, what was measured."""
+def flat(judges: Sequence[str], paid: Collection[str] = ()) -> list[Field]:
+    """The columns of CSV and Parquet: what was asked, the answer, each judge's score, what was measured.
+
+    Of the judges that were `paid`, what judging cost and its tokens too.
+    """
     fields = [
         *(_plain(name, "text") for name in ("run", "key", "set", "sample", "endpoint", "prompt")),
         *(_plain(name, "int") for name in ("k", "place")),
@@ -118,6 +127,8 @@ def flat(judges: Sequence[str]) -> list[Field]:
     for judge in judges:
         fields += [_scored(judge, "value", "float"), _scored(judge, "passed", "bool")]
         fields += [_scored(judge, name, "text") for name in ("reason", "error")]
+        if judge in paid:
+            fields += [_scored(judge, "cost_usd", "float"), _scored(judge, "tokens", "int")]
     return [*fields, *(_measured(name, kind) for kind, names in _MEASURED for name in names)]
 
 

@@ -65,6 +65,15 @@ def test_jsonl_holds_all_of_a_row(text: str, name: str) -> None:
     assert Trial.read(json.loads(line)) == given_row
 
 
+def test_what_judging_cost_has_columns_where_a_judge_says_it() -> None:
+    asked = Score(1.0, True, "", cost_usd=0.25, tokens=120)
+    first, second = parquet(row(0, scores={"llm": asked, "exact": Score.verdict(True, "")}), row(1))
+    assert (first["scores.llm.cost_usd"], first["scores.llm.tokens"]) == (0.25, 120)
+    assert (second["scores.llm.cost_usd"], second["scores.llm.tokens"]) == (None, None)
+    assert "scores.exact.cost_usd" not in first
+    assert table(row(0, scores={"llm": asked}))[0]["scores.llm.cost_usd"] == "0.25"
+
+
 def test_the_flat_forms_say_the_same() -> None:
     rows = [
         row(0),
