@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +48,8 @@ _RANGED = re.compile(r"\[(\d{1,6}\s?[-–]\s?\d{1,6})\]")
 _QUOTED = re.compile(r'"([^"\n]{1,5000})"|“([^“”\n]{1,5000})”|«([^«»\n]{1,5000})»|„([^„“”\n]{1,5000})[“”]')
 _BLOCK = re.compile(r"^[ \t]{0,3}>[^\n]*(?:\n[ \t]{0,3}>[^\n]*)*", re.MULTILINE)
 _ASIDE = re.compile(r"^[ \t]{0,3}(?:#{1,6}[ \t]|\[\^[^\]\n]{1,64}\]:|\|)[^\n]*", re.MULTILINE)
+_INK = re.compile(r"[^ \t]")
+_PARAGRAPH = re.compile(r"\n[ \t\r]{0,100}\n")
 _CODE = re.compile(r"`[^`\n]{1,1000}`")
 _CUT = re.compile(r"\[?(?:\.\.\.|…)\]?")
 _MARKS = dict.fromkeys(map(ord, "\"'`´‘’‚‛“”„‟«»‹›*_"))
@@ -111,7 +113,7 @@ class Citations:
 
     def check(self, question: Question, /) -> str | None:
         """Complains when there are no passages, or not an id for each."""
-        if not question.context:
+        if not any(passage.strip() for passage in question.context):
             return "the sample has no context that could be cited"
         if not self.ids:
             return None
@@ -293,14 +295,18 @@ def _stands(said: str, passage: str) -> bool:
 def _needed(text: str, cited: Sequence[Cited], words: int, per: str) -> Tally:
     shown = _hidden(_BLOCK.sub(_blank, _ASIDE.sub(_blank, text)), cited)
     lines = _lines(shown)
+    ends = [0, *(match.end() for match in _PARAGRAPH.finditer(text)), len(text)]
     wrong = []
     needing = 0
     for start, end in lines:
         if not _needs(shown, start, end, words):
             continue
         needing += 1
-        around = _paragraph(text, start, end) if per == "paragraph" else None
-        has = _within(around, cited) if around else _attached((start, end), cited, shown)
+        if per == "paragraph":
+            at = bisect_right(ends, start, hi=len(ends) - 1)
+            has = _within((ends[at - 1], ends[at]), cited)
+        else:
+            has = _attached((start, end), cited, shown)
         if not has:
             wrong.append((start, end))
     return Tally(needing - len(wrong), needing, tuple(wrong))
@@ -349,7 +355,7 @@ def _attached(place: Span, cited: Sequence[Cited], shown: str) -> list[Cited]:
     found = list(cited[_first(first, cited) : _first(end, cited)])
     for at in range(_first(end, cited), len(cited)):
         each = cited[at]
-        if shown[end : each.start].strip(" \t"):
+        if _INK.search(shown, end, each.start):
             break
         found.append(each)
         end = each.end
@@ -360,9 +366,3 @@ def _hidden(text: str, cited: Sequence[Cited]) -> str:
     """The text with spaces in place of its citations: they are no part of a sentence."""
     edits = [Edit(each.start, each.end, " " * (each.end - each.start)) for each in cited]
     return apply(text, edits)
-
-
-def _paragraph(text: str, start: int, end: int) -> Span:
-    before = text.rfind("\n\n", 0, start)
-    after = text.find("\n\n", end)
-    return (before + 2 if before >= 0 else 0), (after if after >= 0 else len(text))

@@ -28,19 +28,20 @@ from judges.grounding.words import (
 )
 
 Floats = npt.NDArray[np.float64]
+_Values = dict[str, float]
 
 LONGEST_CHUNK = 400  # characters of context that count as one place
 CHUNKS = 4_000  # more than these are joined: bounds the work for one word of a sentence
 PLACES = 48  # of one word in the context that are remembered
-TOKENS = 120  # of one sentence that are looked at closely
 NEAR = 12  # words: what stands together
+NEGATED = 3  # words: how far a negation reaches
 
 NAMES = (
     "covered", "covered_pairs", "covered_triples", "best_place", "two_places", "neighbourhood",
     "new_words", "new_weight", "rarest_new", "longest_new_run", "new_share_all",
     "numbers", "new_numbers", "far_numbers", "new_number_share", "loose_number",
     "names", "new_names", "far_names", "new_name_share", "loose_name",
-    "new_dates", "unit_swaps", "negation_added", "negation_lost", "opposites_near", "opposites_anywhere",
+    "new_dates", "unit_swaps", "negation_added", "opposites_near",
     "framed_new", "framed_left", "framed_right", "apart", "apart_weight", "reversed", "order",
     "personal", "asks", "new_function_words", "near_miss", "tokens", "content",
     "copied_run", "margin", "stop_pairs",
@@ -100,7 +101,7 @@ class Context:
         self.triples = set(zip(self.stems, self.stems[1:], self.stems[2:], strict=False))
         self.numbers = {value for _, value in values(found)}
         self.names = {token.stem for token in found if token.capital}
-        self.negated = {chunk for token, chunk in zip(found, self.chunk, strict=True) if negates(token)}
+        self.negated = _negated(found, NEGATED + 1)
         self.units: dict[str, set[str]] = {}
         for token, after in pairwise(found):
             if token.number is not None and after.word in UNITS:
@@ -130,7 +131,7 @@ class Sentence:
 
 def read(text: str, start: int, end: int, context: Context, words: Vocabulary) -> Sentence:
     """The features of one sentence against the context."""
-    found = tokens(text, start, end)[:TOKENS]
+    found = tokens(text, start, end)
     weights = [words.weight(token) for token in found]
     total = sum(weights)
     content = [index for index, weight in enumerate(weights) if weight > 0]
@@ -140,7 +141,7 @@ def read(text: str, start: int, end: int, context: Context, words: Vocabulary) -
     for index, value in values(found):
         held[index] = held[index] or value in context.numbers
     best, second, evidence = _evidence(found, weights, context)
-    out = _Values()
+    out: _Values = {}
     _coverage(out, found, weights, held, total, context)
     near = _near(found, held, best, second, evidence, context)
     here = sum(weights[i] for i in content if near[i] >= 1)
@@ -153,7 +154,7 @@ def read(text: str, start: int, end: int, context: Context, words: Vocabulary) -
     _novelty(out, found, weights, new, held, words.rare, total)
     _numbers(out, found, weights, held, near, context)
     _names(out, found, weights, held, near, words, context)
-    _contrary(out, found, weights, held, near, best, context)
+    _contrary(out, found, weights, near, best, context)
     _frames(out, found, weights, new, context)
     _cohesion(out, found, weights, content, held, context)
     said = text[start:end]
@@ -163,10 +164,6 @@ def read(text: str, start: int, end: int, context: Context, words: Vocabulary) -
     out["content"] = math.log1p(len(content))
     fresh = tuple((i, found[i]) for i in new)
     return Sentence(start, end, np.array([out.get(name, 0.0) for name in NAMES]), fresh)
-
-
-class _Values(dict[str, float]):
-    pass
 
 
 def _evidence(
@@ -344,27 +341,34 @@ def _contrary(
     out: _Values,
     found: Sequence[Token],
     weights: Sequence[float],
-    held: Sequence[bool],
     near: Sequence[int],
     best: int,
     context: Context,
 ) -> None:
-    negated = sum(negates(token) for token in found)
-    there = best in context.negated
-    out["negation_added"] = float(negated > 0 and not there)
-    out["negation_lost"] = float(negated == 0 and there)
-    close = anywhere = 0
+    negated = _negated(found, NEGATED)
+    added = close = 0
     for i, token in enumerate(found):
+        if weights[i] > 0 and negated[i] and token.stem in context and not negates(token):
+            added += not any(context.negated[place] for place in context.places[token.stem])
         if weights[i] == 0 and token.word not in ("up", "down", "with", "before", "after", "above", "below"):
             continue
         if near[i] >= -1:
             continue
         there_too = [context.postings[other] for other in opposites(token.stem) if other in context]
-        anywhere += bool(there_too) and not held[i]
         around = (best - 1, best, best + 1)
         close += any(_among(posting, chunk) for posting in there_too for chunk in around)
+    out["negation_added"] = added
     out["opposites_near"] = close
-    out["opposites_anywhere"] = anywhere
+
+
+def _negated(found: Sequence[Token], reach: int) -> list[bool]:
+    """For each token whether a negation stands at most `reach` words before it."""
+    out, last = [], -1 - reach
+    for at, token in enumerate(found):
+        out.append(at - last <= reach)
+        if negates(token):
+            last = at
+    return out
 
 
 def _frames(

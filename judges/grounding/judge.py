@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
 from judges.custom import load
-from judges.grounding.support import THRESHOLD, Support, parts, support
+from judges.grounding.support import THRESHOLD, Support, TooLong, parts, support
 from judges.grounding.verify import Unverified, Verifier, verify
 from judges.judge import Answer, Question, Score, aside, unfit
 
@@ -65,10 +65,15 @@ class Grounded:
         """Compares the answer's text with the context's passages."""
         if (failed := unfit(self, question, answer)) is not None:
             return failed
-        if self._verifier is not None:
-            return await self._verified(self._verifier, question, answer)
-        size = len(answer.text) + sum(map(len, question.context))
-        found = await aside(size, lambda: support(answer.text, question.context, threshold=self.threshold))
+        try:
+            if self._verifier is not None:
+                return await self._verified(self._verifier, question, answer)
+            size = len(answer.text) + sum(map(len, question.context))
+            found = await aside(
+                size, lambda: support(answer.text, question.context, threshold=self.threshold)
+            )
+        except TooLong as error:
+            return Score.unjudged("too_long", str(error))
         return self._score(found)
 
     def _score(self, found: Support) -> Score:

@@ -19,6 +19,8 @@ import numpy as np
 
 from judges.grounding.features import NAMES, Floats, Sentence, Vocabulary
 
+SHORTEST, LONGEST = 20, 2_000  # characters: the answers it was trained on lie between
+
 FILE = Path(__file__).with_name("weights") / "groundedness.json"
 
 _SAFE = frozenset(
@@ -32,15 +34,23 @@ _SIZES = frozenset({"numbers", "names", "near_miss", "tokens", "content", "margi
 _USED = np.array([name not in _SIZES for name in NAMES])
 _SIGN = np.array([-1.0 if name in _SAFE else 1.0 for name in NAMES])[_USED]
 
-COLUMNS = tuple(f"{name}:{how}" for how in ("mean", "worst") for name in NAMES if name not in _SIZES)
-"""What the model weighs: each feature's mean over the sentences by their length, and its worst value."""
+FEATURES = tuple(f"{name}:{how}" for how in ("mean", "worst") for name in NAMES if name not in _SIZES)
+"""Each feature's mean over the sentences by their length, and its worst value."""
+
+COLUMNS = (*FEATURES, "length")
+"""What the model weighs. `length` is that of the sentences: a long answer has more places to look bad."""
 
 
 def columns(found: Sequence[Sentence]) -> Floats:
     """The model's view of one or several sentences, in the order of `COLUMNS`; sentences have claims."""
     matrix = np.stack([sentence.features for sentence in found])[:, _USED] * _SIGN
     size = np.array([float(sentence.end - sentence.start) for sentence in found])
-    return np.concatenate([size @ matrix / size.sum(), matrix.max(axis=0)])
+    return np.concatenate([size @ matrix / size.sum(), matrix.max(axis=0), [-length(size.sum())]])
+
+
+def length(characters: float) -> float:
+    """The natural logarithm of a number of characters, of those that the training answers had."""
+    return math.log(min(max(characters, SHORTEST), LONGEST))
 
 
 @dataclass(frozen=True, slots=True)

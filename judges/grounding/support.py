@@ -16,18 +16,23 @@ from dataclasses import dataclass, field
 from judges.grounding.features import Context, Sentence, read
 from judges.grounding.model import Model
 from judges.grounding.words import Token, sentences
+from judges.judge import MAX_ANSWER
 
 THRESHOLD = 0.5
 """Where supported and unsupported answers of the training sources divide best."""
 
-MAX_SENTENCES = 400
-"""Of an answer that has more, the last one's verdict stands for what follows: bounds the work."""
+MAX_SENTENCES = 2_000
+"""Of an answer. One with more, or with more than `MAX_ANSWER` characters, is refused, not judged in part."""
 
 MAX_CONTEXT = 1_000_000
 """Characters of context that are looked at: what comes after supports nothing."""
 
 _GAP = 2  # words between two new ones that are marked as one span
 _LITTLE = 0.5  # a sentence of which less is covered is marked as a whole
+
+
+class TooLong(ValueError):
+    """The answer is longer than what is judged. Says how long, and quotes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ def support(
     """Compare an answer with what it should be based on: passages, a single one, or what `indexed` made.
 
     An answer without a claim has a score of 1; without any context nothing is supported. Time is linear in
-    the length of both. Safe in any thread. `model`: another one than the package's.
+    the length of both. Safe in any thread. `model`: another one than the package's. Raises `TooLong`.
     """
     model = model or Model.load()
     context = [context] if isinstance(context, str) else context
@@ -88,10 +93,16 @@ def support(
 
 
 def parts(answer: str) -> list[tuple[int, int]]:
-    """The sentences of an answer; of very many the rest is one."""
+    """The sentences of an answer. Raises `TooLong`."""
+    if len(answer) > MAX_ANSWER:
+        raise TooLong(
+            f"the answer has {len(answer):,} characters; {MAX_ANSWER:,} are the most that is judged"
+        )
     found = sentences(answer)
     if len(found) > MAX_SENTENCES:
-        found = [*found[: MAX_SENTENCES - 1], (found[MAX_SENTENCES - 1][0], found[-1][1])]
+        raise TooLong(
+            f"the answer has {len(found):,} sentences; {MAX_SENTENCES:,} are the most that is judged"
+        )
     return found
 
 

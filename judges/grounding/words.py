@@ -6,11 +6,16 @@ All patterns here run in linear time: no character can belong to two repetitions
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*|[%$€£¥]")
+_WIDE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # scripts without spaces: a sign is a word
+_LETTER = rf"[^\W\d_{_WIDE}]"
+TOKEN = re.compile(
+    rf"\d+(?:[.,]\d+)*|{_LETTER}+(?:(?:[\u0300-\u036f]+|['’](?={_LETTER})){_LETTER}*)*|[{_WIDE}]|[%$€£¥]"
+)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -147,11 +152,13 @@ _SUFFIXES = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A lower-case word without its ending: crude, so that `invested`, `investing`, `investment` are one."""
-    if not word.isascii() or len(word) > 40:
-        return word[:40]
+    return _stem(word) if word.isascii() and len(word) <= 40 else word.removesuffix("'s")[:40]
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
     for mark in ("'s", "’s"):
         word = word.removesuffix(mark)
     if word in _IRREGULAR:
@@ -172,9 +179,13 @@ def stem(word: str) -> str:
     return word
 
 
+ANTONYMS: Sequence[tuple[str, str]] = [(one, other) for one, other in _rows(_OPPOSITES)]
+"""Pairs of words that mean the contrary of each other."""
+
+
 def _opposites() -> Mapping[str, Sequence[str]]:
     found: dict[str, set[str]] = {}
-    for one, other in _rows(_OPPOSITES):
+    for one, other in ANTONYMS:
         found.setdefault(stem(one), set()).add(stem(other))
         found.setdefault(stem(other), set()).add(stem(one))
     return {word: sorted(others) for word, others in found.items()}
@@ -221,6 +232,8 @@ def tokens(text: str, start: int = 0, end: int | None = None) -> list[Token]:
             out.append(Token(f"#{value:g}", raw, match.start(), match.end(), value, False))
             continue
         word = raw.lower().replace("’", "'")
+        if not word.isascii():  # the same letter is one sign or two, and ligatures come from PDF files
+            word = unicodedata.normalize("NFKC", word)
         spelled = None if word in _VAGUE else _NUMBER.get(word)
         name = stem(word) if spelled is None else f"#{spelled}"
         out.append(Token(name, word, match.start(), match.end(), spelled, first.isupper()))

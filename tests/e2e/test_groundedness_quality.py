@@ -44,9 +44,9 @@ def training() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def without_wice(training: ModuleType) -> Model:
-    rows = [row for row in training.training_rows() if row.source != "wice"]
-    words = training.vocabulary(rows)
-    return Model(*training.fit(training.table(rows, words), rows), words)
+    model = training.trained([row for row in training.training_rows() if row.source != "wice"])
+    assert isinstance(model, Model)
+    return model
 
 
 def areas(rows: Sequence[tuple[float, int]]) -> float:
@@ -86,10 +86,29 @@ def test_the_shipped_model_does_on_held_out_rows_what_its_card_says(training: Mo
 
 
 def test_training_again_gives_the_shipped_model(training: ModuleType) -> None:
-    rows = training.training_rows()
-    words = training.vocabulary(rows)
-    weights, offset = training.fit(training.table(rows, words), rows)
+    again = training.trained(training.training_rows())
     shipped = Model.load()
-    assert words.weights == shipped.vocabulary.weights
-    assert offset == pytest.approx(shipped.offset, abs=0.02)
-    assert weights == pytest.approx(shipped.weights, abs=0.02)
+    assert again.vocabulary.weights == shipped.vocabulary.weights
+    assert again.offset == pytest.approx(shipped.offset, abs=0.02)
+    assert again.weights == pytest.approx(shipped.weights, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kinds"),
+    [
+        ("Profits were high in 2019.", {"number", "opposite", "negation"}),
+        ("It is not here.", {"negation"}),
+        ("It was here.", {"negation"}),
+        ("Pigeons love bread.", {"opposite"}),
+        ("not", set()),
+        ("", set()),
+    ],
+)
+def test_edits_change_one_place_and_are_the_same_every_time(
+    training: ModuleType, answer: str, kinds: set[str]
+) -> None:
+    row = training.Row("s", "s", "s/", "", answer, 0, {})
+    found = training.edited(row)
+    assert set(found) == kinds
+    assert answer not in found.values()
+    assert found == training.edited(row)

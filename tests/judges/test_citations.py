@@ -150,6 +150,8 @@ def test_one_citation_may_do_for_a_paragraph() -> None:
     assert tally(text, "needed").right == 1
     found = tally(text, "needed", per="paragraph")
     assert (found.right, found.all) == (2, 3)
+    found = tally(text.replace("\n\n", "\n \t\r\n"), "needed", per="paragraph")
+    assert (found.right, found.all) == (2, 3)
 
 
 def test_the_score_is_the_mean_of_what_counts_and_quotes_nothing() -> None:
@@ -173,6 +175,7 @@ def test_it_is_made_by_its_name() -> None:
 
 def test_without_passages_and_with_too_many_quotations_there_is_an_error_row() -> None:
     assert score("Long [1].", Question("?")).error == "reference"
+    assert score("Long [1].", Question("?", context=("", " "))).error == "reference"
     assert score('"a b c d" ' * (MAX_QUOTES + 1)).error == "too_long"
 
 
@@ -204,9 +207,11 @@ def test_hostile_answers_cost_no_more_than_their_length(piece: str, per: Any) ->
     judged = Citations(styles=("brackets", "footnotes", "parentheses"), per=per, checks=("exists", "needed"))
 
     def cost(size: int) -> float:
+        text = piece * (size // len(piece))
         begun = process_time()
-        judged.look(ASKED, piece * (size // len(piece)))
-        list(quotations(piece * (size // len(piece))))
+        judged.look(ASKED, text)
+        judged.look(ASKED, text + " [1]")
+        list(quotations(text))
         return process_time() - begun
 
     assert cost(80_000) < 12 * cost(20_000) + 0.4

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import string
+import unicodedata
+from contextlib import suppress
 from itertools import pairwise
 from time import process_time
 
@@ -14,8 +16,8 @@ from hypothesis import strategies as st
 
 from judges.grounding import support
 from judges.grounding.features import NAMES, Context, read
-from judges.grounding.model import COLUMNS, FILE, Model, columns
-from judges.grounding.support import MAX_SENTENCES, parts
+from judges.grounding.model import COLUMNS, FEATURES, FILE, LONGEST, SHORTEST, Model, columns, length
+from judges.grounding.support import MAX_SENTENCES, TooLong, parts
 from judges.grounding.words import OPPOSITES, number, sentences, stem, tokens
 
 TOWER = "The Eiffel Tower in Paris was completed in 1889. It is made of iron and is 330 metres high."
@@ -149,7 +151,30 @@ def test_the_columns_of_one_sentence_are_its_features_twice() -> None:
     context = Context([TOWER])
     sentence = read("Iron is high.", 0, 13, context, model.vocabulary)
     row = columns([sentence])
-    assert np.array_equal(row[: len(row) // 2], row[len(row) // 2 :])
+    assert len(row) == len(COLUMNS) == len(FEATURES) + 1
+    assert np.array_equal(row[: len(FEATURES) // 2], row[len(FEATURES) // 2 : -1])
+    assert row[-1] == -length(sentence.end)
+
+
+def test_lengths_that_no_training_answer_had_count_as_the_nearest() -> None:
+    assert length(1) == length(SHORTEST) < length(SHORTEST + 1)
+    assert length(10_000_000) == length(LONGEST)
+
+
+@pytest.mark.parametrize(
+    ("answer", "added"),
+    [
+        ("Sales were not lower in May.", 1),
+        ("Sales were lower in May.", 0),
+        ("Costs did not rise.", 0),
+        ("Nobody knew that costs rose.", 1),
+        ("It is not known to us why sales were lower.", 0),
+    ],
+)
+def test_a_negation_counts_at_words_that_the_context_says_plainly(answer: str, added: int) -> None:
+    context = Context(["Sales were lower in May. Costs did not rise."])
+    found = read(answer, 0, len(answer), context, Model.load().vocabulary)
+    assert found.features[NAMES.index("negation_added")] == added
 
 
 def _worst() -> dict[str, str]:
@@ -184,17 +209,48 @@ def test_hostile_texts_cost_no_more_than_their_length(name: str) -> None:
         spent = []
         for attempt in range(2):
             begun = process_time()
-            support(of, [of, str(attempt)])
+            with suppress(TooLong):  # the context has been read by then
+                support(of, [of, str(attempt)])
             spent.append(process_time() - begun)
         return min(spent)
 
     assert cost(text) < 12 * cost(text[: len(text) // 4]) + 0.3
 
 
-def test_very_many_sentences_are_judged_up_to_a_bound() -> None:
-    answer = "Iron is old.\n" * (MAX_SENTENCES + 50)
-    assert len(support(answer, TOWER).sentences) == MAX_SENTENCES
-    assert parts(answer)[-1][1] == len(answer.rstrip())
+def test_an_answer_that_is_too_long_is_refused_and_a_long_one_judged_to_its_end() -> None:
+    with pytest.raises(TooLong):
+        support("Iron is old.\n" * (MAX_SENTENCES + 1), TOWER)
+    with pytest.raises(TooLong) as caught:
+        support("Pigeon" * 1_700_000, TOWER)
+    assert "Pigeon" not in str(caught.value)
+    long = "It is made of iron.\n" * (MAX_SENTENCES - 1) + "Pigeons love Belgian chocolate."
+    found = support(long, TOWER)
+    assert len(found.sentences) == MAX_SENTENCES
+    assert long[found.spans[-1].start : found.spans[-1].end] == "Pigeons love Belgian chocolate."
+    assert "9999" in marked("iron " * 110 + "9999")
+
+
+def test_letters_are_the_same_however_they_are_encoded() -> None:
+    whole, parted = "Café Zoë opened in Zürich.", unicodedata.normalize("NFD", "Café Zoë opened in Zürich.")
+    assert whole != parted
+    for answer, context in ((whole, parted), (parted, whole), ("A ﬁnance ﬁrm.", "A finance firm.")):
+        assert support(answer, context).spans == ()
+    (bad,) = marked(unicodedata.normalize("NFD", "The Eiffel Tower in Zürich was completed in 1889."))
+    assert unicodedata.normalize("NFC", bad) == "Zürich"
+
+
+def test_spans_are_places_in_the_answer_as_it_was_given() -> None:
+    for before in ("😀 ", "İstanbul! ", "e\u0301\u0300 ", "\u200b", "ﬃ "):
+        answer = f"{before}The Eiffel Tower in Paris was completed in 1925."
+        assert "1925" in " ".join(marked(answer))
+        assert all(token.word for token in tokens(answer))
+
+
+def test_signs_of_scripts_without_spaces_are_words() -> None:
+    assert (
+        support("東京タワーは高い", "高い東京タワーは").score
+        > support("東京タワーは高い", "エッフェル塔").score + 0.3
+    )
 
 
 def test_a_token_knows_where_it_stands() -> None:

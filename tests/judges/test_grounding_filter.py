@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from guardrails import Call, ConfigError, Request, stack
 from guardrails.call import Delta, Message, Text, ToolResult
+from guardrails.cli import app
 from guardrails.config import rules
 from guardrails.errors import Blocked
 from guardrails.filters.layers import OutputFilters
@@ -22,6 +23,7 @@ from guardrails.testing import ScriptedEndpoint
 from judges.answer import Answer
 from judges.grounding.filter import LEAST, Groundedness, NoContext, blocks, passages
 from judges.grounding.judge import Grounded
+from judges.grounding.support import MAX_SENTENCES
 from judges.grounding.verify import MAX_PAIRS, Hhem, LettuceDetect, Nli, Unverified, premises, verify
 from judges.judge import Question, Score
 from judges.registry import judge
@@ -174,14 +176,41 @@ async def test_calls_of_one_layer_do_not_share_their_context() -> None:
     assert [bool(notes(call, "finding")) for call in calls] == [True, False]
 
 
-def test_a_policy_file_can_name_it(tmp_path: Path) -> None:
-    if not any(each.name == "groundedness" for each in entry_points(group="guardrails.filters")):
-        pytest.skip("the installed package has no such entry point: install it again")
+def test_a_policy_file_can_name_it_and_is_explained(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
-    file.write_text("output:\n  - groundedness: {action: flag, threshold: 0.4, source: tools}\n")
-    (rule,) = rules(str(file)).output
-    assert rule.detector == Groundedness(0.4, "tools")
-    assert rule.whole
+    file.write_text(
+        "output:\n"
+        "  - groundedness: {action: flag, threshold: 0.4, source: tools}\n"
+        "  - groundedness: {action: {reask: 1}}\n"
+        "  - groundedness: {action: redact, hold: sentence, stride: 1, on_crash: pass_and_flag}\n"
+    )
+    flagged, *_ = rules(str(file)).output
+    assert flagged.detector == Groundedness(0.4, "tools")
+    assert flagged.whole
+    done = CliRunner().invoke(app, ["policy", "check", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "groundedness: findings are written into the record, and nothing else" in done.output
+    assert "asked again, up to 1 times" in done.output
+    assert "Holds each sentence back" in done.output
+    assert "When groundedness gives no answer, the output passes unseen" in done.output
+
+
+def test_a_policy_file_with_a_wrong_option_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("output:\n  - groundedness: {action: flag, threshold: 7, source: dreams}\n")
+    done = CliRunner().invoke(app, ["policy", "check", str(file)])
+    assert isinstance(done.exception, ConfigError)  # `main` turns it into exit code 2
+    assert "groundedness" in str(done.exception)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", ["word " * 50_000, "Iron.\n" * (MAX_SENTENCES + 1)])
+async def test_an_answer_that_is_too_long_is_not_judged_by_its_beginning(text: str) -> None:
+    with pytest.raises(Blocked, match="TooLong"):
+        await answered(Rule(Groundedness(), action="block"), text)
+    _, call, _ = await answered(Rule(Groundedness(), action="flag"), text)
+    assert notes(call, "not_scanned")[0] == "output:groundedness:crash"
+    assert notes(call, "scanned") == []
 
 
 # --- the judge ----------------------------------------------------------------------------------------------
@@ -206,6 +235,12 @@ def test_the_judge_needs_a_context() -> None:
     assert Grounded().check(Question("?")) is not None
     assert Grounded().check(Question("?", context=(" ",))) is not None
     assert judged("", Grounded()).passed
+
+
+def test_an_answer_of_too_many_sentences_is_an_error_row() -> None:
+    said = judged("Iron.\n" * (MAX_SENTENCES + 1), Grounded())
+    assert (said.error, said.passed) == ("too_long", None)
+    assert judged("Iron. " * 40_000, Grounded()).error == "too_long"
 
 
 def test_a_sample_may_name_it_but_not_give_it_a_function(tmp_path: Path) -> None:
