@@ -171,12 +171,13 @@ def _corrected(of: Corrected | None) -> str:
     if of is None:
         return "–: too few labels, or a judge no better than chance"
     more = (
-        "no number of labels halves the interval"
+        "no number of labels halves the interval: that takes more answers"
         if of.more_labels is None
         else f"about {of.more_labels:,} more labels would halve the interval"
     )
     rate = _percent(of.rate.value, of.rate.low, of.rate.high)
-    return f"{rate}, n = {of.rate.n:,} with {of.labels:,} labels; {more}"
+    others = " not labelled," if of.method == "rogan-gladen" else ""
+    return f"{rate}, n = {of.rate.n:,}{others} with {of.labels:,} labels; {more}"
 
 
 def _confusion(found: Calibration, console: Console) -> None:
