@@ -246,6 +246,8 @@ def calibrate(
     values = np.unique(np.concatenate([truth, judged]))
     if len(values) == 1:
         values = np.array([0.0, 1.0])
+    if len(labelled) == len(cases):
+        notes.append("Every judged answer is labelled: there is no rate to correct, people's own is known.")
     if len(set(truth.tolist())) == 1:
         notes.append("People gave one label to all: how the judge treats other answers is unknown.")
     if len(values) > 20:

@@ -77,7 +77,7 @@ class Desk:
     weight: str = "gold"
     at: int = 0
     before: int = 0
-    _written: list[int | None] = field(default_factory=list)
+    _written: list[tuple[int, bytes] | None] = field(default_factory=list)
 
     @classmethod
     def open(cls, every: Sequence[Case], path: Path, rater: str, weight: str = "gold") -> Desk:
@@ -115,29 +115,38 @@ class Desk:
             self.at += 1
         return key != "q" and self.case is not None
 
-    def _write(self, case: Case, label: bool) -> int:
-        """Append the label; where the file ended before."""
+    def _write(self, case: Case, label: bool) -> tuple[int, bytes]:
+        """Append the label; where the file ended before, and what was written."""
         row = {"rater": self.rater, "answer": case.id, "set": case.set, "sample": case.sample}
-        line = json.dumps({**row, "label": label, "weight": self.weight}, ensure_ascii=False) + "\n"
+        said = json.dumps({**row, "label": label, "weight": self.weight}, ensure_ascii=False) + "\n"
+        line = said.encode("utf-8", "replace")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
                 end = file.seek(0, os.SEEK_END)
                 if end:
                     file.seek(end - 1)
-                    line = line if file.read(1) == b"\n" else "\n" + line
-                file.write(line.encode("utf-8", "replace"))
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise ConfigError(
                 f"{self.path} cannot be written: {error.strerror}", hint="--labels FILE"
             ) from None
-        return end
+        return end, line
 
     def _take_back(self) -> None:
-        end = self._written.pop()
+        """Take the label out of the file, unless somebody else has written behind it.
+
+        A rater's last label is what counts, so that the label that follows replaces it.
+        """
+        written = self._written.pop()
         self.at -= 1
-        if end is not None:
-            with self.path.open("rb+") as file:
+        if written is None:
+            return
+        end, line = written
+        with self.path.open("rb+") as file:
+            file.seek(end)
+            if file.read(len(line) + 1) == line:
                 file.truncate(end)

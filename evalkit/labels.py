@@ -93,7 +93,7 @@ def named(label: Label, row: Trial) -> bool:
 def read(path: Path) -> list[Label]:
     """The labels of a file. Raises `ConfigError` with the line of the first that cannot be read."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
+        with path.open(encoding="utf-8-sig", errors="replace") as lines:
             return [
                 parsed(line, f"{path.name}:{number}")
                 for number, line in enumerate(lines, start=1)

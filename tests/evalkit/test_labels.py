@@ -177,3 +177,24 @@ def test_the_order_is_the_seeds_and_equal_answers_are_one_case(made: Make) -> No
     assert [c.id for c in one] != [c.id for c in cases(trials, {}, seed=2)]
     assert next(c for c in one if c.sample == "q3").question == "what?"
     assert "what?" not in repr(one)
+
+
+def test_taking_back_leaves_what_somebody_else_wrote_behind(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    ann, bob = desk(path), desk(path, rater="bob")
+    press(ann, "y")
+    press(bob, "n")
+    press(ann, "un")
+    assert [(row["rater"], row["label"]) for row in rows(path)] == [
+        ("ann", True),
+        ("bob", False),
+        ("ann", False),
+    ]
+    (first,) = majority(read(path))
+    assert first.value == 0, "the last label of a rater counts"
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "human.jsonl"
+    file.write_text('{"sample": "q", "label": true}\n', encoding="utf-8-sig")
+    assert [each.sample for each in read(file)] == ["q"]
