@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit import stats
-from evalkit.columns import Columns
+from evalkit.columns import FAILED, Columns, Group
 from evalkit.measure import difference, values_by_question
 from evalkit.metric import METRICS
 from evalkit.questions import paired, share_difference
@@ -30,8 +30,9 @@ class Comparison:
 
     `rates` is of the samples judged on both sides, a failed call having failed; where samples were asked
     several times, its counts are of the samples that one side passed more often. `ttft_ms` is the mean of
-    a − b over samples that both answered; `cost_ratio` is cost(a) / cost(b) over samples whose cost is known
-    for both. None where nothing can be said. `note` says of how many samples it speaks, if not of all.
+    a − b and `cost_ratio` cost(a) / cost(b), of the answers to samples that both answered (and whose cost is
+    known): a side is not cheap by failing. None where nothing can be said. `note` says of how many samples it
+    speaks, if not of all.
     """
 
     a: str
@@ -110,19 +111,40 @@ def compare(columns: Columns, rng: np.random.Generator | None = None) -> list[Co
 def compare_runs(
     columns: Columns, baseline: Columns, name: str = "baseline", rng: np.random.Generator | None = None
 ) -> list[Comparison]:
-    """Each arm against the arm of the same set and name in an earlier run, called `name` here."""
-    earlier = {(group.set, group.arm): number for number, group in enumerate(baseline.groups)}
-    return [
-        compare_two(
-            columns.group(number),
-            baseline.group(earlier[group.set, group.arm]),
-            (group.arm, f"{group.arm} in {name}"),
-            group.set,
-            rng,
-        )
-        for number, group in enumerate(columns.groups)
-        if (group.set, group.arm) in earlier
-    ]
+    """Each arm against its counterpart in an earlier run, called `name` here."""
+    found = []
+    for number, group in enumerate(columns.groups):
+        if (other := counterpart(group, baseline)) is not None:
+            names = group.arm, f"{baseline.groups[other].arm} in {name}"
+            a, b = columns.group(number), baseline.group(other)
+            found.append(compare_two(a, b, names, group.set, rng))
+    return found
+
+
+def counterpart(group: Group, run: Columns) -> int | None:
+    """The number of the arm that a group is held against in another run.
+
+    It is that of the same set and name, else the only one on that set.
+    """
+    same_set = [number for number, each in enumerate(run.groups) if each.set == group.set]
+    same = [number for number in same_set if run.groups[number].arm == group.arm]
+    chosen = same or (same_set if len(same_set) == 1 else [])
+    return chosen[0] if chosen else None
+
+
+def changed(a: Columns, b: Columns) -> tuple[list[str], list[str]]:
+    """The samples that pass less often in `a` than in `b`, and those that pass more often, by id in order."""
+    import numpy as np
+
+    both = align(a, b)
+    one, other = paired(*(values_by_question(METRICS["pass_rate"], side) for side in (both.a, both.b)))
+    sample, row = np.unique(both.a.rows["sample"], return_index=True)
+
+    def ids(which: npt.NDArray[np.bool_]) -> list[str]:
+        rows = np.sort(row[np.isin(sample, one.sample[which])])
+        return [both.a.sample_id(int(number)) for number in rows]
+
+    return ids(one.value < other.value), ids(one.value > other.value)
 
 
 def compare_two(
@@ -154,7 +176,8 @@ def _rates(both: Aligned) -> PairedRates | None:
 
 
 def _cost_ratio(both: Aligned, rng: np.random.Generator) -> Measured | None:
-    a, b = paired(*(values_by_question(METRICS["cost_per_call_usd"], side) for side in (both.a, both.b)))
+    answered = (side.take(~side.flagged(FAILED)) for side in (both.a, both.b))
+    a, b = paired(*(values_by_question(METRICS["cost_per_call_usd"], side) for side in answered))
     return _ratio(a.value, b.value, rng)
 
 

@@ -104,6 +104,23 @@ def show(
         _numbers(console, kept, found, out)
 
 
+@app.command()
+def compare(
+    run: Name,
+    other: Annotated[str, typer.Argument(metavar="BASELINE", help="The run that it is held against.")],
+    store: Url = None,
+    out: Out = HOME,
+    limit: Annotated[int, typer.Option(min=1, help="So many samples that pass less or more often.")] = 20,
+) -> None:
+    """Hold a run against another: the difference with its interval, and the samples that changed sides."""
+    from evalkit.columns import Columns
+
+    with _kept(store, out) as kept:
+        found = [kept.find(name) for name in (run, other)]
+        ours, theirs = (Columns.of(kept.trials(each.id)) for each in found)
+    _compared(_console(), ours, theirs, found[1].id, limit)
+
+
 class Form(StrEnum):
     """A form that rows are exported in."""
 
@@ -244,6 +261,23 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     judges = [name for each in endpoints for name in each.scorers]
     for doubt in flags(judges, known(home), digests(run.info)):
         console.print(f"[yellow]warning:[/] {view.escape(doubt)}", highlight=False, soft_wrap=True)
+
+
+def _compared(console: Console, ours: Columns, theirs: Columns, name: str, limit: int) -> None:
+    from evalkit import compare, view
+
+    view.comparisons(console, compare.compare_runs(ours, theirs, name))
+    for number, group in enumerate(ours.groups):
+        place = view.escape(f"{group.arm} on {group.set}" if group.set else group.arm)
+        other = compare.counterpart(group, theirs)
+        if other is None:
+            console.print(f"\n{place}: {view.escape(name)} has no such arm", highlight=False)
+            continue
+        sides = compare.changed(ours.group(number), theirs.group(other))
+        for word, ids in zip(("less", "more"), sides, strict=True):
+            more = f" and {len(ids) - limit:,} more" if len(ids) > limit else ""
+            listed = view.escape(", ".join(ids[:limit])) + more
+            console.print(f"{place}: {len(ids):,} pass {word} often: {listed or '–'}", highlight=False)
 
 
 def _gates(info: Mapping[str, Any]) -> list[Gate]:

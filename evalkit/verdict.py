@@ -203,20 +203,20 @@ def _reference(
     to: str, columns: Columns, groups: Sequence[Columns], number: int, runs: Mapping[str, Columns]
 ) -> Columns | str:
     """The rows of what a gate is held against, or why there are none."""
+    from evalkit.compare import counterpart
+
     group = columns.groups[number]
     for other, rows in zip(columns.groups, groups, strict=True):
         if (other.set, other.arm) == (group.set, to):
             return rows
     if to not in runs:
-        wanted = "no baseline was given" if to == BASELINE else f"there is no endpoint and no run {to!r}"
-        return f"{wanted} to compare with"
-    run = runs[to]
-    same_set = [place for place, each in enumerate(run.groups) if each.set == group.set]
-    same = [place for place in same_set if run.groups[place].arm == group.arm]
-    chosen = same or (same_set if len(same_set) == 1 else [])
-    if not chosen:
+        if to != BASELINE:
+            return f"there is no endpoint and no run {to!r} to compare with"
+        return "no baseline was given to compare with (`--baseline RUN`, or `baseline:` in the suite)"
+    chosen = counterpart(group, runs[to])
+    if chosen is None:
         return f"{to} has no rows of {group.arm}" + (f" on {group.set}" if group.set else "")
-    return run.group(chosen[0])
+    return runs[to].group(chosen)
 
 
 # --- how many more -----------------------------------------------------------------------------------------

@@ -212,6 +212,22 @@ def test_a_tag_can_be_moved_to_the_newest_run(home: Path) -> None:
     assert isinstance(called(home, "tag", "latest", "x", "--move", "--remove").exception, ConfigError)
 
 
+def test_two_runs_are_held_against_each_other_sample_by_sample(home: Path) -> None:
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1)))
+    store.append([row(run.id, n, passed=n > 0, endpoint="renamed") for n in range(3)])
+    store.append([row(run.id, 4, endpoint="renamed", set="other", key="k")])
+    store.close()
+    shown = " ".join(said(home, "compare", "r", "baseline").split())
+
+    assert "between renamed and e in" in shown, "the set's only arm, whatever it is called"
+    assert "(n = 3, paired)" in shown
+    assert "renamed on facts: 1 pass less often: s0" in shown
+    assert "renamed on facts: 1 pass more often: s2" in shown
+    assert "renamed on other:" in shown
+    assert "has no such arm" in shown
+
+
 def test_a_store_may_be_named_by_its_url_or_by_the_environment(home: Path) -> None:
     url = f"sqlite:///{home / 'runs.db'}"
     runner = CliRunner()

@@ -273,6 +273,19 @@ def test_only_samples_that_both_have_are_compared() -> None:
     assert (comparison.rates.difference.n, comparison.rates.only_a) == (1, 1)
 
 
+def test_a_side_is_not_cheap_by_failing() -> None:
+    nothing = record(cost_usd="0", ttft_ms=None)
+    lost = [
+        row(n, None, "b", error=Failure("reset", "it broke"), answer=None, record=nothing) for n in range(9)
+    ]
+    (comparison,) = compare(
+        [*(row(n) for n in range(20)), *lost, *(row(n, YES, "b") for n in range(9, 20))], rng()
+    )
+
+    assert comparison.cost_ratio is not None
+    assert (comparison.cost_ratio.value, comparison.cost_ratio.n) == (1.0, 11)
+
+
 def test_nothing_in_common_is_said() -> None:
     (comparison,) = compare([row(1), row(2, YES, "b")], rng())
 
