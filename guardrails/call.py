@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -428,8 +428,8 @@ class Call:
         return self._with(self.request, deadline)
 
     def _with(self, request: Request, deadline: float | None) -> Call:
-        # What `dataclasses.replace` does, which every call would wait twice as long for.
-        return Call(
+        # What `dataclasses.replace` does, which every call would wait six times as long for.
+        call = _Draft(
             request,
             self.clock,
             self.arrived,
@@ -441,3 +441,12 @@ class Call:
             self.id,
             self.journal,
         )
+        call.__class__ = Call
+        return call
+
+
+if TYPE_CHECKING:
+    _Draft = Call
+else:
+    # Setting the fields of a frozen dataclass takes long: see `guardrails.record`, which does the same.
+    _Draft = make_dataclass("_Draft", [spec.name for spec in fields(Call)], slots=True)

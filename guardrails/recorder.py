@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -69,9 +68,13 @@ class Record:
         watch = _Watch()
         entered = False
         try:
-            async with inner(call) as stream, aclosing(_watched(stream, call, watch)) as watched:
+            async with inner(call) as stream:
                 entered = True
-                yield watched
+                watched = _watched(stream, call, watch)
+                try:
+                    yield watched
+                finally:
+                    await watched.aclose()
         except BaseException as error:
             # An error of the consumer's own comes through here too: it says nothing about the call.
             if not entered or (isinstance(error, asyncio.CancelledError) and watch.error is None):

@@ -57,7 +57,8 @@ class _Habits:
         usage = _usage(attempt)
         if usage is None:
             return
-        streamed = usage.output_tokens - (0 if _reasoned(attempt) else usage.reasoning_tokens)
+        hidden = usage.reasoning_tokens
+        streamed = usage.output_tokens - (hidden if hidden and not _reasoned(attempt) else 0)
         if streamed > 0:
             ratio = min(64.0, max(1.0, streamed / len(attempt.log)))
             self.per_event += USUAL * (ratio - self.per_event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from guardrails.call import Call
 from guardrails.errors import EndpointError, Interrupted, Transient
@@ -49,8 +49,7 @@ class Rules:
             raise ValueError(f"no circuit can keep these rules: {self}")
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """A call that was let through, in which of the circuit's states (they are numbered)."""
 
     era: int

@@ -163,13 +163,12 @@ class Budget:
     ) -> tuple[tuple[str, int, int], ...]:
         """Key, period and correction of each counter, now that it is known what was used."""
         tokens, money, known = 0, Decimal(0), True
-        priced = "usd" in [counter.unit for counter in counters]
         for attempt in made:
             usage = used(attempt, prompt)
             if usage is None:
                 continue
             tokens += usage.input_tokens + usage.output_tokens
-            if priced:
+            if self._priced:
                 cost = self._price(_reported(attempt) or attempt.model, usage)
                 if cost is None:
                     cost = self._price(attempt.model or self.model, usage)

@@ -115,8 +115,11 @@ class _Walk:
 
     def _may_leave_filtered(self) -> bool:
         """Whether another route is there for an answer that the endpoint's own filter cuts off."""
-        return (self._call.request.sampling.n or 1) == 1 and any(
-            "content_policy" in route.on for route in self._left
+        left = self._left
+        return (
+            bool(left)  # mostly nothing is, and then there is no more to ask
+            and (self._call.request.sampling.n or 1) == 1
+            and any("content_policy" in route.on for route in left)
         )
 
     async def restarting(self, stream: Stream, opened: Kept) -> AsyncGenerator[Event]:

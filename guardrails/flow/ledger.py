@@ -11,6 +11,7 @@ process that died left behind is free again after that, as soon as somebody need
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -45,7 +46,7 @@ def _month(day: int) -> tuple[int, int]:
 
 def pico(usd: Decimal) -> int:
     """USD in whole picodollars, rounded up."""
-    return int(_EXACT.multiply(usd, PICO).to_integral_value(ROUND_CEILING))
+    return math.ceil(_EXACT.multiply(usd, PICO))
 
 
 def in_usd(amount: int) -> Decimal:
@@ -184,16 +185,16 @@ class Reserve:
 
     def here(self, cells: Cells, at: Moment) -> Reserved:
         """In this process."""
-        booked = []
+        booked, wall = [], at.wall
         for index, counter in enumerate(self.counters):
-            first, last = bounds(counter.period, at.wall)
+            first, last = bounds(counter.period, wall)
             start, spent = cells.get(counter.key) or (first, 0)
             if start > first:  # the civil clock was set back: the period goes on
                 first, last = start, last + start - first
             spent = spent if start == first else 0
             if spent + counter.amount > counter.limit:
-                return Reserved(refused=index, spent=spent, until=last - at.wall)
-            booked.append((counter.key, first, spent + counter.amount, last - at.wall))
+                return Reserved(refused=index, spent=spent, until=last - wall)
+            booked.append((counter.key, first, spent + counter.amount, last - wall))
         for key, first, spent, lasts in booked:
             cells.put(key, (first, spent), at.now + lasts + 3600, at.now)
         return Reserved(tuple([first for _, first, _, _ in booked]))

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, Protocol
 
 MOST = 255
 """How many earlier first tokens a window keeps: enough for a percentile, however many calls come."""
@@ -138,7 +138,8 @@ class Envelope:
         return Envelope(base, max(1e-6, self.per_token + change), self.step, self.step_per_token)
 
 
-class _Window(NamedTuple):
+@dataclass(slots=True)
+class _Window:
     """What was seen since the last decision."""
 
     since: float = -math.inf
@@ -199,7 +200,7 @@ class _Learnt:
     rules: TwoSignal = field(repr=False)
     limit: float
     envelope: Envelope = field(repr=False)
-    seen: _Window = field(default=_Window(), repr=False)
+    seen: _Window = field(default_factory=_Window, repr=False)
     held_until: float = field(default=-math.inf, repr=False)
 
     def after(self, sample: Sample, /) -> _Learnt:
@@ -217,7 +218,7 @@ class _Learnt:
             tokens += sample.tokens_out
         if sample.ttft is not None:
             waited = max(0.0, envelope.excess(sample.ttft, sample.tokens_in))
-            excess = (*excess[-MOST:], waited)
+            excess = excess[-MOST:] + (waited,)  # noqa: RUF005 - unpacking would copy them twice
             envelope = envelope.after(sample.ttft, sample.tokens_in)
         seen = _Window(since, excess, decode, tokens)
         if sample.ttft is None or sample.now - since < rules.window or len(excess) < rules.samples:
@@ -276,7 +277,7 @@ class Aimd:
     samples: int = 10
     hold: float = 2.0
     limit: float = field(default=0.0, kw_only=True)
-    seen: _Window = field(default=_Window(), kw_only=True, repr=False)
+    seen: _Window = field(default_factory=_Window, kw_only=True, repr=False)
     held_until: float = field(default=-math.inf, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
@@ -325,7 +326,7 @@ class Gradient2:
     window: float = 1.0
     samples: int = 10
     limit: float = field(default=0.0, kw_only=True)
-    seen: _Window = field(default=_Window(), kw_only=True, repr=False)
+    seen: _Window = field(default_factory=_Window, kw_only=True, repr=False)
     long: float = field(default=0.0, kw_only=True, repr=False)
     windows: int = field(default=0, kw_only=True, repr=False)
 

@@ -388,7 +388,7 @@ class Schedule:
         )
         rules = Rules(length=rng.choice((0, 2, 100)), patience=_SHORT)
         self.limiter = Limiter(limit, rules, idle=1.0)
-        self.waiting: dict[Slot, float] = {}
+        self.waiting: dict[Slot, Waiting] = {}
         self.held: set[Slot] = set()
         self.settled: dict[Slot, int] = {}
         self.counts = {"asked": 0, "granted": 0, "shed": 0, "withdrawn": 0}
@@ -423,24 +423,28 @@ class Schedule:
             outcome.append(shed)
             assert len(outcome) == 1, "settled twice"
             if known:
-                self.settle(known[0], shed, now)
+                self.settle(known[0], waiting, shed, now)
 
         self.counts["asked"] += 1
-        slot = self.limiter.ask(waiting, settle, self.clock)
+        at_once = self.limiter.enter(waiting.priority, self.clock) if rng.random() < 0.5 else None
+        if at_once is not None:
+            assert not self.waiting, "somebody was passed by"
+            settle(None)
+        slot = at_once or self.limiter.ask(waiting, settle, self.clock)
         known.append(slot)
         if outcome:
-            self.settle(slot, outcome[0], now)
+            self.settle(slot, waiting, outcome[0], now)
         else:
-            self.waiting[slot] = now
+            self.waiting[slot] = waiting
             if rng.random() < 0.3:
                 self.clock.call_later(rng.uniform(0, 3), lambda: self.give_up(slot))
         self.check()
 
-    def settle(self, slot: Slot, shed: Shed | None, asked: float) -> None:
+    def settle(self, slot: Slot, asker: Waiting, shed: Shed | None, asked: float) -> None:
         rng, now = self.rng, self.clock.now()
         self.waiting.pop(slot, None)
         # No starvation: whoever waits is granted or told why not before its patience is over.
-        assert now == asked or now <= slot.waiting.arrived + _SHORT[slot.waiting.priority]
+        assert now == asked or now <= asker.arrived + _SHORT[asker.priority]
         if shed is not None:
             self.counts["shed"] += 1
             assert shed.kind in ("queue_full", "deadline", "overload")
@@ -450,9 +454,9 @@ class Schedule:
         self.counts["granted"] += 1
         self.held.add(slot)
         assert len(self.held) <= whole(self.limiter.limit)
-        rank = PRIORITIES.index(slot.waiting.priority)
+        rank = PRIORITIES.index(asker.priority)
         if now != asked:  # granted from the queue: nobody more urgent is left in it
-            assert all(PRIORITIES.index(other.waiting.priority) >= rank for other in self.waiting)
+            assert all(PRIORITIES.index(other.priority) >= rank for other in self.waiting.values())
         ttft = rng.choice((0.05, 0.3, 2.5))
         fault = rng.random()
         if fault < 0.2:
@@ -491,7 +495,7 @@ class Schedule:
         assert limiter.in_flight == len(self.held)
         assert limiter.queued == len(self.waiting)
         free = limiter.in_flight < whole(limiter.limit)
-        assert not (free and any(slot.waiting.priority != "bulk" for slot in self.waiting))
+        assert not (free and any(waiting.priority != "bulk" for waiting in self.waiting.values()))
 
 
 @pytest.mark.parametrize("part", range(10))
