@@ -207,12 +207,13 @@ class Bubblewrap:
         tools = interpreter.tools if role == "command" else ()
         read = [interpreter.python, interpreter.library, *interpreter.shared, *tools]
         packages = [(f"/packages/{name}", place) for name, place in interpreter.packages]
+        places = [*read, *(inside for inside, _ in packages), "/dev/null"]
         argv = [
             *(program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
             *("--unshare-cgroup-try", "--hostname", "sandbox", "--as-pid-1"),
             # Root maps a user who owns nothing from inside; anybody else becomes `nobody` here.
             *(() if root else ("--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY))),
-            *(word for path in _parents(*read, "/dev/null") for word in ("--perms", "0755", "--dir", path)),
+            *(word for path in _parents(*places) for word in ("--perms", "0755", "--dir", path)),
             *(word for path in read for word in ("--ro-bind-try", path, path)),
             *(word for hidden in self._hidden(interpreter) for word in ("--tmpfs", hidden)),
             *(word for inside, place in packages for word in ("--ro-bind", place, inside)),

@@ -1,9 +1,10 @@
 """Attacks on the sandbox, each a small program in `attacks/*.txt`, and how to see whether it was contained.
 
-Three shapes. *refused*: the text is what `solve` attempts, and it answers "refused" when that raised an
+Four shapes. *refused*: the text is what `solve` attempts, and it answers "refused" when that raised an
 OSError; contained means that the verdict, made from outside, is that it said so. *forged*: the program is
 wrong and pretends to be right; contained means that it did not pass. *bounded*: the program takes what it
-can; contained means that it ended as said, within its limits.
+can; contained means that it ended as said, within its limits. *waiting*: it only waits; contained means that
+its time was up.
 
 After every attack the same pool has to find a right program right and a wrong one wrong. `@SECRET@` and the
 like stand for what `battlefield` puts there to aim at.
@@ -19,12 +20,14 @@ import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from judges.sandbox import Limits, Pool, Program, Result
 
-LIMITS = Limits(cpu=1, wall=6.0, memory=512 << 20, file=4 << 20, output=1 << 20)
+# Processor time and memory end what takes them, however busy the machine; only what waits ends by the clock.
+LIMITS = Limits(cpu=1, wall=120.0, memory=256 << 20, file=4 << 20, output=1 << 20)
+WAITING = replace(LIMITS, wall=1.0)
 TESTS = ("assert solve(3) == 9", "assert solve(4) == 16", "assert solve(0) == 0")
 FAILING = frozenset(
     (
@@ -41,6 +44,7 @@ class Attack:
     shape: str
     program: Program
     kinds: frozenset[str]
+    limits: Limits = LIMITS
 
     def contained(self, result: Result) -> bool:
         return result.kind in self.kinds
@@ -90,10 +94,11 @@ def _attack(group: str, block: str) -> Attack:
     if shape == "refused":
         code = REFUSED.format(textwrap.indent(code, " " * 8))
         tests, kinds = ("assert solve(0) == 'refused'",), frozenset({"passed"})
-    if shape == "bounded":
-        kinds |= {"timeout"}  # on a busy machine time is up before the rest is
+    limits = LIMITS
+    if shape == "waiting":
+        kinds, limits = frozenset({"timeout"}), WAITING
     program = Program(HEAD + code, tests, setup, names=("solve",))
-    return Attack(name, group, shape, program, kinds or FAILING)
+    return Attack(name, group, shape, program, kinds or FAILING, limits)
 
 
 ATTACKS = tuple(loaded())
@@ -167,7 +172,7 @@ class Attempt:
 
 async def attempt(pool: Pool, field: Battlefield, attack: Attack) -> Attempt:
     """Attack, then see whether the pool still knows right from wrong and nothing here was touched."""
-    result = await pool.run(field.program(attack), LIMITS)
+    result = await pool.run(field.program(attack), attack.limits)
     after = await asyncio.gather(pool.run(RIGHT), pool.run(WRONG))
     healthy = [each.kind for each in after] == ["passed", "wrong"] and field.untouched()
     return Attempt(attack, result, attack.contained(result), healthy)

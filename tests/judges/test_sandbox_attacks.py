@@ -1,6 +1,7 @@
 """Every attack is contained, and leaves the pool as it was: as whoever runs this and as nobody.
 
-Where a sandbox does not work on this machine its tests are skipped with the reason.
+Where a sandbox does not work on this machine its tests are skipped with the reason. That the same attacks get
+through without the protections is in test_sandbox_protections.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +21,8 @@ from typing import Any
 
 import pytest
 
-from judges.sandbox import Interpreter, NoSandbox, Pool, Program
+from judges.sandbox import NoSandbox
 from judges.sandbox.choose import SANDBOXES, tried
-from judges.sandbox.tiers import INSIDE, Launched, Role, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +39,7 @@ def _module(name: str) -> ModuleType:
 
 attacks = _module("sandbox_attacks")
 report = _module("sandbox_report")
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)  # a quiet machine needs half a minute for each table
 
 
 @cache
@@ -107,113 +106,8 @@ def test_an_unprivileged_user_contains_all_of_them_too(sandbox: str) -> None:
     assert [each for each in found["sandboxes"][sandbox] if not (each[2] and each[3])] == []
 
 
-# --- each protection is needed: without it, something gets through
-
-
-@dataclass(frozen=True)
-class Weak:
-    """Landlock's tier without some of what it has."""
-
-    without: str
-    name: str = "weak"
-    title: str = "weak"
-
-    def launch(self, role: Role, interpreter: Interpreter, /) -> Launched:
-        interpreter = interpreter.for_anybody() if os.geteuid() == 0 else interpreter
-        read = [interpreter.library, *interpreter.shared, "/dev/urandom"]
-        setup = {
-            "role": role,
-            "shut": True,
-            "seccomp": True,
-            "landlock": "always",
-            "packages": [],
-            "read": read,
-            **({"uid": 65534} if os.geteuid() == 0 and self.without != "uid" else {"shared_uid": True}),
-        }
-        off = {"seccomp": {"seccomp": False}, "landlock": {"landlock": "never"}, "shut": {"shut": False}}
-        return start([], {**setup, **off.get(self.without, {})}, interpreter, str(INSIDE.parent))
-
-
-def _one(sandbox: Any, name: str) -> bool:
-    attack = next(each for each in attacks.ATTACKS if each.name == name)
-
-    async def run() -> bool:
-        with attacks.battlefield() as field:
-            async with Pool(sandbox, workers=1) as pool:
-                contained: bool = attack.contained(await pool.run(field.program(attack), attacks.LIMITS))
-                return contained
-
-    return asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("without", "attack"),
-    [
-        ("seccomp", "fork"),
-        ("seccomp", "send by UDP"),
-        ("seccomp", "leave its session as a daemon"),
-        ("seccomp", "lower the parent's limits"),
-        ("seccomp", "let the kernel signal the zygote"),
-        ("seccomp", "share memory by System V"),
-        ("landlock", "read a key in a file"),
-        ("landlock", "read /etc/passwd"),
-        ("landlock", "overwrite a file"),
-        ("landlock", "read /proc/1/environ" if os.geteuid() else "list the root folder"),
-    ],
-)
-def test_without_a_protection_the_attack_gets_through(without: str, attack: str) -> None:
-    finding = asyncio.run(tried(SANDBOXES["landlock"]))
-    if not finding.works:
-        pytest.skip(f"landlock does not work here: {finding.reason}")
-    if without == "landlock" and os.geteuid() != 0 and attack.startswith("read /proc"):
-        pytest.skip("process 1 is another user's")
-    assert _one(Weak(""), attack), "the full tier contains it"
-    assert not _one(Weak(without), attack)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can stay root")
-def test_without_a_user_of_its_own_a_program_of_roots_is_root() -> None:
-    assert _one(Weak(""), "be root")
-    assert not _one(Weak("uid"), "be root")
-
-
-NAIVE = """
-import sys
-program, tests = sys.argv[1:]
-space = {}
-exec(program, space)
-exec(tests, space)
-"""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "end with exit code 0",
-        "leave by SystemExit",
-        "equal everything",
-        "equal everything, as an int",
-        "equal everything, as a class in a function's place",
-        "contain everything",
-        "answer any method",
-        "define the tests' own functions",
-        "define the problem's helper",
-        "patch unittest and pytest",
-    ],
-)
-def test_in_one_process_with_its_tests_the_forgery_passes(name: str) -> None:
-    attack = next(each for each in attacks.ATTACKS if each.name == name)
-    program: Program = attack.program
-    tests = "\n".join(program.tests)
-    if name == "define the tests' own functions":
-        tests = "check(solve)"  # the harness that looks the name up is the one that is fooled
-    source = f"{program.setup}\n{program.source}" if program.setup else program.source
-    done = subprocess.run([sys.executable, "-c", NAIVE, source, tests], capture_output=True)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.e2e
-def test_hundreds_of_mixed_programs_leave_nothing_and_do_not_grow() -> None:
+def test_mixed_programs_leave_nothing_and_do_not_grow() -> None:
     """The short form of tests/bench/sandbox_soak.py, which runs ten thousand."""
     path = ROOT / "tests" / "bench" / "sandbox_soak.py"
     spec = importlib.util.spec_from_file_location("sandbox_soak", path)
@@ -222,11 +116,11 @@ def test_hundreds_of_mixed_programs_leave_nothing_and_do_not_grow() -> None:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     try:
-        soaked = asyncio.run(module.soak(300))
+        soaked = asyncio.run(module.soak(150))
     except NoSandbox as error:
         pytest.skip(str(error))
     assert (soaked.escaped, soaked.misjudged, soaked.processes, soaked.files) == ([], [], 0, [])
-    assert soaked.done == 300
+    assert soaked.done == 150
     pool = [pool for pool, _ in soaked.memory]
     # What an attack takes comes and goes with it: growth would show in the least of later samples, too.
     assert min(pool[5:]) <= 1.5 * min(pool[:5]) + 20
