@@ -170,6 +170,8 @@ def notes(endpoints: Sequence[Endpoint]) -> list[str]:
             said.append(
                 "No answer was judged twice: what the judge adds to the spread of answers is unknown."
             )
+    if any(e.judge_errors for e in endpoints):
+        said.append("Judge errors: `evalkit runs show RUN --failing` says why of each.")
     if any(e.passed and not e.scorers for e in endpoints):
         said.append("Nothing judged these answers (scorer `none`): one that came has passed.")
     if any(e.weighted for e in endpoints):

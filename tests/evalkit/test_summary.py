@@ -359,6 +359,11 @@ def finding(kind: str, direction: str = "output") -> dict[str, Any]:
     return {"direction": direction, "kind": kind, "action": "flag", "count": 1, "shadow": False}
 
 
+def test_judges_that_failed_come_with_where_to_look() -> None:
+    assert "runs show RUN --failing" in shown([row(1, LOST), row(2)], 100)
+    assert "--failing" not in shown([row(2), failed(3)], 100)
+
+
 def test_a_rate_that_nobody_judged_says_so() -> None:
     assert "Nothing judged these answers" in shown([row(1, None)], 100)
     assert "Nothing judged these answers" not in shown([row(1), failed(2)], 100)
