@@ -174,12 +174,18 @@ def endpoint_name(config: Mapping[str, Any]) -> str:
 def load(path: str | Path, **overrides: Any) -> Suite:
     """The suite in a YAML file. `overrides` replace its fields, as the command line's options do.
 
-    Files that it names are looked for beside it. Raises `ConfigError` with every mistake, file and line.
+    Of a mapping such as `budget` only what they name is replaced. Files that the suite names are looked for
+    beside it. Raises `ConfigError` with every mistake, file and line.
     """
     source = load_yaml(path)
     if not isinstance(source.data, Mapping):
         raise ConfigError(f"{source.name}: expected fields such as golden and endpoints", hint=EXAMPLE)
-    return check(Source(source.name, {**source.data, **overrides}, source.lines), Path(path).parent)
+    merged = {name: _merged(source.data.get(name), value) for name, value in overrides.items()}
+    return check(Source(source.name, {**source.data, **merged}, source.lines), Path(path).parent)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, Mapping) and isinstance(new, Mapping) else new
 
 
 EXAMPLE = "`evalkit init` writes a suite; `evalkit run --golden … --endpoint URL --model NAME` needs none"

@@ -53,7 +53,8 @@ def run(
     ] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
     gate: Annotated[
-        list[str] | None, typer.Option(help="What must hold: 'pass_rate >= 90%'. Repeatable.")
+        list[str] | None,
+        typer.Option(help="What must hold, in place of the suite's: 'pass_rate >= 90%'. Repeatable."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="RUN", help="An earlier run to compare with: id, tag or latest.")

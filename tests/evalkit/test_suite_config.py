@@ -115,3 +115,17 @@ def test_a_single_gate_and_scorer_need_no_list() -> None:
 
     assert suite.gates == ("pass_rate >= 1%",)
     assert suite.scorers == ({"numeric": {"tolerance": 0.1}},)
+
+
+def test_an_option_replaces_of_a_mapping_what_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "golden: g\nendpoints: [{url: 'http://x/v1'}]\nbudget: {max_usd: 5, assumed_output: 100}\n"
+        "gates: [pass_rate >= 90%]\n",
+        encoding="utf-8",
+    )
+    suite = config.load(path, budget={"max_usd": "2"}, gates=["error_rate <= 1%"])
+
+    assert suite.budget is not None
+    assert (suite.budget.max_usd, suite.budget.assumed_output) == (2, 100)
+    assert suite.gates == ("error_rate <= 1%",)
