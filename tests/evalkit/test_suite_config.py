@@ -127,5 +127,5 @@ def test_an_option_replaces_of_a_mapping_what_it_names(tmp_path: Path) -> None:
     suite = config.load(path, budget={"max_usd": "2"}, gates=["error_rate <= 1%"])
 
     assert suite.budget is not None
-    assert (suite.budget.max_usd, suite.budget.assumed_output) == (2, 100)
+    assert (str(suite.budget.max_usd), suite.budget.assumed_output) == ("2", 100)
     assert suite.gates == ("error_rate <= 1%",)
