@@ -33,11 +33,11 @@ from guardrails.filters import jailbreak_rules
 from guardrails.filters.jailbreak import scored
 from guardrails.filters.linear import Features, LinearModel
 
-STRENGTH = 4.0
+STRENGTH = 2.0
 STRIDES, STEP = 3, 2  # of a window; training takes one window in `STEP`
 SEED, EACH = 1, 1000  # of the generator
 LONG = 8000  # harmless texts put together from several
-RATE = 0.01  # false positives that the threshold allows on each kind of harmless text
+RATES = {"general": 0.01, "generated": 0.01, "arena": 0.01, "hard": 0.045}  # false positives, at most
 SURE = 1.5  # log odds that a window of an attack from the wild must have, by a model that has not seen it
 
 WILD = ("inthewild_jailbreak", "giskard", "gptfuzz_templates_x3")
@@ -281,15 +281,15 @@ def scores(model: LinearModel, texts: Iterable[str]) -> Floats:
 
 
 def choose(benign: Sequence[Row], values: Floats) -> float:
-    """The least score that holds `RATE` on each kind of harmless text."""
-    return max(linear.threshold(values[at], RATE) for _, at in linear.by(benign, kind))
+    """The least score that holds `RATES` on each kind of harmless text."""
+    return max(linear.threshold(values[at], RATES[name]) for name, at in linear.by(benign, kind))
 
 
 def kind(row: Row) -> str:
-    """Generated, of the arena (real and hard prompts), or public and general."""
-    if row.source == "arena_hard_benign":
-        return "arena"
-    return "generated" if row.source.startswith("harmless/") else "general"
+    """Generated, of the arena (real and hard prompts), made to look like attacks, or public and general."""
+    if row.source.startswith("harmless/"):
+        return "generated"
+    return {"arena_hard_benign": "arena", "hard-benign": "hard"}.get(row.source, "general")
 
 
 def main() -> None:
@@ -297,6 +297,7 @@ def main() -> None:
     train, dev, measured = read()
     model = linear.quantized("jailbreak", train_point(train), strides=STRIDES)
     benign = [row for row in dev if not row.label]
+    benign += [row for row in measured if row.source == "hard-benign"]
     benign += [row for row in measured if row.source == "arena_hard_benign" and chooses(row)]
     model = replace(model, threshold=choose(benign, scores(model, (row.text for row in benign))))
     digest = linear.save(model)

@@ -27,6 +27,8 @@ Grammar = Mapping[str, Sequence[str]]
 
 _SLOT = re.compile(r"\{(\??)(\w+)\}")
 _HERE = Path(__file__).parent
+_ATTACKS = ("documents", "attacks", "direct", "short")
+_HARMLESS = ("benign", "direct_benign", "work", "short_benign")
 _DEPTH = 12  # grammars are finite trees; deeper than this is a mistake in one
 
 
@@ -72,15 +74,14 @@ def families(label: int) -> list[str]:
 @functools.cache
 def _read(label: int) -> tuple[Grammar, Grammar]:
     """The grammar and the families. Harmless texts may use what stands inside of attacks, bare."""
-    documents, attacks, direct = map(_file, ("documents", "attacks", "direct"))
-    grammar = documents["grammar"] | attacks["grammar"] | direct["grammar"]
-    if label:
-        return grammar, attacks["families"] | direct["families"]
-    benign, plain, work = map(_file, ("benign", "direct_benign", "work"))
-    return (
-        grammar | benign["grammar"] | plain["grammar"] | work["grammar"],
-        benign["families"] | plain["families"] | work["families"],
-    )
+    grammar: Grammar = {}
+    families: Grammar = {}
+    for name in _ATTACKS if label else (*_ATTACKS, *_HARMLESS):
+        file = _file(name)
+        grammar = {**grammar, **file["grammar"]}
+        if label or name in _HARMLESS:
+            families = {**families, **file.get("families", {})}
+    return grammar, families
 
 
 def _file(name: str) -> dict[str, Grammar]:

@@ -322,8 +322,9 @@ Then recall and false positives at the shipped threshold, on the texts that did 
 """
 BENIGN_NOTE = """\
 The share of texts with a finding at the shipped thresholds, Wilson's interval. For toxicity and jailbreaks
-these are false positives (†: on these texts the threshold was chosen). Personal data and secrets in benign
-text may be real: dates, links and sample keys are.
+these are false positives (†: on these texts the threshold was chosen). The jailbreak threshold was also
+chosen so that at most 4.5 % of hard-benign are flagged: that row is no forecast. Personal data and secrets
+in benign text may be real: dates, links and sample keys are.
 """
 
 
