@@ -27,7 +27,7 @@ CHOSEN = {
     ("rate (Wilson)", "n=10, p 0.9–1"): (0.93, 0.97),
     ("clustered rate", "20 questions × 4, p 0.9–1"): (0.93, 0.975),
     ("pass@k", "20 problems × 10, k=5, Beta(2, 0.2)"): (0.93, 0.97),
-    ("paired difference", "n=100, p 0.1–0.9"): (0.93, 0.97),
+    ("paired difference", "n=20, p 0.9–1"): (0.93, 0.975),
     ("mean score", "n=10, nine in ten full marks"): (0.93, 0.975),
     ("accuracy", "n=200, p 0.1–0.9"): (0.93, 0.97),
     ("kappa", "n=20, yes=0.5, right=0.8"): (0.93, 0.97),
