@@ -48,7 +48,9 @@ class Path:
             elif isinstance(at, list) and step.isascii() and step.isdecimal() and int(step) < len(at):
                 at = at[int(step)]
             else:
-                raise Unfit(self.text, f"is not in the row, and `fields` takes {target} from it")
+                raise Unfit(
+                    self.text, f"is not in the row (or an empty cell), and `fields` takes {target} from it"
+                )
         return at
 
 

@@ -91,7 +91,7 @@ def test_the_doc_maps_of_lm_eval(tmp_path: Path) -> None:
 
 
 def test_what_a_row_lacks_is_told_by_column(tmp_path: Path) -> None:
-    column = ("q", "is not in the row, and `fields` takes input from it")
+    column = ("q", "is not in the row (or an empty cell), and `fields` takes input from it")
     assert refused(tmp_path, {"x": 1}, {"input": "q"}) == column
     assert refused(tmp_path, {"a": {"b": ["zqx"]}}, {"input": "a.b.1"})[0] == "a.b.1"
     place, reason = refused(tmp_path, {"x": 1}, {"input": "{{ q }}"})
