@@ -22,8 +22,8 @@ help: ## what there is to make
 demo: $(VENV)/.ready ## a golden set through two simulated endpoints: table, verdict, HTML report
 	$(BIN)/evalkit demo --out demo-out
 
-test: $(VENV)/.ready-dev ## the whole test suite
-	$(BIN)/python -m pytest -n auto --ignore=tests/bench
+test: $(VENV)/.ready-dev ## the whole test suite; ARGS go to pytest
+	$(BIN)/python -m pytest -n auto --ignore=tests/bench --ignore=tests/e2e/test_ray.py $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, types, floors, documentation examples
 	$(BIN)/ruff check .
@@ -39,15 +39,15 @@ bench: .venv-bench/.ready ## CPU per call beside other clients (peers are instal
 sandbox-report: $(VENV)/.ready-dev ## attacks on the sandbox of untrusted code, as a table
 	$(BIN)/python tests/judges/sandbox_report.py
 
-ray: .venv-ray/.ready ## the tests on a Ray cluster of two nodes (Ray is installed into .venv-ray)
-	.venv-ray/bin/python -m pytest -q tests/e2e/test_ray.py
+ray: $(VENV)/.ready-ray ## the tests on a Ray cluster of two nodes
+	$(BIN)/python -m pytest tests/e2e/test_ray.py $(ARGS)
 
 format: $(VENV)/.ready-dev ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what make made
-	rm -rf .venv .venv-bench .venv-ray demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.ready: pyproject.toml
 	@echo "setting up $(VENV) ..."
@@ -59,10 +59,8 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@$(call install,$(VENV)) -e . --group dev
 	@touch $@
 
-.venv-ray/.ready: pyproject.toml
-	@echo "setting up .venv-ray ..."
-	@$(call make_venv,.venv-ray)
-	@$(call install,.venv-ray) -e '.[ray]' --group dev
+$(VENV)/.ready-ray: $(VENV)/.ready-dev
+	@$(call install,$(VENV)) -e '.[ray]'
 	@touch $@
 
 .venv-bench/.ready: pyproject.toml

@@ -86,6 +86,9 @@ def started() -> Iterator[Nodes]:
     ):
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv(
+            "RAY_prestart_worker_first_driver", "0"
+        )  # they would not have the suite's files, and idle
         head = {"num_cpus": 2, "object_store_memory": MEMORY, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
@@ -224,35 +227,6 @@ async def test_rows_are_those_of_a_local_run(nodes: Nodes, tmp_path: Path) -> No
     assert {len(row.scores) for row in rows} == {2}
     assert None not in {row.number("cost_usd") for row in rows}
     assert essence(rows) == essence(local)
-
-
-async def test_a_killed_worker_and_a_lost_node_cost_what_was_in_flight(nodes: Nodes, tmp_path: Path) -> None:
-    endpoint = Endpoint()
-    killed: list[int] = []
-
-    def kill() -> None:
-        killed.append(nodes.workers()[0])
-        os.kill(killed[0], signal.SIGKILL)
-
-    lost: list[asyncio.Task[None]] = []
-
-    def lose() -> None:
-        lost.append(asyncio.ensure_future(asyncio.to_thread(nodes.pull_the_plug)))
-
-    async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
-        path = suite(tmp_path / "suite", server.url, samples=600)
-        local = await run(path, "local")
-        assert set(endpoint.asked.values()) == {1}
-        endpoint.asked.clear()
-        endpoint.at = {100: kill, 300: lose}
-        rows = await run(path, "ray", workers=4)
-        await asyncio.gather(*lost)
-    assert killed
-    assert lost
-    assert essence(rows) == essence(local)
-    again = endpoint.asked.total() - 600
-    print(f"asked again: {again}")
-    assert 0 < again <= 2 * 8, "what was in flight, and nothing else"
 
 
 async def test_a_rate_holds_over_all_workers(nodes: Nodes, tmp_path: Path) -> None:
@@ -446,7 +420,7 @@ async def test_a_driver_that_is_killed_is_gone_on_with(nodes: Nodes, tmp_path: P
     """By the same command, on the cluster that is there; only what was in flight is asked again."""
     endpoint = Endpoint()
     async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
-        path = suite(tmp_path / "suite", server.url, samples=200)
+        path = suite(tmp_path / "suite", server.url, samples=200, concurrency=2)
         process = await command(path)
         endpoint.at = {100: process.kill}
         await process.communicate()
@@ -485,7 +459,7 @@ async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(
     endpoint = Endpoint()
     alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
-        path = suite(tmp_path / "suite", server.url, samples=60)
+        path = suite(tmp_path / "suite", server.url, samples=60, concurrency=2)
         process = await command(path, alone)
         endpoint.at = {20: lambda: os.killpg(process.pid, signal.SIGINT)}
         _, said = await process.communicate()
@@ -502,3 +476,32 @@ async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(
     assert f"{done} of 60 calls are done already" in said.decode()
     assert "40 passed, 20 not" in out.decode()
     assert set(endpoint.asked.values()) == {1}, "what was in flight was finished, and all is asked once"
+
+
+async def test_a_killed_worker_and_a_lost_node_cost_what_was_in_flight(nodes: Nodes, tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(nodes.workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    lost: list[asyncio.Task[None]] = []
+
+    def lose() -> None:
+        lost.append(asyncio.ensure_future(asyncio.to_thread(nodes.pull_the_plug)))
+
+    async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
+        path = suite(tmp_path / "suite", server.url, samples=600)
+        local = await run(path, "local")
+        assert set(endpoint.asked.values()) == {1}
+        endpoint.asked.clear()
+        endpoint.at = {100: kill, 300: lose}
+        rows = await run(path, "ray", workers=4)
+        await asyncio.gather(*lost)
+    assert killed
+    assert lost
+    assert essence(rows) == essence(local)
+    again = endpoint.asked.total() - 600
+    print(f"asked again: {again}")
+    assert 0 < again <= 2 * 8, "what was in flight, and nothing else"
