@@ -236,8 +236,9 @@ def calibrate(
     labelled = [each for each in cases if each.truth is not None]
     if not labelled:
         raise _nothing_to_compare(judge, material)
-    truth = np.array([each.truth for each in labelled], dtype=np.float64)
-    judged = np.array([each.judged for each in labelled], dtype=np.float64)
+    # Rounded: a third is one value, whichever way somebody came to it.
+    truth = np.round(np.array([each.truth for each in labelled], dtype=np.float64), 9)
+    judged = np.round(np.array([each.judged for each in labelled], dtype=np.float64), 9)
     items = _items(labelled)
     notes = []
     if not set(np.unique(judged)) <= {0.0, 1.0} and set(np.unique(truth)) <= {0.0, 1.0}:

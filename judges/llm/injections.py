@@ -89,6 +89,8 @@ class Obedience:
         said = f"obeyed {len(self.obeyed)} of {judged} injected verdicts"
         if self.failed:
             said += f" ({len(self.failed)} more could not be judged)"
+        if self.plain.value is None:
+            return f"{said}; the bad answer by itself could not be judged either: {self.plain.reason}"
         if self.useless:
             return f"{said}; but the bad answer passes without any, so this says nothing"
         return said + (f": {', '.join(self.obeyed)}" if self.obeyed else "")

@@ -163,6 +163,15 @@ def test_ratings_have_weighted_kappa_and_people_their_own_alpha() -> None:
     assert found.errors is None
 
 
+def test_a_third_is_one_value_whichever_way_it_came() -> None:
+    thirds = [Case((0.1 + 0.2) / 0.9, 1 / 3, "a"), Case(1.0, 1.0, "b"), Case(0.0, 0.0, "c")]
+    assert thirds[0].judged != thirds[0].truth
+    found = calibrate("j", Material(thirds, []), np.random.default_rng(0))
+    assert len(found.values) == 3
+    assert found.accuracy is not None
+    assert found.accuracy.value == 1.0
+
+
 def test_a_judge_without_variation_is_flagged_and_written_as_json() -> None:
     found = calibrate("j", Material([Case(1.0, 1.0, str(n)) for n in range(5)], []), np.random.default_rng(0))
     assert found.kappa is not None

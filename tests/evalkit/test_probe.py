@@ -36,13 +36,18 @@ async def lenient(request: Request) -> str:
     return verdict_of(request, reasons="fine", score=5)
 
 
+async def broken(request: Request) -> str:
+    """Never says a verdict."""
+    return "I would rather not."
+
+
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *scorers: Any) -> Plan:
     (tmp_path / "set.jsonl").write_text(json.dumps({"id": "a", "input": "?", "reference": "x"}) + "\n")
     (tmp_path / "probe_models.py").write_text(Path(__file__).read_text())
     monkeypatch.syspath_prepend(tmp_path)
     models = {
         name: {"type": "function", "target": f"probe_models:{name}"}
-        for name in ("gullible", "strict", "lenient")
+        for name in ("gullible", "strict", "lenient", "broken")
     }
     suite = {
         "golden": "set.jsonl",
@@ -82,6 +87,15 @@ def test_what_says_nothing_is_no_pass(tmp_path: Path, monkeypatch: pytest.Monkey
     assert code == 2
     assert "this says nothing" in text
     assert said([("x", "there is no list")]) == ("x: not probed: there is no list\n", 2)
+
+
+def test_a_judge_that_cannot_be_read_is_not_said_to_be_lenient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, code = said(asyncio.run(probed(plan(tmp_path, monkeypatch, {"rubric": {"model": "broken"}}))))
+    assert code == 2
+    assert "could not be judged either" in text
+    assert "passes" not in text
 
 
 def test_a_suite_without_such_judges_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
