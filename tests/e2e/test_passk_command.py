@@ -122,9 +122,18 @@ def test_a_missing_file_an_unknown_sandbox_and_a_bad_k_are_said(files: tuple[Pat
         (["--problems", problems, "--sandbox", "none"], "no sandbox 'none'"),
         (["--problems", problems, "--k", "0"], "whole numbers from 1"),
         (["--problems", problems, "--package", "no-such-package"], "is not installed"),
+        (["--problems", problems, "--out", samples / "results"], "cannot be written"),
     ):
         with pytest.raises(ConfigError, match=reason):
             invoke(samples, *extra)
+
+
+def test_no_samples_are_no_success(files: tuple[Path, Path]) -> None:
+    problems, samples = files
+    samples.write_text("\n")
+    with pytest.raises(ConfigError, match="holds no samples"):
+        invoke(samples, "--problems", problems)
+    assert sorted(path.name for path in samples.parent.iterdir()) == [problems.name, samples.name]
 
 
 @pytest.mark.e2e
