@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from evalkit import config
+from evalkit.executors.cluster import package
 from evalkit.executors.pool import PATIENCE, Member, NoWorkers, Pool
 from evalkit.executors.ray import RayExecutor, packed
 from evalkit.executors.ray_store import Limits
@@ -38,6 +40,16 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path: Path, monkeypatch: 
     with pytest.raises(ConfigError) as caught:
         RayExecutor.of(plan_of(tmp_path))
     assert 'pip install "evalkit-guardrails[ray]"' in caught.value.hint
+
+
+def test_ray_reports_its_use_to_nobody_unless_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.setattr(os, "environ", found := {})
+    package()
+    assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+    monkeypatch.setattr(os, "environ", chosen := {"RAY_USAGE_STATS_ENABLED": "1"})
+    package()
+    assert chosen["RAY_USAGE_STATS_ENABLED"] == "1"
 
 
 def test_endpoints_made_of_objects_stay_here(tmp_path: Path) -> None:
