@@ -80,6 +80,17 @@ def test_a_source_that_was_not_seen_is_told_apart_better_than_by_overlap(
     assert (np.mean(sides[0]) + 1 - np.mean(sides[1])) / 2 > 0.62
 
 
+def test_small_edits_are_noticed_better_than_by_chance_without_having_seen_such_a_set(
+    training: ModuleType,
+) -> None:
+    model = training.trained([row for row in training.training_rows() if row.source != "summedits"])
+    found = risks(training, "summedits", model)
+    assert areas(found) > 0.59
+    assert areas(overlap(training, "summedits")) < 0.52
+    sides = [[risk > 0.5 for risk, label in found if label == side] for side in (1, 0)]
+    assert (np.mean(sides[0]) + 1 - np.mean(sides[1])) / 2 > 0.56
+
+
 def test_the_shipped_model_does_on_held_out_rows_what_its_card_says(training: ModuleType) -> None:
     assert areas(risks(training, "begin_test_wow", Model.load(), 1200)) > 0.92
     assert areas(risks(training, "wice_claim_test", Model.load())) > 0.72

@@ -152,6 +152,8 @@ def test_one_citation_may_do_for_a_paragraph() -> None:
     assert (found.right, found.all) == (2, 3)
     found = tally(text.replace("\n\n", "\n \t\r\n"), "needed", per="paragraph")
     assert (found.right, found.all) == (2, 3)
+    found = tally("It is 503 m long.\n\nIt opened in 1932 [1].", "needed", per="paragraph")
+    assert (found.right, found.all) == (1, 2)
 
 
 def test_the_score_is_the_mean_of_what_counts_and_quotes_nothing() -> None:
