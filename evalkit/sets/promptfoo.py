@@ -83,15 +83,22 @@ def _merged(test: Any, default: Any) -> dict[str, Any]:
             raise Unfit(name, "changes how a test is judged, and has no counterpart here: leave it out")
     parts: dict[str, Any] = {}
     for name in ("vars", "metadata"):
-        parts[name] = {**(default.get(name) or {}), **_object(test, name)}
-    asserted = [*(default.get("assert") or []), *(test.get("assert") or [])]
+        parts[name] = {**_object(default, name, "defaultTest."), **_object(test, name)}
+    asserted = [*_list(default, "assert", "defaultTest."), *_list(test, "assert")]
     return {**parts, "assert": asserted, "description": test.get("description") or ""}
 
 
-def _object(test: dict[str, Any], name: str) -> dict[str, Any]:
+def _object(test: dict[str, Any], name: str, place: str = "") -> dict[str, Any]:
     value = test.get(name) or {}
     if not isinstance(value, dict):
-        raise Unfit(name, "must be an object")
+        raise Unfit(f"{place}{name}", "must be an object")
+    return value
+
+
+def _list(test: dict[str, Any], name: str, place: str = "") -> list[Any]:
+    value = test.get(name) or []
+    if not isinstance(value, list):
+        raise Unfit(f"{place}{name}", "must be a list")
     return value
 
 

@@ -8,6 +8,7 @@ length is read in flat memory.
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -66,6 +67,8 @@ class SqlStore:
         self._claim = claim
         self._words = words
         self._keep = _upsert(engine)
+        # Whoever forgets a store has not closed it: its connections end with it, and not some time later.
+        weakref.finalize(self, engine.dispose)
 
     def __repr__(self) -> str:
         return f"SqlStore({self._place})"

@@ -173,6 +173,18 @@ def test_any_bytes_are_read_or_told(
     loads_or_tells(folder, f"s.{suffix}")
 
 
+@pytest.mark.parametrize("default", [True, False])
+@pytest.mark.parametrize("test", [{"assert": True}, {"vars": [1]}, {"metadata": "x"}])
+def test_fields_of_promptfoo_that_are_of_another_kind_are_told(
+    tmp_path: Path, test: dict[str, object], default: bool
+) -> None:
+    whole = {"vars": {"question": "Why?"}, "assert": [{"type": "contains", "value": "x"}]}
+    tests, common = ([whole], test) if default else ([{**whole, **test}], {})
+    (tmp_path / "s.json").write_text(json.dumps({"tests": tests, "defaultTest": common}))
+    with pytest.raises(GoldenSetError, match=f"{next(iter(test))}.* must be "):
+        load({"path": "s.json", "format": "promptfoo"}, tmp_path)
+
+
 @given(rows=st.lists(ROWS | TREES, max_size=4), data=st.data())
 def test_any_rows_are_read_or_told(
     tmp_path_factory: pytest.TempPathFactory, rows: list[object], data: st.DataObject

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def test_images_go_with_the_question(tmp_path: Path) -> None:
         ("..\\secret.png", "relative path inside"),
         ("link.png", "leads out of"),
         ("folder/secret.png", "leads out of"),
-        ("loop.png", "cannot be used as a path"),
+        # From 3.13 on a loop of links resolves to itself, and is no file.
+        ("loop.png", "is not a file" if sys.version_info >= (3, 13) else "cannot be used as a path"),
         ("img", "media_type"),
         ({"path": "img", "media_type": "image/png"}, "is not a file"),
         ("missing.png", "is not a file"),
