@@ -237,8 +237,8 @@ def calibrate(
     if not labelled:
         raise _nothing_to_compare(judge, material)
     # Rounded: a third is one value, whichever way somebody came to it.
-    truth = np.round(np.array([each.truth for each in labelled], dtype=np.float64), 9)
-    judged = np.round(np.array([each.judged for each in labelled], dtype=np.float64), 9)
+    truth = np.array([round(each.truth or 0.0, 9) for each in labelled], dtype=np.float64)
+    judged = np.array([round(each.judged, 9) for each in labelled], dtype=np.float64)
     items = _items(labelled)
     notes = []
     if not set(np.unique(judged)) <= {0.0, 1.0} and set(np.unique(truth)) <= {0.0, 1.0}:
