@@ -16,10 +16,10 @@ gives. What an answer may be based on comes from the request (`source`):
 - `messages`: everything that the system, the developer, the user and tools said, the question included.
 - `auto`: tools and marked; where there is neither, `messages`, if these have at least `LEAST` characters.
 
-A request without any of that cannot be judged: `detect` raises `NoContext`, and the rule's `on_crash` says
-what then happens (the call is blocked, unless it is `pass_and_flag`; a rule that only flags notes that the
-answer was not scanned). Documents that a vendor's own parts carry (`OpaquePart`) are not read, and
-`normalize` does not go with it.
+A request without any of that cannot be judged: `detect` raises `NoContext`. Nor can an answer beyond the
+bounds of `support`: `TooLong`. The rule's `on_crash` says what happens (the call is blocked, unless it is
+`pass_and_flag`; a rule that only flags notes that the answer was not scanned). Documents that a vendor's own
+parts carry (`OpaquePart`) are not read, and `normalize` does not go with it.
 """
 
 from __future__ import annotations
