@@ -61,7 +61,7 @@ class Rates:
         plain = max(usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens, 0)
         # The context's own methods: entering it as a local one would cost more than the sums.
         times, plus = _EXACT.multiply, _EXACT.add
-        micro = plus(times(plain, self.input), times(usage.output_tokens, self.output))
+        micro = _EXACT.fma(plain, self.input, times(usage.output_tokens, self.output))
         if usage.cached_tokens:
             cached = self.input if self.cached_input is None else self.cached_input
             micro = plus(micro, times(usage.cached_tokens, cached))

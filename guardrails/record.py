@@ -406,4 +406,4 @@ def _findings(details: Sequence[Any]) -> tuple[FindingRecord, ...]:
 
 
 def _words(details: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(str, details)))
+    return tuple(dict.fromkeys(map(str, details))) if details else ()

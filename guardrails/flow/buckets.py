@@ -134,13 +134,16 @@ class Take:
 
     def here(self, cells: Cells, at: Moment) -> Taken:
         """In this process."""
-        now, parts = at.now, self.parts
-        booked = [take(cells.get(part.key) or 0.0, now, part.rate, part.amount) for part in parts]
-        waits = tuple([wait for _, wait in booked])
-        if fits := max(waits, default=0.0) <= self.patience:
-            for part, (full_at, _) in zip(parts, booked, strict=True):
-                cells.put(part.key, full_at, full_at, now)
-        return Taken(waits, fits)
+        now, booked, waits, fits = at.now, [], [], True
+        for part in self.parts:
+            full_at, wait = take(cells.get(part.key) or 0.0, now, part.rate, part.amount)
+            booked.append((part.key, full_at))
+            waits.append(wait)
+            fits = fits and wait <= self.patience
+        if fits:
+            for key, full_at in booked:
+                cells.put(key, full_at, full_at, now)
+        return Taken(tuple(waits), fits)
 
     def read(self, reply: Any) -> Taken:
         """From the script's strings."""
