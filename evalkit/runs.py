@@ -87,13 +87,18 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """A run's numbers and where they come from; with --failing, the rows that did not pass."""
+    from evalkit.known_judges import digests, flags, known
+
     with _kept(store, out) as kept:
         found = kept.find(run)
         if as_json:
             shown = listing.plain(found, kept.tallies(found.id))
             rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()
+            told = digests(found.info)
             _print_json(
-                shown | {"info": found.info} | ({"failing": [r.as_dict() for r in rows]} if failing else {})
+                shown
+                | {"info": found.info, "warnings": flags(told, known(out), told)}
+                | ({"failing": [r.as_dict() for r in rows]} if failing else {})
             )
             return
         console = _console()

@@ -266,8 +266,9 @@ def test_every_report_of_a_run_warns_of_its_judge(tmp_path: Path, monkeypatch: p
     invoke("judge", "calibrate", "--labels", "human.jsonl", "--run", "latest")
     said = CliRunner().invoke(evalkit, run)
     shown = CliRunner().invoke(evalkit, ["runs", "show", "latest"])
+    plain = CliRunner().invoke(evalkit, ["runs", "show", "latest", "--json"])
     pages = [(tmp_path / name).read_text() for name in ("r.html", "r.xml", "r.md", "r.json")]
-    for text in (said.stderr, shown.stdout, *pages):
+    for text in (said.stderr, shown.stdout, plain.stdout, *pages):
         assert "Judge contains agrees too little with people" in text
         assert "other settings" not in text
 
