@@ -110,7 +110,7 @@ class BudgetOptions(Strict):
 class Suite(Strict):
     """Everything that decides what a run does. `endpoints` are policies of `guardrails.config`."""
 
-    golden: tuple[GoldenSpec, ...] = Field(min_length=1)
+    golden: tuple[GoldenSpec, ...]
     endpoints: tuple[dict[str, Any], ...] = Field(min_length=1)
     prompts: tuple[PromptSpec, ...] = ()
     system: str | None = None
@@ -135,6 +135,13 @@ class Suite(Strict):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | Path | Mapping | GoldenSpec | PromptSpec) else value
+
+    @field_validator("golden")
+    @classmethod
+    def _some(cls, golden: tuple[GoldenSpec, ...]) -> tuple[GoldenSpec, ...]:
+        if not golden:  # no `min_length`: it would complain beside each mistake in the list
+            raise ValueError("names no golden set: give a built-in one's name, or a file")
+        return golden
 
     @field_validator("endpoints")
     @classmethod

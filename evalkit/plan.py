@@ -288,9 +288,16 @@ def _prompts(suite: Suite, folder: Path | None) -> tuple[Prompt, ...]:
 
 
 def _check_places(plan: Plan) -> None:
-    """Raises `ConfigError` for a gate on a set or an endpoint that the run has not."""
+    """Raises `ConfigError` for a gate on a set, an endpoint or answers that the run has not."""
     sets, arms = [part.golden.name for part in plan.parts], plan.arm_names
+    n = plan.suite.sampling.n
     for each in plan.gates:
+        needed = each.metric.k or (2 if each.metric.name == "flake_rate" else 1)
+        if needed > n:
+            raise ConfigError(
+                f"the gate `{each}` needs {needed} answers to a sample, and the run asks for {n}",
+                hint=f"`sampling: {{n: {needed}}}`, or -n {needed}",
+            )
         for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
             if name is not None and there and name not in there:
                 raise ConfigError(

@@ -350,6 +350,16 @@ def test_a_gate_on_what_the_run_has_not_is_said_before_the_first_call(tmp_path: 
         assert said in refused.value.hint
 
 
+@pytest.mark.parametrize("gate", ["pass@3 >= 0.5", "pass^3 >= 0.5", "flake_rate <= 0.5"])
+def test_a_gate_on_more_answers_than_are_asked_is_said_before_the_first_call(
+    tmp_path: Path, gate: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"needs \d answers to a sample, and the run asks for 1"):
+        plan(tmp_path, ScriptedEndpoint("yes"), gates=[gate])
+
+    assert plan(tmp_path, ScriptedEndpoint("yes"), gates=[gate], sampling={"n": 3}).gates
+
+
 def test_a_gate_on_a_tag_that_no_sample_has_is_said_before_the_first_call(tmp_path: Path) -> None:
     handler = ScriptedEndpoint("yes")
     with pytest.raises(

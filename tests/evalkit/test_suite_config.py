@@ -129,3 +129,13 @@ def test_an_option_replaces_of_a_mapping_what_it_names(tmp_path: Path) -> None:
     assert suite.budget is not None
     assert (str(suite.budget.max_usd), suite.budget.assumed_output) == ("2", 100)
     assert suite.gates == ("error_rate <= 1%",)
+
+
+def test_a_mistake_in_a_list_is_one_mistake(tmp_path: Path) -> None:
+    endpoints = "\nendpoints: [{url: 'http://x/v1'}]\n"
+    with pytest.raises(
+        ConfigError, match=r"1 mistake in .*suite\.yaml:\n.*golden\.0\.wher: is not a known field"
+    ):
+        config.load(write(tmp_path, "golden: [{path: g, wher: x}]" + endpoints))
+    with pytest.raises(ConfigError, match="names no golden set"):
+        config.load(write(tmp_path, "golden: []" + endpoints))
