@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run in a list: its arms are (set, arm, pass rate)."""
+    """A run in a list: its arms are (set, name, pass rate)."""
 
     run: Run
-    arms: Sequence[tuple[str, str, str]]
+    arms: Sequence[tuple[str, str, Measured | None]]
     trials: str
     cost: str
     age: str
@@ -31,13 +31,9 @@ class Listed:
     @classmethod
     def of(cls, run: Run, tallies: Sequence[Tally]) -> Listed:
         """Of a run and the tallies of its rows."""
-        from evalkit import words
         from guardrails.clock import SYSTEM
 
-        arms = []
-        for (name, arm), some in _arms(tallies).items():
-            rate = _rate(some)
-            arms.append((name, arm, f"{words.percent(rate)}, {rate.n:,}" if rate else "–"))
+        arms = [(name, arm, _rate(some)) for (name, arm), some in _arms(tallies).items()]
         trials = f"{run.trials:,}" if run.trials == run.planned else f"{run.trials:,} of {run.planned:,}"
         return cls(run, arms, trials, _cost(tallies), _age(SYSTEM.wall() - run.started_at))
 
@@ -52,10 +48,12 @@ def show(console: Console, runs: Sequence[Listed]) -> None:
     heads = ("run", "status", "set", "endpoint", "trials", "pass rate [95%], n", "cost", "age", "tags")
     grid = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
     for each in runs:
-        columns = [[escape(arm[at]) for arm in each.arms] for at in range(3)]
         grid.add_row(
-            *(escape(each.run.id), each.run.status, *("\n".join(column) for column in columns[:2])),
-            *(each.trials, "\n".join(columns[2]), each.cost, each.age, escape(", ".join(each.run.tags))),
+            *(escape(each.run.id), each.run.status),
+            "\n".join(escape(name) for name, _, _ in each.arms),
+            "\n".join(escape(arm) for _, arm, _ in each.arms),
+            *(each.trials, "\n".join(escape(_said(rate)) for _, _, rate in each.arms)),
+            *(each.cost, each.age, escape(", ".join(each.run.tags))),
         )
     wide = console.measure(grid, options=console.options.update(width=10_000)).maximum
     if not runs:
@@ -78,7 +76,13 @@ def _blocks(console: Console, runs: Sequence[Listed]) -> None:
         line(f"[bold]{escape(each.run.id)}[/]{tags}")
         line(f"  {each.run.status}, {each.trials} rows, {each.age} ago, cost {escape(each.cost)}")
         for name, arm, rate in each.arms:
-            line(f"  {escape(f'{name}: {arm}' if name else arm)}: {escape(rate)}")
+            line(f"  {escape(f'{name}: {arm}' if name else arm)}: {escape(_said(rate, 'n = '))}")
+
+
+def _said(rate: Measured | None, before: str = "") -> str:
+    from evalkit import words
+
+    return words.percent(rate) + ("" if rate is None else f", {before}{rate.n:,}")
 
 
 def plain(run: Run, tallies: Sequence[Tally]) -> dict[str, Any]:
