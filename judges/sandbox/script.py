@@ -52,7 +52,7 @@ def _outcome(ended: Report, output: str, expected: str, limits: Limits) -> Outco
     status = ended.status
     if len(output) >= limits.output:
         return Outcome("output", "it printed too much")
-    if ended.killed == "wall" or out_of_time(ended, limits):
+    if out_of_time(ended, limits):
         return Outcome("timeout", "timed out")
     if os.WIFSIGNALED(status):
         return Outcome("crash", f"killed by signal {os.WTERMSIG(status)}")

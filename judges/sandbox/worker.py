@@ -251,7 +251,7 @@ def _result(graded: Report, ended: Report, limits: Limits) -> Result:
     """The verdict: what the tests' side says; the candidate's end only explains how it was lost."""
     cpu = float(ended.cpu)
     if graded.verdict is None:
-        if ended.killed == "wall" or out_of_time(ended, limits):
+        if out_of_time(ended, limits):
             return Result("failed", "timeout", "timed out", (), cpu)
         if graded.killed == "wall" or os.WIFSIGNALED(graded.status):
             return Result("failed", "checker", "checking its answers took too long or too much", (), cpu)
@@ -274,7 +274,7 @@ def _result(graded: Report, ended: Report, limits: Limits) -> Result:
 
 def _lost(why: str, ended: Report, limits: Limits) -> tuple[str, str]:
     status = ended.status
-    if ended.killed == "wall" or out_of_time(ended, limits):
+    if out_of_time(ended, limits):
         return "timeout", "timed out"
     if why != "it ended":
         return "protocol", why
@@ -284,7 +284,9 @@ def _lost(why: str, ended: Report, limits: Limits) -> tuple[str, str]:
 
 
 def out_of_time(ended: Report, limits: Limits) -> bool:
-    """Whether the kernel ended it for its processor time, which it counts in ticks, coarser than ours."""
+    """Whether it was ended for its time, or by the kernel for its processor time, counted in coarse ticks."""
     status = ended.status
+    if ended.killed in ("wall", "cpu"):
+        return True
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
     return killed and ended.cpu >= limits.cpu / 2

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judges.sandbox.inside import seccomp
+from judges.sandbox.inside.packets import DOUBTS, KILLED, Order, Report
 from judges.sandbox.inside.wire import Uncrossable, decode, encode
 
 scalars = st.one_of(
@@ -250,3 +251,28 @@ def test_programs_are_short_enough_for_the_kernel_on_both_machines(machine: str,
         assert code[-8:][:2] == struct.pack("<H", 0x06)
     with pytest.raises(seccomp.Unsupported, match="riscv64"):
         seccomp.long_list(processes=processes, machine="riscv64")
+
+
+sizes = st.integers(0, 2**64 - 1)
+numbers = st.integers(0, 2**32 - 1)
+seconds = st.floats(0, 1e6)
+
+
+@given(st.builds(Order, st.booleans(), numbers, seconds, sizes, sizes, sizes, sizes, sizes))
+def test_an_order_arrives_as_it_was(order: Order) -> None:
+    assert Order.of(order.packed()) == order
+
+
+@given(
+    st.builds(
+        Report,
+        numbers,
+        st.sampled_from(KILLED),
+        st.integers(0, 2**16 - 1),
+        seconds,
+        st.sampled_from(DOUBTS),
+        st.none() | st.binary(max_size=50),
+    )
+)
+def test_a_report_arrives_as_it_was_and_no_verdict_is_not_an_empty_one(report: Report) -> None:
+    assert Report.of(report.packed()) == report

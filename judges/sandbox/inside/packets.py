@@ -13,7 +13,7 @@ _ORDER = struct.Struct("=?Id5Q")
 _REPORT = struct.Struct("=IBidB?")
 LONGEST_ORDER = _ORDER.size
 
-KILLED = ("", "wall", "stop")
+KILLED = ("", "wall", "cpu", "stop")
 """Why an execution was killed, if it was: its time was up, or the pool asked for it."""
 DOUBTS = ("", "files were left in the scratch folder", "a process was left behind")
 """Why nothing more may be run in a zygote, if nothing may."""

@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -86,6 +87,11 @@ def limit(limits: Iterable[tuple[int, int]]) -> None:
         except ValueError:  # it is lower already, and may not be raised
             least = min(most, resource.getrlimit(what)[1])
             resource.setrlimit(what, (least, least))
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has taken, as the scheduler counts them."""
+    return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3): the number of its clock
 
 
 def tasks_of(uid: int) -> int:

@@ -148,7 +148,7 @@ class Zygote:
             self._start(order, descriptors[0])
         os.close(descriptors[0])  # or the fork's end would not be the line's
         fork.runs += 1
-        killed, said = self._watch(time.monotonic() + order.wall, order.seq)
+        killed, said = self._watch(order)
         status, cpu = 0, 0.0
         if said is None:
             status, cpu = fork.reaped()
@@ -170,25 +170,34 @@ class Zygote:
             theirs.close()
         fork.begun(ours)
 
-    def _watch(self, deadline: float, seq: int) -> tuple[str, bytes | None]:
+    def _watch(self, order: Order) -> tuple[str, bytes | None]:
         """Wait for the verdict or the fork's end; bring the end about when its time is up or the pool asks.
 
         Returns why it was killed, if it was, and the verdict, if there is one.
         """
         fork = self._fork
+        deadline = time.monotonic() + order.wall
+        spare = order.wall if fork.kept else order.cpu
         while True:
-            left = max(0.0, deadline - time.monotonic()) * 1000
+            left = max(0.0, min(spare, deadline - time.monotonic())) * 1000
             ready = [descriptor for descriptor, _ in self._poll.poll(left)]
             if fork.line is not None and fork.line.fileno() in ready:
                 return "", fork.line.recv(VERDICT + 1) or None
             if fork.handle in ready:
                 return "", None
+            why = "wall"
             if ready:
-                order, _ = self._receive()
-                if order.go or order.seq != seq:
+                asked, _ = self._receive()
+                if asked.go or asked.seq != order.seq:
                     continue
+                why = "stop"
+            elif not fork.kept and time.monotonic() < deadline:
+                spare = order.cpu - shut.processor_time(fork.pid)
+                if spare > 0:
+                    continue
+                why = "cpu"
             os.kill(fork.pid, signal.SIGKILL)
-            return "stop" if ready else "wall", None
+            return why, None
 
     def _doubt(self) -> str:
         """Why nothing more may be run here; empty when this is as it was at the start."""
@@ -249,7 +258,8 @@ class Zygote:
     def _bound(self, limits: Order) -> None:
         shut.limit(
             (
-                (resource.RLIMIT_CPU, limits.cpu),
+                # It counts in ticks, too many or too few on a busy machine: whoever watches counts exactly.
+                (resource.RLIMIT_CPU, limits.cpu + 1),
                 (resource.RLIMIT_AS, limits.memory),
                 (resource.RLIMIT_FSIZE, limits.file),
                 (resource.RLIMIT_NPROC, limits.processes + self._others),
