@@ -114,7 +114,8 @@ def _chose(row: Row) -> list[str]:
     general = row.source in jailbreak_training.BENIGN
     trained = general or row.source in toxicity_training.TOXIC
     arena = row.source == "arena_hard_benign" and jailbreak_card.chooses(row)
-    by = {"toxicity": trained and toxicity_training.chooses(row), "jailbreak": general or arena}
+    hard = arena or row.source == "hard-benign"
+    by = {"toxicity": trained and toxicity_training.chooses(row), "jailbreak": general or hard}
     return [name for name, took_part in by.items() if took_part]
 
 
