@@ -335,7 +335,7 @@ class _Building:
         if cost is None:
             return flags, _NAN
         if not flags & CACHED:  # an earlier call's cost was paid then
-            group.spent += cost
+            group.spent += cost + Decimal(str(record.get("user_cost_usd") or 0))
         if version := record["price_version"]:
             group.prices[str(version)] = None
         if "estimate" in record["token_source"]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit.asking import Asker, Executor, check_prices
 from evalkit.config import Suite
 from evalkit.plan import Plan
-from evalkit.runner import Control, Work, run, spent
+from evalkit.runner import Control, Work, run
 from evalkit.stores import Run, Status, Store, open_store, run_id
 from evalkit.trial import Trial
 from evalkit.writer import Writer
@@ -68,7 +68,7 @@ class Outcome:
         """`errors`: too many calls or judges failed to say anything. Only a complete run passes."""
         if not len(self.columns) or self.error_rate > self.plan.suite.max_error_rate:
             return "errors"
-        said = {_said(each, self.plan.suite.undecided) for each in self.gates}
+        said = {each.under(self.plan.suite.undecided) for each in self.gates}
         if "fail" in said:
             return "fail"
         return "undecided" if "undecided" in said or self.status != "complete" else "pass"
@@ -92,14 +92,6 @@ class Outcome:
 
         head = {"run": self.run.id, "status": self.status, "verdict": self.verdict}
         return {**head, "info": dict(self.run.info), "warnings": self.warnings, **plain(self)}
-
-
-def _said(decided: Decided, undecided: str) -> str:
-    """A gate's status under what the suite says of undecided ones."""
-    verdict = decided.verdict
-    if verdict.status != "undecided" or undecided == "report":
-        return verdict.status
-    return "pass" if undecided == "value" and verdict.admitted else "fail"
 
 
 async def evaluate(
@@ -260,10 +252,4 @@ def baselines(plan: Plan, store: Store, resume: Run | None = None) -> Mapping[st
 
 def spent_before(store: Store, run: Run) -> Decimal:
     """What the rows of a run cost it, in USD, judges included; answers of other runs cost it nothing."""
-    paid = Decimal(0)
-    for row in store.trials(run.id):
-        if not row.cached:
-            paid += spent(row) or 0
-        else:
-            paid += sum((Decimal(str(score.cost_usd or 0)) for score in row.scores.values()), Decimal(0))
-    return paid
+    return sum((row.paid_usd or Decimal(0) for row in store.trials(run.id)), Decimal(0))

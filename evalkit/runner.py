@@ -165,12 +165,13 @@ class _Worker:
     async def _trial(self, job: Job, kept: Kept | None) -> Trial | None:
         """The row; None when there is no money left for it."""
         work = self.work_
-        if self.cap is None or kept is not None:
+        if self.cap is None:
             return await work.executor(job, work.run, kept)
+        worst = self._worst(job) if kept is None else Decimal(0)  # judges are booked when they have been paid
         try:
-            async with self.cap.hold(self._worst(job)) as held:
-                trial = await work.executor(job, work.run, None)
-                if (cost := spent(trial)) is not None:
+            async with self.cap.hold(worst) as held:
+                trial = await work.executor(job, work.run, kept)
+                if (cost := trial.paid_usd) is not None:
                     held.cost = cost
         except BudgetExceeded:
             work.control.capped = True
@@ -184,15 +185,6 @@ class _Worker:
         request = plan.request(job)
         turns = 1 + len(job.sample.turns) + int((job.sample.user or {}).get("max_turns", 0))
         return turns * most_expensive(self.target, request, budget.assumed_output)
-
-
-def spent(trial: Trial) -> Decimal | None:
-    """What a row cost, all attempts and its judging included; None when the call's cost is not known."""
-    record = trial.record
-    if record is None or record["cost_usd"] is None:
-        return None
-    judging = sum(score.cost_usd or 0.0 for score in trial.scores.values())
-    return Decimal(str(record["cost_usd"])) + Decimal(str(record["wasted_usd"])) + Decimal(str(judging))
 
 
 def _hopeless(target: Target, first: _First) -> Hopeless:

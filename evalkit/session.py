@@ -99,6 +99,8 @@ class Session:
             found = store.find(resume)
         elif not fresh:
             found = next((r for r in store.runs(digest=plan.digest, limit=1) if r.status != "complete"), None)
+            if found is not None and _is_written(store, found):
+                found = None  # another job runs the same suite just now: this is a run of its own
         return cls(plan, store, found, *consoles)
 
     def run(
@@ -217,7 +219,8 @@ class Session:
 
         def xml(path: Path) -> None:
             trials = self.store.trials(run.id)
-            junit.write(path, trials, outcome.gates, name=run.id, warnings=outcome.warnings)
+            said, warnings = self.plan.suite.undecided, outcome.warnings
+            junit.write(path, trials, outcome.gates, name=run.id, warnings=warnings, undecided=said)
 
         def summary(path: Path) -> None:
             failing = self.store.trials(run.id, failing=True, limit=markdown.MAX_FAILING)
@@ -277,8 +280,21 @@ def rescored(
         store.close()
 
 
+def _is_written(store: Store, run: Run) -> bool:
+    try:
+        with store.writing(run.id):
+            return False
+    except ConfigError:
+        return True
+
+
 def _too_many(outcome: Outcome) -> GuardrailsError:
     if not len(outcome.columns):
+        if outcome.status == "capped":
+            return GuardrailsError(
+                "the cost cap is below what the first call may cost, so none was made",
+                hint="raise budget.max_usd, or lower sampling.max_tokens: the dearest outcome is what counts",
+            )
         return GuardrailsError("no call was made", hint="nothing was measured")
     if all(each.failures == each.calls for each in outcome.endpoints):
         return GuardrailsError(

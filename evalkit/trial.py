@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from guardrails.errors import GuardrailsError
@@ -100,6 +101,21 @@ class Trial:
     def cached(self) -> bool:
         """Whether the answer is that of an earlier call, whose times are not this run's."""
         return bool(self.record and self.record.get("cached"))
+
+    @property
+    def paid_usd(self) -> Decimal | None:
+        """What the row cost its run: the call with all attempts, a simulated user, the judging.
+
+        An earlier call's answer was paid by its own run. None when the call's cost is not known.
+        """
+        judging = sum((Decimal(str(score.cost_usd or 0)) for score in self.scores.values()), Decimal(0))
+        if self.cached:
+            return judging
+        record = self.record
+        if record is None or record.get("cost_usd") is None:
+            return None
+        call = (record.get(name) or 0 for name in ("cost_usd", "wasted_usd", "user_cost_usd"))
+        return sum((Decimal(str(each)) for each in call), judging)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, all of them; `read` gives the row back."""

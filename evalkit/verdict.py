@@ -57,6 +57,13 @@ class Decided:
         """Whom it is about, for people."""
         return " on ".join(part for part in (self.arm, self.set) if part) or "the run"
 
+    def under(self, undecided: str) -> Status:
+        """The status that counts, under what a suite says of undecided gates."""
+        verdict = self.verdict
+        if verdict.status != "undecided" or undecided == "report":
+            return verdict.status
+        return "pass" if undecided == "value" and verdict.admitted else "fail"
+
 
 STATUSES: tuple[Status, ...] = ("fail", "undecided", "pass")
 """In the order in which people want to see them."""

@@ -19,7 +19,7 @@ from typing import IO
 from xml.sax.saxutils import quoteattr
 
 from evalkit.trial import Trial
-from evalkit.verdict import Decided
+from evalkit.verdict import Decided, Status
 from guardrails.errors import ConfigError
 
 MAX_TEXT = 1_000
@@ -36,16 +36,19 @@ def write(
     *,
     name: str = "evalkit",
     warnings: Sequence[str] = (),
+    undecided: str = "report",
 ) -> None:
     """Write the file. Raises `ConfigError` when it cannot be written there.
 
+    `undecided` is what the suite says of gates that the rows do not decide: one that it lets pass is skipped.
     `warnings`, such as of a judge that agrees too little with people, are skipped cases of a suite of their
     own: what every service shows, and none takes for a failure.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files, path.open("w", encoding="utf-8", newline="\n") as out:
-            _write(out, _suites(rows, files), gates, warnings, name)
+            counting = [(each, each.under(undecided)) for each in gates]
+            _write(out, _suites(rows, files), counting, warnings, name)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -73,11 +76,12 @@ class _Suite:
         called = row.sample if row.k == 0 else f"{row.sample} #{row.k + 1}"
         self.case(called, self.name, seconds, (kind, message, text))
 
-    def gate(self, decided: Decided) -> None:
+    def gate(self, decided: Decided, counts: Status) -> None:
         verdict = decided.verdict
+        kind = "" if verdict.status == "pass" else "skipped" if counts == "pass" else "failure"
         self.tests += 1
-        self.failures += verdict.status != "pass"
-        kind = "" if verdict.status == "pass" else "failure"
+        self.failures += kind == "failure"
+        self.skipped += kind == "skipped"
         self.case(
             f"{verdict.gate} ({decided.name})", self.name, 0.0, (kind, verdict.sentence, verdict.status)
         )
@@ -135,7 +139,11 @@ def _suites(rows: Iterable[Trial], files: ExitStack) -> list[_Suite]:
 
 
 def _write(
-    out: IO[str], suites: Sequence[_Suite], gates: Sequence[Decided], warnings: Sequence[str], name: str
+    out: IO[str],
+    suites: Sequence[_Suite],
+    gates: Sequence[tuple[Decided, Status]],
+    warnings: Sequence[str],
+    name: str,
 ) -> None:
     with ExitStack() as files:
         cases = _aside(files)
@@ -148,7 +156,7 @@ def _write(
         if gates:
             judged = _Suite("gates", cases)
             for each in gates:
-                judged.gate(each)
+                judged.gate(*each)
             whole.append(judged)
         total = _Suite(name, cases)
         for suite in whole:

@@ -57,7 +57,7 @@ def _other(value: Any) -> Any:
 
 def values(trial: Trial) -> tuple[Any, ...]:
     """The columns of `tables.trials`, in their order."""
-    answer, record, error = trial.answer, trial.record, trial.error
+    answer, record, error, paid = trial.answer, trial.record, trial.error, trial.paid_usd
     texts = (
         dumped(trial.tags),
         None if error is None else dumped(error),
@@ -81,15 +81,10 @@ def values(trial: Trial) -> tuple[Any, ...]:
         trial.passed,
         trial.done,
         bool(trial.ask) and answer is not None and error is None and not trial.cached,
-        None if record is None else _cost(record),
+        None if paid is None else float(paid),
         sum(len(text) for text in texts if text is not None),
         *texts,
     )
-
-
-def _cost(record: Mapping[str, Any]) -> float | None:
-    cost = record.get("cost_usd")
-    return None if cost is None else float(cost) + float(record.get("wasted_usd") or 0.0)
 
 
 READ = (

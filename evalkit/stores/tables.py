@@ -85,7 +85,7 @@ trials = Table(
     Column("passed", Boolean),
     Column("done", Boolean, nullable=False),
     Column("measured", Boolean, nullable=False),  # an answer that a later run may use in place of a call
-    Column("cost_usd", Double),  # what the record says, with the attempts that were wasted
+    Column("cost_usd", Double),  # `Trial.paid_usd`: what the run paid for it
     Column("size", BigInteger, nullable=False),  # characters of JSON, so that a reader knows before it reads
     # JSON as text: PostgreSQL's own JSON refuses NUL, and sorts keys. The large ones come last, so that a
     # query for the others need not read past them.

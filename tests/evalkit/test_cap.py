@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.cap import Cap
+from evalkit.trial import Trial
 from guardrails.errors import BudgetExceeded
+from judges.judge import Score
 
 CENTS = st.integers(1, 50).map(lambda cents: Decimal(cents) / 100)
 CALLS = st.lists(st.tuples(CENTS, st.integers(0, 100), st.integers(0, 4)), min_size=1, max_size=80)
@@ -101,3 +105,20 @@ async def test_once_reached_nobody_starts() -> None:
 
     assert caught.value.kind == "cost_cap"
     assert cap.reached
+
+
+@pytest.mark.parametrize(
+    ("record", "paid"),
+    [
+        ({"cost_usd": "0.1", "wasted_usd": "0.02"}, "0.13"),
+        ({"cost_usd": "0.1", "wasted_usd": "0", "user_cost_usd": "0.3"}, "0.41"),
+        ({"cost_usd": "0.1", "wasted_usd": "0", "cached": True}, "0.01"),
+        ({"cost_usd": None}, None),
+        (None, None),
+    ],
+)
+def test_a_row_pays_for_its_attempts_its_user_and_its_judges_and_for_no_earlier_call(
+    made: Callable[..., Trial], record: dict[str, Any] | None, paid: str | None
+) -> None:
+    row = made(1, record=record, scores={"rubric": Score(1.0, True, "fine", cost_usd=0.01)})
+    assert row.paid_usd == (None if paid is None else Decimal(paid))

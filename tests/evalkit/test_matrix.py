@@ -10,18 +10,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from evalkit.config import Suite, load
 from evalkit.evaluate import Outcome, evaluate
 from evalkit.plan import Job, Plan, Target
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
+from evalkit.session import Session
 from evalkit.stores import Run, Store, open_store
 from evalkit.trial import Trial
 from evalkit.writer import Writer
@@ -257,6 +260,38 @@ async def test_under_64_calls_of_random_price_the_cap_holds(tmp_path: Path, seed
     spent = sum(Decimal(str(row.record["cost_usd"])) for row in rows(outcome) if row.record)
     assert outcome.status == "capped"
     assert Decimal("3.9") < spent <= 4
+
+
+@pytest.mark.asyncio
+async def test_judging_an_earlier_call_s_answer_is_booked(tmp_path: Path) -> None:
+    (tmp_path / "dear.py").write_text(
+        "from judges.judge import Score\n"
+        "def dear(question, answer):\n    return Score(1.0, True, '', cost_usd=0.1)\n"
+    )
+    await evaluate(plan(tmp_path, ScriptedEndpoint("yes")))
+    handler = ScriptedEndpoint("yes")
+    scorers = [{"python": f"{tmp_path}/dear.py:dear"}]
+    again = plan(tmp_path, handler, scorers=scorers, cache=True, concurrency=1, budget={"max_usd": "0.25"})
+
+    outcome = await evaluate(priced(again, "0.1"))
+
+    assert handler.calls == []
+    assert outcome.status == "capped"
+    assert len(outcome.columns) == 3, "the third judging passed the cap, and nobody asked for a fourth"
+
+
+def test_a_run_that_another_job_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    suite = plan(tmp_path, ScriptedEndpoint("yes")).suite
+    consoles = Console(file=StringIO()), Console(file=StringIO())
+    store = open_store(suite.database)
+    digest = Session.of(suite, None, consoles=consoles).plan.digest
+    unfinished = store.create(Run("r", "a", digest, "running", datetime.now(UTC)))
+
+    with store.writing(unfinished.id):
+        assert Session.of(suite, None, consoles=consoles).resumed is None
+    resumed = Session.of(suite, None, consoles=consoles).resumed
+    assert resumed is not None
+    assert resumed.id == unfinished.id
 
 
 # --- models as judges

@@ -102,6 +102,14 @@ def test_gates_are_a_suite_of_their_own_and_undecided_is_no_pass(made: Made, tmp
     assert "about" in suite[2][0].attrib["message"]
 
 
+def test_a_gate_that_the_suite_lets_pass_undecided_is_skipped(made: Made, tmp_path: Path) -> None:
+    rows = [made(n) for n in range(40)]
+    gates = decide_all([parse("pass_rate >= 99%"), parse("pass_rate <= 50%")], Columns.of(rows))
+    for undecided, counts in (("value", ("1", "1")), ("fail", ("2", "0"))):
+        suite = written(tmp_path / "junit.xml", rows, gates, undecided=undecided)[-1]
+        assert (suite.attrib["failures"], suite.attrib["skipped"]) == counts
+
+
 def test_neither_answers_nor_prompts_are_quoted(made: Made, tmp_path: Path) -> None:
     path = tmp_path / "junit.xml"
     junit.write(path, [made(1, False, text="a secret answer")])

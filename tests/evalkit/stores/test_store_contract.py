@@ -426,6 +426,17 @@ def test_tallies_count_samples_by_how_many_of_their_rows_passed(store: Store) ->
     }
 
 
+def test_tallies_count_what_the_run_paid(store: Store) -> None:
+    run = made(store)
+    judged = {"rubric": Score(1.0, True, "fine", cost_usd=0.5)}
+    paid = row(run.id, 0, scores=judged)
+    assert paid.record is not None
+    taken = replace(row(run.id, 1, scores=judged), record={**paid.record, "cached": True})
+    store.append([paid, taken])
+    (tally,) = store.tallies(run.id)
+    assert (tally.cost_usd, tally.priced) == (0.25 + 0.5 + 0.5, 2), "an earlier call's answer costs nothing"
+
+
 # --- several at once ---------------------------------------------------------------------------------------
 
 
