@@ -38,10 +38,10 @@ UNJUDGED = -1
 # Name, numpy's type, struct's letter. Names and words are numbers into the columns' vocabularies.
 _ROW = (
     *(("arm", "u4", "I"), ("sample", "u8", "Q"), ("id", "u4", "I"), ("content", "u8", "Q")),
-    *(("k", "u4", "I"), ("place", "u8", "Q"), ("passed", "i1", "b"), ("error", "u2", "H")),
+    *(("passed", "i1", "b"), ("error", "u2", "H")),
     *(("flags", "u1", "B"), ("source", "u1", "B"), ("weight", "f8", "d"), ("answer", "u8", "Q")),
     *((phase, "f8", "d") for phase in PHASES),
-    *(("cost", "f8", "d"), ("input_tokens", "u8", "Q"), ("output_tokens", "u8", "Q")),
+    *(("cost", "f8", "d"), ("input_tokens", "u4", "I"), ("output_tokens", "u4", "I")),
 )
 _SCORE = (
     *(("row", "u4", "I"), ("scorer", "u2", "H"), ("verdict", "i1", "b")),
@@ -54,7 +54,7 @@ _MISSED = (("row", "u4", "I"), ("what", "u4", "I"))
 
 _NAN = float("nan")
 _NO_TIMES = (_NAN,) * len(PHASES)
-_MOST = 2**63 - 1
+_MOST = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,7 @@ class _Building:
         passed = row.passed
         self.rows.add(
             *(self.arms[row.set, row.arm], self.sample, len(self.ends) // 8 - 1, content_hash(row)),
-            *(row.k, row.place, UNJUDGED if passed is None else passed, error),
+            *(UNJUDGED if passed is None else passed, error),
             *(flags, source, row.weight, answer_hash(row)),
             *_times(row, record),
             *(cost, *counted),

@@ -74,9 +74,9 @@ def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> 
     if len(rows) == 0:
         return None
     times = times[rows]
-    below = values_of(columns, rows, (times <= np.quantile(times, q)).astype(np.float64))
     effective = None
-    if len(below) < len(rows):
+    if len(np.unique(columns.rows["sample"][rows])) < len(rows):
+        below = values_of(columns, rows, (times <= np.quantile(times, q)).astype(np.float64))
         found = below.share(level)
         effective = float(len(below)) if found is None or found.effective is None else found.effective
     return stats.quantile(times.tolist(), q, level, effective)

@@ -148,19 +148,14 @@ class _Worker:
     cap: Cap | None
 
     async def work(self) -> None:
-        control, writer = self.work_.control, self.work_.writer
-        before: asyncio.Event | None = None
+        control = self.work_.control
         while not control.stopping and (taken := await self.jobs.next()) is not None:
             trial = await self._trial(*taken)
-            if before is not None:
-                await writer.kept(before)  # the next question does not wait for the disk, its row does
             if trial is None:
                 return
-            before = writer.put(trial)
+            await self.work_.writer.add(trial)
             if self.first.see(trial):
                 raise _hopeless(self.target, self.first)
-        if before is not None:
-            await writer.kept(before)
 
     async def _trial(self, job: Job, kept: Kept | None) -> Trial | None:
         """The row; None when there is no money left for it."""

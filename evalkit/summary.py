@@ -174,8 +174,8 @@ def endpoint(group: Group, columns: Columns, rng: np.random.Generator) -> Endpoi
         scorers=_scorers(columns, rng),
         scores=_scores(columns, rng),
         latency={phase: _latency(columns, phase) for phase in SHOWN},
-        input_tokens=_sum(rows["input_tokens"]),
-        output_tokens=_sum(rows["output_tokens"]),
+        input_tokens=int(rows["input_tokens"].sum(dtype=np.uint64)),
+        output_tokens=int(rows["output_tokens"].sum(dtype=np.uint64)),
         token_sources=_counted(columns.words.sources, rows["source"]),
         cost=_cost(group, columns, rng),
         findings=_counted(columns.words.findings, columns.findings["what"], columns.findings["count"]),
@@ -193,10 +193,6 @@ def _counted(words: Sequence[Any], numbers: Whole, counts: Whole | None = None) 
     found = np.bincount(numbers, counts, minlength=len(words)).astype(np.int64)
     order = np.argsort(-found, kind="stable")
     return {words[number]: int(found[number]) for number in order if found[number] and words[number]}
-
-
-def _sum(tokens: npt.NDArray[np.uint64]) -> int:
-    return int(tokens.sum(dtype=float)) if len(tokens) and tokens.max() > 2**40 else int(tokens.sum())
 
 
 def _bounds(columns: Columns) -> tuple[float | None, float | None]:

@@ -1,8 +1,7 @@
 """Rows on their way to the store: many at once, off the event loop.
 
-Rows that come while others are written are written together next: so a row costs a share of a transaction.
-Whoever brings one may go on meanwhile, and waits before bringing the next one: so a kill loses, of each who
-asks, the call under way and at most the row before it.
+Whoever brings a row waits until it is kept, together with all who brought one in the meantime: so a row costs
+a share of a transaction, and a kill loses calls that were under way and nothing that was finished before.
 """
 
 from __future__ import annotations
@@ -35,20 +34,11 @@ class Writer:
     _task: asyncio.Task[None] | None = None
 
     async def add(self, trial: Trial) -> None:
-        """Keep a row, and return when it is kept."""
-        await self.kept(self.put(trial))
-
-    def put(self, trial: Trial) -> asyncio.Event:
-        """Keep a row, soon, whatever becomes of the caller; `kept` waits for what this returns."""
-        kept = self._kept
+        """Keep a row. It is kept too if whoever waits here is cancelled."""
         if self._task is None or not self._task.done():  # kept even after `seen` raised: it was paid for
             self._rows.append(trial)
             self._news.set()
-        return kept
-
-    async def kept(self, row: asyncio.Event) -> None:
-        """Wait until a row is kept. Raises what the store or `seen` raised."""
-        await row.wait()
+            await self._kept.wait()
         if self._error is not None:
             raise self._error
 
