@@ -60,6 +60,7 @@ _MOST = 2**32 - 1
 @dataclass(frozen=True, slots=True)
 class Group:
     """An arm on a set. `spent` and `judging`: what this run paid for answers and for judges, in USD, exactly.
+    Who plays a user is paid in `spent`.
 
     What has no known price is in neither.
     """

@@ -106,6 +106,8 @@ def scored(result: Result, title: str) -> Score:
     good = sum(each.passed for each in result.outcomes)
     if result.passed:
         return Score(1.0, True, f"{good} of {total} tests pass ({title})")
+    if result.kind == "uncalled":  # tests that pass without the program say nothing for it
+        return Score(0.0, False, f"{WORDS['uncalled']} ({title})")
     first = next((at for at, each in enumerate(result.outcomes, start=1) if not each.passed), 0)
     where = f"test {first}: " if total > 1 and good else ""
     reason = f"{good} of {total} tests pass; {where}{WORDS.get(result.kind, result.kind)} ({title})"

@@ -45,7 +45,7 @@ class Zygote:
         self._loop = asyncio.get_running_loop()
         self._packets: asyncio.Queue[bytes] = asyncio.Queue()
         self._loop.add_reader(self._control.fileno(), self._readable)
-        self._job = b""
+        self._given: tuple[bytes, Order] | None = None
         # A pool that is dropped without being closed: what it started ends with it, and quietly.
         self._dropped = weakref.finalize(self, _abandon, launched)
         self.about: dict[str, Any] = {}
@@ -91,11 +91,16 @@ class Zygote:
         return self._launched.process.pid
 
     def run(self, order: Order, job: bytes, descriptor: int) -> None:
-        """Start an execution. The job goes as a file in memory, unless it is the last one again."""
-        if job == self._job:
+        """Start an execution. The job goes as a file in memory.
+
+        One that keeps its fork need not be given the last job again, as long as the limits are the same: they
+        were put on the fork.
+        """
+        given = (job, order._replace(seq=0))
+        if self.keeps and given == self._given:
             self.send(order, [descriptor])
             return
-        self._job = job if self.keeps else b""
+        self._given = given
         held = os.memfd_create("job")
         try:
             left = memoryview(job)
@@ -184,11 +189,19 @@ class Worker:
     @classmethod
     async def start(cls, sandbox: Sandbox, interpreter: Interpreter) -> Worker:
         """Start both zygotes. Raises `Unavailable`."""
-        candidates, graders = await asyncio.gather(
-            Zygote.start(sandbox, "candidate", interpreter),
-            Zygote.start(sandbox, "grader", interpreter),
-            return_exceptions=True,
-        )
+        roles: tuple[Role, ...] = ("candidate", "grader")
+        starting = [asyncio.ensure_future(Zygote.start(sandbox, role, interpreter)) for role in roles]
+        try:
+            await asyncio.wait(starting)
+        except (
+            asyncio.CancelledError
+        ):  # one may be there already, and the other soon: nobody else would end them
+            await asyncio.wait(starting)
+            for task in starting:
+                if task.exception() is None:
+                    await task.result().close()
+            raise
+        candidates, graders = await asyncio.gather(*starting, return_exceptions=True)
         if isinstance(candidates, Zygote) and isinstance(graders, Zygote):
             return cls(candidates, graders)
         for each in (candidates, graders):

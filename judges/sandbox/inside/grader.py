@@ -50,6 +50,13 @@ class Job:
         module = ModuleType("tests")
         sys.modules["tests"] = module
         try:
+            return self._graded(line, module)
+        finally:
+            # Functions in it hold it, so what a candidate gave would stay until the collector came by.
+            module.__dict__.clear()
+
+    def _graded(self, line: Line, module: ModuleType) -> dict[str, Any]:
+        try:
             exec(self._setup, module.__dict__)  # noqa: S102
         except Exception as error:
             return _faulty(f"{type(error).__name__} in the problem's code")

@@ -58,6 +58,11 @@ class Line:
             raise self.lost("it sent what is no message")
         return message
 
+    def close(self) -> None:
+        """Close this end. Whoever still holds the line talks to nobody, and not on its successor's number."""
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+
     def lost(self, why: str) -> Lost:
         """The error to raise; what happened first is kept, whatever becomes of the error."""
         self.broken = self.broken or why

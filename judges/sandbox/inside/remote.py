@@ -16,6 +16,8 @@ from typing import Any
 from .line import Line
 from .wire import Uncrossable, decode, encode
 
+BROKEN = ("syntax", "exit", "memory", "exception")
+"""How a program may say that it does not run."""
 _SPECIAL = frozenset(
     f"__{name}__"
     for name in (
@@ -72,7 +74,9 @@ class Asker:
         self._line.send(["names", list(wanted)])
         message = self._line.receive()
         if message[0] == "broken" and len(message) == 3:
-            return str(message[1])[:20], str(message[2])[:400]
+            if message[1] not in BROKEN:  # a word of its own choice might be `passed`
+                raise self._line.lost("it did not keep to the protocol")
+            return message[1], str(message[2])[:400]
         if message[0] != "names" or len(message) != 2 or not isinstance(message[1], dict):
             raise self._line.lost("it did not keep to the protocol")
         try:

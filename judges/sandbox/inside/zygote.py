@@ -8,7 +8,7 @@ What runs here between two forks is kept small: this process shares its memory w
 that it writes to while one of them lives has to be copied.
 
 A candidate's fork runs one program. A fork for tests is kept while the next program has the same tests: what
-it holds of an earlier candidate are plain values, and those are gone when its tests begin anew.
+it holds of an earlier candidate are plain values in the tests' namespace, which is emptied after each.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class Zygote:
         if len(descriptors) > 1:
             fork.forget()
             fork.job = descriptors.pop()
-        if fork.pid and fork.runs < KEPT:
+        elif not fork.kept or fork.job < 0:
+            raise RuntimeError("an order without its program")  # never the one before: it is another's
+        if fork.pid and fork.runs < KEPT and not fork.ended():
             fork.next(descriptors[0])
         else:
             fork.end()
@@ -233,8 +235,11 @@ class Zygote:
         """Run the tests, say the verdict, and again for as long as other programs come."""
         while True:
             signal.setitimer(signal.ITIMER_PROF, limits.cpu + 1)  # its signal ends this process
-            verdict = job.grade(Line(connection, limits.message))
-            os.close(connection)
+            line = Line(connection, limits.message)
+            verdict = job.grade(line)
+            line.close()
+            signal.alarm(0)  # what the tests may have set must not end the next program's
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             pool.send(_short(verdict))
             data, descriptors, _, _ = socket.recv_fds(pool, 16, 1)
             if not data:
@@ -294,6 +299,10 @@ class _Fork:
         assert self.line is not None, "only a kept fork takes another program"
         with contextlib.suppress(OSError):  # it is seen to have ended soon enough
             socket.send_fds(self.line, [b"next"], [connection])
+
+    def ended(self) -> bool:
+        """Whether it is gone although nobody ended it."""
+        return bool(select.select([self.handle], [], [], 0)[0])
 
     def forget(self) -> None:
         """End it and drop its job."""
