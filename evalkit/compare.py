@@ -182,14 +182,14 @@ def _cost_ratio(both: Aligned, rng: np.random.Generator) -> Measured | None:
 
 
 def _ratio(a: Floats, b: Floats, rng: np.random.Generator) -> Measured | None:
-    """Σa / Σb with a percentile bootstrap interval over pairs. None when either side cost nothing.
+    """Σa / Σb with a percentile bootstrap interval over pairs. None of one pair, or when a side cost nothing.
 
     Of 5,000 pairs and more the interval is the normal one of ln(Σa / Σb): Var ≈ Σ(aᵢ/Σa − bᵢ/Σb)².
     """
     import numpy as np
 
     n = len(a)
-    if n == 0 or a.sum() <= 0 or b.sum() <= 0:
+    if n < 2 or a.sum() <= 0 or b.sum() <= 0:
         return None
     value = float(a.sum() / b.sum())
     if n >= stats.LARGE:

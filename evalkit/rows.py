@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,8 +138,7 @@ class _NotJsonError(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise _NotJsonError(f'gives the key "{shown(twice)}" twice')
     return made
 
@@ -330,7 +330,7 @@ def _header_works(header: list[str], line: int, problems: Problems, own: bool) -
         if not own or name in (*_SINGLE, *_SPLIT) or kind == "context" or (kind == "metadata" and rest):
             continue
         problems.add(line, shown(name), f"is not a column of a golden set; the columns are {_COLUMNS}")
-    for name in sorted({name for name in header if header.count(name) > 1}):
+    for name in sorted(name for name, count in Counter(header).items() if count > 1):
         problems.add(line, shown(name), "is the name of two columns")
     missing = [name for name in ("id", "input") if own and name not in header]
     for name in missing:
@@ -396,4 +396,4 @@ def read(path: Path, problems: Problems, kind: str, *, own: bool = True) -> Iter
 
 def value_of(raw: bytes) -> Any:
     """The JSON value of a line that was read before."""
-    return _DECODER.decode(raw.decode())
+    return _DECODER.decode(raw.decode().rstrip())

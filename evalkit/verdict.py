@@ -168,6 +168,9 @@ def _decided(
             continue  # an endpoint is not held against itself
         verdict = _one(gate, columns, groups, number, runs, rng)
         found.append(Decided(group.set, group.arm, verdict))
+    if not found:
+        why = f"there is no other endpoint to hold against {to}"
+        return [Decided(gate.set or "", gate.endpoint or "", undecided(gate, why))]
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -96,6 +95,10 @@ def answered(answer: str | Answer) -> Answer:
     return Answer(answer) if isinstance(answer, str) else answer
 
 
+MOST = 1e300
+"""What a log probability's size stays below."""
+
+
 def log_probabilities(given: Iterable[Any]) -> tuple[float, ...] | None:
     """The numbers in what endpoints call `logprobs`; None when there are none, or one that is no number.
 
@@ -105,7 +108,9 @@ def log_probabilities(given: Iterable[Any]) -> tuple[float, ...] | None:
     found: list[float] = []
     for each in given:
         for number in _numbers(each):
-            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                return None
+            if not abs(number) < MOST:  # NaN and infinities, too, and integers that no float holds
                 return None
             found.append(float(number))
     return tuple(found) or None

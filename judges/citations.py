@@ -243,12 +243,18 @@ def _verbatim(text: str, cited: Sequence[Cited], known: Mapping[str, str], asked
     plain_ = {key: plain(passage) for key, passage in known.items()}
     shown = _hidden(text, cited)
     around = _lines(shown)
+    everything = [*plain_.values(), plain(asked)]
+    meant: dict[Span, list[str]] = {}  # a sentence may have many quotations, and many citations
     wrong = []
     for (start, end), said in quoted:
         here = next((each for each in around if each[0] <= start < each[1]), (start, end))
-        near = _attached(here, cited, shown)
-        where = [key for each in near for key in each.ids if key in plain_]
-        among = [plain_[key] for key in where] or [*plain_.values(), plain(asked)]
+        if here not in meant:
+            near = _attached(here, cited, shown)
+            meant[here] = [
+                plain_[key]
+                for key in dict.fromkeys(key for each in near for key in each.ids if key in plain_)
+            ]
+        among = meant[here] or everything
         if not any(_stands(said, passage) for passage in among):
             wrong.append((start, end))
     return Tally(len(quoted) - len(wrong), len(quoted), tuple(wrong))

@@ -109,7 +109,8 @@ class NotOf:
         if score.error is not None or score.value is None:
             return score
         if score.passed is None:
-            return Score.unjudged("no_verdict", f"{self.of[0].name} gives a value and no verdict")
+            reason = f"{self.of[0].name} gives a value and no verdict"
+            return Score(None, None, reason, "no_verdict", **together([score]))
         value = 1 - score.value if 0 <= score.value <= 1 else float(not score.passed)
         reason = f"not ({self.of[0].name}: {score.reason})"
         return Score(value, not score.passed, reason, **together([score]))

@@ -124,9 +124,11 @@ def _number(value: Any, read_text: bool) -> Fraction | None:
     if isinstance(value, str):
         number = one_number(value) if read_text else None
         return None if number is None else number.value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
+    if isinstance(value, float):
+        return Fraction(str(value)) if math.isfinite(value) else None
+    return Fraction(value)  # however large: as a float it might overflow
 
 
 @dataclass(frozen=True, slots=True)

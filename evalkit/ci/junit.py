@@ -66,7 +66,7 @@ class _Suite:
     seconds: float = 0.0
 
     def add(self, row: Trial) -> None:
-        seconds = (row.number("e2e_ms") or 0.0) / 1000
+        seconds = 0.0 if row.cached else (row.number("e2e_ms") or 0.0) / 1000
         kind, message, text = _said(row)
         self.tests += 1
         self.failures += kind == "failure"

@@ -245,6 +245,9 @@ class _Pass:
             except Unfit as error:
                 self.problems.add(row.line, error.place, error.message)
                 return
+            except (ValueError, RecursionError) as error:  # its message may quote the row
+                self.problems.add(row.line, "row", f"cannot be used ({type(error).__name__})")
+                return
         sample = parsed(fields, row.line, self.problems, source.folder)
         if sample is None:
             return

@@ -162,6 +162,9 @@ def _choose(made: dict[str, Any]) -> None:
     made.setdefault("metadata", {})["choices"] = choices
     target = made.get("reference")
     if isinstance(target, str) and target.strip().isdecimal() and target.isascii():
-        if int(target) >= len(choices):
-            raise Unfit("reference", f"picks choice {int(target)}, and the row has {len(choices)}")
-        made["reference"] = _texts(choices[int(target)])
+        digits = target.strip().lstrip("0") or "0"
+        if len(digits) > 4:  # too many to quote, perhaps too many to read
+            raise Unfit("reference", f"picks a choice that is not there: the row has {len(choices)}")
+        if int(digits) >= len(choices):
+            raise Unfit("reference", f"picks choice {digits}, and the row has {len(choices)}")
+        made["reference"] = _texts(choices[int(digits)])

@@ -38,6 +38,6 @@ def _turn(turn: Any) -> Any:
     if not isinstance(turn, dict):
         return turn
     plain = {name: value for name, value in turn.items() if name != "name"}
-    if turn.get("role") == "system" and turn.get("name") in _EXAMPLES:
+    if turn.get("role") == "system" and isinstance(turn.get("name"), str) and turn["name"] in _EXAMPLES:
         plain["role"] = _EXAMPLES[turn["name"]]
     return plain

@@ -36,7 +36,7 @@ def read(path: Path, problems: Problems) -> Iterator[Row | str]:
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(number, plain(fields))
-    except (arrow.ArrowException, UnicodeDecodeError, ValueError) as error:
+    except (arrow.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
         problems.add(number + 1, "file", f"cannot be read as Parquet ({type(error).__name__})")
     yield digest.hexdigest()
 

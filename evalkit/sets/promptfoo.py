@@ -15,7 +15,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from evalkit.rows import Problems, Row
+from evalkit.rows import Problems, Row, shown
 from evalkit.sets.mapping import Mapping as Fields
 from evalkit.sets.mapping import Unfit
 from evalkit.sets.template import Template, TemplateError, is_template
@@ -107,7 +107,7 @@ def _expanded(test: dict[str, Any], prompt: str | None) -> Iterator[dict[str, An
     values = test["vars"]
     for name, value in values.items():
         if any(isinstance(each, str) and each.startswith("file://") for each in _several(value)):
-            raise Unfit(f"vars.{name}", "names a file; write its text here")
+            raise Unfit(f"vars.{shown(str(name))}", "names a file; write its text here")
     combinations = list(islice(product(*map(_several, values.values())), MAX_COMBINATIONS + 1))
     if len(combinations) > MAX_COMBINATIONS:
         raise Unfit("vars", f"make more than {MAX_COMBINATIONS:,} combinations")

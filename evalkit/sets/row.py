@@ -75,7 +75,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _written(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+    return json.dumps(_storable(value), ensure_ascii=False) if isinstance(value, dict) else value
 
 
 def _pointed(value: Any) -> Any:

@@ -157,7 +157,7 @@ class Admit:
             journal.note(clock.now(), "queued", self.limiter.queued)
         try:
             shed = await settled
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or closed while it waits
             self.limiter.withdraw(slot, clock)
             raise
         if shed is not None:

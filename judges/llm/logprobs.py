@@ -52,7 +52,9 @@ def _weights(token: Mapping[str, Any], low: int, high: int) -> dict[int, float] 
         if isinstance(number, bool) or not isinstance(number, int | float) or not number <= 1e-6:
             return None  # not a number, or the probability of more than everything
         if len(text) == 1 and text in "0123456789" and low <= int(text) <= high:
-            weights[int(text)] = weights.get(int(text), 0.0) + math.exp(number)
+            weights[int(text)] = weights.get(int(text), 0.0) + math.exp(
+                max(number, -745)
+            )  # what is less is 0
     mass = math.fsum(weights.values())
     if not MIN_MASS <= mass <= 1.01:
         return None

@@ -57,6 +57,13 @@ def test_a_gate_is_held_against_every_arm_on_every_set(made: Made) -> None:
     assert decided[0].name == "a on s"
 
 
+def test_a_gate_against_an_endpoint_that_is_alone_is_undecided_and_does_not_vanish(made: Made) -> None:
+    rows = run(made, ("a", [True] * 40)) + run(made, ("a", [True] * 40), at="t")
+    (decided,) = decide_all([parse('pass_rate >= "a" - 2%')], Columns.of(rows))
+    assert decided.verdict.status == "undecided"
+    assert "no other endpoint" in decided.verdict.sentence
+
+
 @pytest.mark.parametrize(
     ("gate", "of"),
     [

@@ -155,3 +155,8 @@ def test_no_repr_shows_a_text() -> None:
     turns = (Message.of("user", "SECRET"),)
     shown = repr(Answer("SECRET", (use,), None, "SECRET", (-1.0,), turns, {"labels": "SECRET"}))
     assert "SECRET" not in shown
+
+
+@pytest.mark.parametrize("number", [-(10**400), float("nan"), float("-inf")])
+def test_a_log_probability_that_no_float_holds_is_none(number: float) -> None:
+    assert log_probabilities([{"content": [{"logprob": number}]}]) is None

@@ -217,3 +217,14 @@ def test_hostile_answers_cost_no_more_than_their_length(piece: str, per: Any) ->
         return process_time() - begun
 
     assert cost(80_000) < 12 * cost(20_000) + 0.4
+
+
+def test_many_quotations_beside_many_citations_are_looked_up_once() -> None:
+    def cost(times: int) -> float:
+        passages = Question("?", context=tuple(f"passage {n}" for n in range(100)))
+        text = "x " + '"a b c d" ' * 150 + "[1-100]" * times
+        begun = process_time()
+        Citations(checks=("quotes",)).look(passages, text)
+        return process_time() - begun
+
+    assert cost(500) < 20 * cost(50) + 0.4  # 500 times as much looked up is no more than some of the text

@@ -135,3 +135,10 @@ def test_a_value_of_too_many_leaves_is_refused() -> None:
         leaves([0] * 100_001)
     with pytest.raises(Unreadable, match="number"):
         read("1e999")
+
+
+def test_an_integer_that_no_float_holds_is_compared_all_the_same() -> None:
+    huge = 10**400
+    rule = {"default": {"number": {"tolerance": 0.1}}}
+    assert score({"t": 1}, {"t": huge}, **rule).value == 0.0
+    assert score({"t": huge}, {"t": huge}, **rule).value == 1.0

@@ -202,6 +202,30 @@ def test_any_rows_are_read_or_told(
     loads_or_tells(folder, spec)
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\f", "\u2003\u00a0"])
+def test_blanks_behind_a_row_are_none_of_it(tmp_path: Path, blank: str) -> None:
+    (tmp_path / "s.jsonl").write_text('{"id": "a", "input": "q"}' + blank + "\n", encoding="utf-8")
+    (sample,) = load("s.jsonl", tmp_path).samples
+    assert sample.input == "q"
+
+
+@pytest.mark.parametrize("digits", ["9" * 5_000, "4111111111111111"])
+def test_a_choice_that_is_not_there_is_not_quoted(tmp_path: Path, digits: str) -> None:
+    row = {"q": "?", "choices": ["a", "b"], "answer": digits}
+    (tmp_path / "s.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    fields = {"doc_to_text": "{{q}}", "doc_to_choice": "choices", "doc_to_target": "answer"}
+    spec = {"path": "s.jsonl", "fields": fields}
+    with pytest.raises(GoldenSetError, match="not there: the row has 2") as told:
+        load(spec, tmp_path)
+    assert digits[:16] not in str(told.value)
+
+
+def test_a_name_that_is_no_text_is_no_example(tmp_path: Path) -> None:
+    turns = [{"role": "system", "name": ["x"], "content": "c"}, {"role": "user", "content": "q"}]
+    (tmp_path / "s.jsonl").write_text(json.dumps({"input": turns, "ideal": "x"}), encoding="utf-8")
+    loads_or_tells(tmp_path, {"path": "s.jsonl", "format": "openai-evals"})
+
+
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/stdin", "/proc/self/mem"])
 def test_what_is_no_file_is_not_read(name: str) -> None:
     with pytest.raises(GoldenSetError):

@@ -193,6 +193,21 @@ async def test_a_slot_granted_to_a_task_that_is_cancelled_at_that_moment_is_not_
     assert layer.limiter.in_flight == 0
 
 
+@pytest.mark.asyncio
+async def test_a_call_that_is_closed_while_it_waits_leaves_the_queue() -> None:
+    clock, layer = FakeClock(), Admit.of(1)
+    handler = stack(ScriptedEndpoint("x"), layer)
+    async with handler(call(clock)):
+        waiting = handler(call(clock)).__aenter__()
+        waiting.send(None)  # type: ignore[attr-defined] # a coroutine, as `await` drives it
+        assert layer.limiter.queued == 1
+        waiting.close()  # type: ignore[attr-defined]
+        del waiting  # what it had begun is closed by the loop
+        await clock.settle()
+        assert layer.limiter.queued == 0
+    assert layer.limiter.in_flight == 0
+
+
 # --- what is learned ---------------------------------------------------------------------------------------
 
 
