@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 from evalkit.trial import Trial
 
-_SAID = re.compile(r" tests pass(?:; [^()]{0,200})? \(((?:[^()]|\([^()]{0,100}\)){1,100})\)")
+_SAID = re.compile(
+    r"(?: tests pass(?:; [^()]{0,200})?|the tests never called it) \(((?:[^()]|\([^()]{0,100}\)){1,100})\)"
+)
 
 
 @dataclass(slots=True)
@@ -37,5 +39,5 @@ class Tiers:
 def tiers_of(row: Trial) -> Iterator[str]:
     """The sandboxes that a row's scores name."""
     for score in row.scores.values():
-        if " tests pass" in score.reason:  # most rows ran no code
+        if "tests " in score.reason:  # most rows ran no code
             yield from _SAID.findall(score.reason)
