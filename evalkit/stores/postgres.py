@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from evalkit.stores import tables
@@ -24,6 +24,8 @@ _DEFAULTS = {"connect_timeout": "10", "application_name": "evalkit", "keepalives
 # Hashed with the schema, since two stores may share a database, each in a schema of its own.
 _LOCK = "hashtextextended(current_schema() || ' evalkit ' || :name, 0)"
 _TRY = text(f"SELECT pg_try_advisory_lock({_LOCK})")
+_HOLD = text(f"SELECT pg_advisory_lock({_LOCK})")
+_PATIENCE = text("SET lock_timeout = '2s'"), text("RESET lock_timeout")
 _FREE = text(f"SELECT pg_advisory_unlock({_LOCK})")
 _WAIT = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
@@ -61,7 +63,11 @@ def open_server(url: URL) -> SqlStore:
         except SQLAlchemyError as error:
             raise words(error) from None
         try:
-            if not connection.scalar(_TRY, name):
+            try:
+                held = _held(connection, name)
+            except SQLAlchemyError as error:
+                raise words(error) from None
+            if not held:
                 raise ConfigError(
                     f"the run {run} is being written by another process",
                     hint="wait for it, or end it; `evalkit run --fresh` begins another run",
@@ -75,6 +81,23 @@ def open_server(url: URL) -> SqlStore:
             connection.close()
 
     return SqlStore(engine, place, claim, words)
+
+
+def _held(connection: Connection, name: dict[str, str]) -> bool:
+    """Whether the lock is ours now. The server may need a moment to see that a holder was killed."""
+    if connection.scalar(_TRY, name):
+        return True
+    wait, again = _PATIENCE
+    connection.execute(wait)
+    try:
+        connection.execute(_HOLD, name)
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != "55P03":  # lock_not_available
+            raise
+        return False
+    finally:
+        connection.execute(again)
+    return True
 
 
 def _engine(url: URL) -> Engine:
