@@ -31,10 +31,10 @@ The times are taken when our side reads, so a consumer that reads slowly stretch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
@@ -234,7 +234,7 @@ def fold(
         token_source=seen.source,
         cost_usd=seen.cost if best else NO_MONEY,
         price_version=meter.price_version if best and seen.cost is not None else None,
-        wasted_usd=sum([f.cost for f in folds if f is not best and f.cost is not None], NO_MONEY),
+        wasted_usd=total([f.cost for f in folds if f is not best and f.cost is not None]),
         attempts=tuple([f.record(arrived) for f in folds]),
         findings=_findings(notes.get("finding", ())),
         scanned=_words(notes.get("scanned", ())),
@@ -252,8 +252,18 @@ def fold(
 
 NOTHING = Usage()
 NO_MONEY = Decimal(0)
+EXACT = Context(prec=60)
+"""For all sums of money: the caller's own context may be coarse, and would round them."""
 # Attempts that ended so never reached a model: they cost nothing. Others may have been billed.
 NOT_SENT = frozenset({"connect", "connect_timeout", "dns", "tls"})
+
+
+def total(costs: Iterable[Decimal]) -> Decimal:
+    """The sum, whatever decimal context the caller has set."""
+    money = NO_MONEY
+    for cost in costs:
+        money = EXACT.add(money, cost)
+    return money
 
 
 @dataclass(slots=True)

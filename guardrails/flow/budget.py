@@ -28,7 +28,7 @@ from guardrails.flow.ledger import PICO, Counter, Period, Reserve, Reserved, Set
 from guardrails.flow.spent import attempts_since, used, worst_case
 from guardrails.flow.store import MemoryStore, Store, reserve, see_through
 from guardrails.handler import Handler, Stream, opening
-from guardrails.record import PriceOf
+from guardrails.record import EXACT, NO_MONEY, PriceOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,12 @@ class Allowance:
 
     def limits(self) -> Sequence[tuple[Unit, int]]:
         """What is counted, and the most of it."""
-        money: list[tuple[Unit, int]] = [] if self.usd is None else [("usd", int(self.usd * PICO))]
-        return money if self.tokens is None else [*money, ("tokens", self.tokens)]
+        counted: list[tuple[Unit, int]] = []
+        if self.usd is not None:
+            counted.append(("usd", int(EXACT.multiply(self.usd, PICO))))
+        if self.tokens is not None:
+            counted.append(("tokens", self.tokens))
+        return counted
 
 
 @dataclass(slots=True)
@@ -162,7 +166,7 @@ class Budget:
         self, counters: Sequence[Counter], starts: Sequence[int], made: Sequence[Attempt], prompt: int
     ) -> tuple[tuple[str, int, int], ...]:
         """Key, period and correction of each counter, now that it is known what was used."""
-        tokens, money, known = 0, Decimal(0), True
+        tokens, money, known = 0, NO_MONEY, True
         for attempt in made:
             usage = used(attempt, prompt)
             if usage is None:
@@ -172,8 +176,10 @@ class Budget:
                 cost = self._price(_reported(attempt) or attempt.model, usage)
                 if cost is None:
                     cost = self._price(attempt.model or self.model, usage)
-                known = known and cost is not None
-                money += cost or Decimal(0)
+                if cost is None:
+                    known = False
+                else:
+                    money = EXACT.add(money, cost)
         spent = pico(money)
         changes = []
         for counter, start in zip(counters, starts, strict=True):

@@ -17,9 +17,7 @@ from guardrails.call import Call, Usage
 from guardrails.errors import ConfigError
 from guardrails.flow.fallback import Order, as_listed
 from guardrails.flow.route import Route
-from guardrails.record import PriceOf
-
-MILLION = Decimal(1_000_000)
+from guardrails.record import EXACT, PriceOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,8 @@ class Cheapest:
         usage = Usage(route.prompt_tokens(request), output * (request.sampling.n or 1))
         if route.price is not None:
             asked, answered = route.price
-            return (asked * usage.input_tokens + answered * usage.output_tokens) / MILLION
+            micro = EXACT.fma(usage.input_tokens, asked, EXACT.multiply(usage.output_tokens, answered))
+            return EXACT.scaleb(micro, -6)
         known = None if self.price is None else self.price(route.model or request.model, usage)
         return Decimal("Infinity") if known is None else known
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from decimal import Decimal
+from dataclasses import replace
+from decimal import Context, Decimal, localcontext
 from pathlib import Path
 
 import orjson
@@ -187,6 +188,17 @@ async def test_records_and_reprs_hold_neither_prompt_nor_answer(tmp_path: Path) 
 
 def test_a_record_names_each_of_its_fields_once() -> None:
     assert len(set(CallRecord.names())) == len(CallRecord.names())
+
+
+def test_no_caller_rounds_the_waste_with_a_coarse_decimal_context() -> None:
+    call = Call(Request.of("x"), clock=FakeClock(), arrived=0.0)
+    for cost in ("0.123456", "1234.5", "7"):
+        attempt = call.journal.attempt("e", "m")
+        attempt.log.append((0.0, Finish("stop", Usage(1, 1, cost=Decimal(cost)))))
+    meter = replace(METER, price=lambda _model, usage: usage.cost)
+    with localcontext(Context(prec=4)):
+        got = fold(call, meter, at=call.clock.wall(), ended=1.0, outcome="complete")
+    assert (got.cost_usd, got.wasted_usd) == (Decimal(7), Decimal("1234.623456"))
 
 
 gaps = st.lists(st.floats(0, 5), min_size=1, max_size=20)

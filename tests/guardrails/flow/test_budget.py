@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 import pytest
 from hypothesis import given, settings
@@ -180,6 +180,29 @@ async def test_what_a_call_did_not_use_comes_back() -> None:
     await clock.run(collect(stack(endpoint, budget), ask(clock, tenant="t")))
     assert in_usd(spent(budget, "guardrails:budget:{b}:=t:day:usd")) == 10 * INPUT + 2 * OUTPUT
     assert spent(budget, "guardrails:budget:{b}:=t:day:tokens") == 12
+
+
+@pytest.mark.asyncio
+async def test_no_caller_rounds_the_money_with_a_coarse_decimal_context() -> None:
+    clock = FakeClock()
+    usage = Usage(1, 1, cost=Decimal("0.123456789012"))
+    endpoint = ScriptedEndpoint(Script("a", usage=usage), model="m")
+
+    @asynccontextmanager
+    async def twice(call: Call, inner: Handler) -> AsyncGenerator[Stream]:
+        await collect(inner, call)
+        async with inner(call) as stream:
+            yield stream
+
+    with localcontext(Context(prec=4)):
+        budget = Budget("b", day("1"), model="m", price=lambda _model, usage: usage.cost or Decimal("0.5"))
+        await clock.run(collect(stack(endpoint, budget, twice), ask(clock)))
+    assert spent(budget, "guardrails:budget:{b}:=:day:usd") == 2 * 123456789012
+
+
+def test_an_allowance_is_the_same_under_a_coarse_decimal_context() -> None:
+    with localcontext(Context(prec=4)):
+        assert Allowance("day", Decimal("1234.567891")).limits() == [("usd", 1234567891 * 10**6)]
 
 
 @pytest.mark.asyncio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -263,6 +263,16 @@ def test_cheapest_by_own_price_then_by_the_book_then_unknown() -> None:
     for tokens, first in ((1, "out"), (1000, "in")):
         call = Call(Request.of("some words here", max_tokens=tokens))
         assert Cheapest()(call, [input_dear, output_dear])[0].name == first
+
+
+def test_cheapest_tells_prices_apart_under_a_coarse_decimal_context() -> None:
+    dear, cheap = (
+        Route(endpoint(name), price=(Decimal(0), Decimal(price)))
+        for name, price in (("dear", "1.0002"), ("cheap", "1.0001"))
+    )
+    with localcontext(Context(prec=4)):
+        first, _ = Cheapest()(Call(Request.of("hi", max_tokens=100)), [dear, cheap])
+    assert first.name == "cheap"
 
 
 @pytest.mark.asyncio
