@@ -129,8 +129,9 @@ class Admit:
             async with inner(call) as stream:
                 opened = True
                 seen = attempts[-1] if len(attempts) > before else None
-                ttft = _ttft(seen, clock.now() - slot.sent)
-                limiter.began(slot, clock, ttft=ttft, tokens_in=tokens_in, progress=self._progress(seen))
+                now = clock.now()
+                ttft, progress = _ttft(seen, now - slot.sent), self._progress(seen, now)
+                limiter.began(slot, clock, ttft=ttft, tokens_in=tokens_in, progress=progress)
                 yield stream
         except BaseException as error:
             waited = not slot.cold and clock.now() - slot.sent > limiter.slo.ttft
@@ -139,9 +140,11 @@ class Admit:
             raise
         finally:
             mine = attempts[before:]
-            if any(map(_busy, mine)):
-                outcome = "dropped"
-            limiter.release(slot, clock, outcome)
+            try:
+                if any(map(_busy, mine)):
+                    outcome = "dropped"
+            finally:  # whatever a handler of somebody else's wrote into the journal
+                limiter.release(slot, clock, outcome)
             if mine:
                 self.habits.learn(call.request, mine[-1])
 
@@ -165,11 +168,11 @@ class Admit:
             raise shed
         return slot
 
-    def _progress(self, attempt: Attempt | None) -> Progress | None:
+    def _progress(self, attempt: Attempt | None, began: float) -> Progress | None:
         if attempt is None:
             return None
         log, per_event = attempt.log, self.habits.per_event
-        return lambda: (int(len(log) * per_event), log[-1][0])
+        return lambda: (int(len(log) * per_event), log[-1][0] if log else began)
 
 
 def _settler(settled: asyncio.Future[Shed | None]) -> Callable[[Shed | None], None]:
@@ -213,6 +216,8 @@ def _outcome(error: BaseException, *, waited: bool) -> Outcome:
 
 def _busy(attempt: Attempt) -> bool:
     """Whether the endpoint turned this attempt away for load, before or after its first token."""
+    if not attempt.log:  # opened by a handler that failed, or was cancelled, before it wrote anything
+        return False
     last = attempt.log[-1][1]
     return isinstance(last, Note) and last.what == "ended" and last.detail in _BUSY_KINDS
 

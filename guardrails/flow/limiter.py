@@ -182,16 +182,18 @@ class Limiter:
         if slot not in self._held:
             return
         now = clock.now()
-        if (pace := _advance(slot)) is not None:
-            self._ended.append(pace)
-        if outcome == "dropped":
-            self._dropped += 1
-            self.limit = self.limit.after(Sample(now, len(self._held), "dropped"))
-        self._held.discard(slot)
-        slot.progress = None  # it holds the call's journal
-        if not self._held and not self._warming:
-            self._idle_since = now
-        self._go_on(clock, now)
+        try:
+            if (pace := _advance(slot)) is not None:
+                self._ended.append(pace)
+            if outcome == "dropped":
+                self._dropped += 1
+                self.limit = self.limit.after(Sample(now, len(self._held), "dropped"))
+        finally:  # a journal, or a limit, of somebody else's may raise
+            self._held.discard(slot)
+            slot.progress = None  # it holds the call's journal
+            if not self._held and not self._warming:
+                self._idle_since = now
+            self._go_on(clock, now)
 
     # --- inside
 

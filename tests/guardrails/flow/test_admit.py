@@ -325,6 +325,72 @@ async def test_calls_after_idleness_are_cold_until_a_first_token_and_teach_nothi
     assert len(limit.samples) == 1
 
 
+class Unlogged:
+    """A user's own handler that opens an attempt and never writes into its log, or only what no log holds."""
+
+    def __init__(self, end: str) -> None:
+        self.end = end
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncGenerator[Stream]:
+        attempt = call.journal.attempt("own", "m")
+        if self.end == "scribbles":
+            attempt.log.append(None)  # type: ignore[arg-type]
+        if self.end == "raises":
+            raise OSError("before anything was written down")
+        if self.end == "hangs":
+            await asyncio.get_running_loop().create_future()
+        yield self._events()
+
+    async def _events(self) -> AsyncGenerator[Event]:
+        yield Delta("a")
+        if self.end == "stalls":
+            await asyncio.get_running_loop().create_future()
+        yield Finish("stop", Usage(1, 1))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", ["raises", "yields", "hangs", "stalls", "scribbles"])
+async def test_an_attempt_without_a_log_does_not_keep_its_slot(end: str) -> None:
+    clock, layer = FakeClock(), Admit.of(1)
+    task = asyncio.ensure_future(collect(stack(Unlogged(end), layer), call(clock)))
+    await clock.settle()
+    if end in ("hangs", "stalls"):
+        assert layer.limiter.in_flight == 1
+        task.cancel()
+    ends = {
+        "raises": OSError,
+        "yields": None,
+        "hangs": asyncio.CancelledError,
+        "stalls": asyncio.CancelledError,
+        "scribbles": TypeError,
+    }
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(outcome, BaseException):
+        assert type(outcome) is ends[end], repr(outcome)
+    else:
+        assert (outcome.text, ends[end]) == ("a", None)
+    assert layer.limiter.in_flight == 0
+    # The next one finds the slot free.
+    assert (await clock.run(collect(stack(ScriptedEndpoint("b"), layer), call(clock)))).text == "b"
+
+
+def test_a_limit_that_raises_does_not_keep_the_slot_nor_whoever_waits_for_it() -> None:
+    class Broken(Watching):
+        def after(self, sample: Sample, /) -> Watching:
+            raise ZeroDivisionError
+
+    clock, limiter, settled = FakeClock(), Limiter(Broken(1.0)), []
+    slot = limiter.enter("interactive", clock)
+    assert slot is not None
+    waiter = limiter.ask(Waiting(0.0, "interactive", "", 1.0), settled.append, clock)
+    with pytest.raises(ZeroDivisionError):
+        limiter.release(slot, clock, "dropped")
+    assert settled == [None]
+    limiter.release(waiter, clock)
+    assert limiter.in_flight == 0
+
+
 @pytest.mark.asyncio
 async def test_a_handler_that_writes_no_journal_is_timed_from_outside() -> None:
     clock, limit = FakeClock(), Watching()
