@@ -49,11 +49,12 @@ class Score:
     that does not quote the answer. A judge that failed has no value and no verdict; `error` then names the
     cause in one stable word (`"reference"`, `"too_long"`, …).
 
-    What judges that ask a model add: `cost_usd` and `tokens` (input and output) are those of the judging,
-    None when unknown; `values` are the single values of an answer that was judged several times; `parts` are
-    plain JSON values, one per item, claim or judge; `said` is what the model wrote, cut to `MAX_SAID`
-    characters: its reasons, or the reply that nobody could read. The last two may quote the answer: they
-    belong in a store, not in a log, and no repr shows them.
+    What judges that ask a model add: `calls` is how many calls of it they made; `cost_usd` and `tokens`
+    (input and output) are those of all of them, None as soon as those of one are unknown; `values` are the
+    single values of an answer that was judged several times; `parts` are plain JSON values, one per item,
+    claim or judge; `said` is what the model wrote, cut to `MAX_SAID` characters: its reasons, or the reply
+    that nobody could read. The last two may quote the answer: they belong in a store, not in a log, and no
+    repr shows them.
     """
 
     value: float | None
@@ -65,6 +66,7 @@ class Score:
     values: tuple[float, ...] = ()
     parts: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
     said: str = field(default="", repr=False)
+    calls: int = 0
 
     def __post_init__(self) -> None:
         # A store gives lists back.
@@ -103,18 +105,21 @@ class Score:
             plain["parts"] = [dict(part) for part in self.parts]
         if self.said:
             plain["said"] = self.said
+        if self.calls:
+            plain["calls"] = self.calls
         return plain
 
 
 def together(scores: Iterable[Score]) -> dict[str, Any]:
-    """What several scores cost, as fields of one: a judge that tells no tokens asked nobody."""
-    asked = [score for score in scores if score.tokens is not None or score.cost_usd is not None]
+    """What several scores cost, as fields of one. A judge that tells neither calls nor costs asked nobody."""
+    asked = [each for each in scores if each.calls or each.tokens is not None or each.cost_usd is not None]
     if not asked:
         return {}
     costs, tokens = [each.cost_usd for each in asked], [each.tokens for each in asked]
     return {
         "cost_usd": None if None in costs else math.fsum(cost or 0 for cost in costs),
         "tokens": None if None in tokens else sum(count or 0 for count in tokens),
+        "calls": sum(each.calls for each in asked),
     }
 
 

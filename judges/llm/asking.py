@@ -152,7 +152,7 @@ class Asking:
             return given
 
     async def _asked(self, messages: tuple[Message, ...], wish: Wish, case: str, accept: Accept) -> Verdict:
-        spent = Spent()
+        bill: list[Spent] = []
         said = complaint = ""
         for attempt in range(2 if self.repair else 1):
             if attempt:
@@ -160,25 +160,24 @@ class Asking:
                 turn = Message.of("assistant", said[:QUOTED] or "(nothing)")
                 messages = (*messages, turn, Message.of("user", again))
             try:
-                reply, cost = await self.asked.ask(messages, wish)
+                reply = await self.asked.ask(messages, wish, bill)
             except GuardrailsError as error:
                 reason = f"the judge's call failed ({error.kind})"
                 if error.kind == "bad_request" and wish.sampling.temperature is not None:
                     reason += "; for a model that takes no temperature, write `temperature: null`"
-                return Verdict(None, spent + Spent(None, None, 1), "judge_call", reason, said[:MAX_SAID])
+                return Verdict(None, sum(bill, NOTHING), "judge_call", reason, said[:MAX_SAID])
             except Exception as error:  # its message may quote the prompt
                 reason = f"the judge's call raised {type(error).__name__}"
-                return Verdict(None, spent + Spent(None, None, 1), "judge_call", reason, said[:MAX_SAID])
-            spent += cost
+                return Verdict(None, sum(bill, NOTHING), "judge_call", reason, said[:MAX_SAID])
             said = reply.text[: QUOTED + MAX_SAID].encode("utf-8", "replace").decode()
             try:
                 value = _read(reply, wish.schema, case, accept)
             except Unreadable as error:
                 complaint = error.message
                 continue
-            return Verdict(value, spent, said=_reasons(value), response=reply.response)
+            return Verdict(value, sum(bill, NOTHING), said=_reasons(value), response=reply.response)
         reason = f"the judge's reply could not be read: {complaint}"
-        return Verdict(None, spent, "unreadable", reason[:500], said[:MAX_SAID])
+        return Verdict(None, sum(bill, NOTHING), "unreadable", reason[:500], said[:MAX_SAID])
 
 
 def _read(reply: Reply, schema: Mapping[str, Any], case: str, accept: Accept) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class Obedience:
     by: float
     cost_usd: float | None = None
     tokens: int | None = None
+    calls: int = 0
 
     @property
     def useless(self) -> bool:

@@ -22,7 +22,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from guardrails.call import Call, Delta, Message, Request, Response, Sampling, Tool, Usage, fold_response
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError, Refused
+from guardrails.flow.spent import used
 from guardrails.handler import Handler, Opening, close_all
+from guardrails.record import EXACT
 from judges.llm.replies import MAX_REPLY
 
 MAX_THOUGHTS = 400_000
@@ -83,20 +85,21 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What some calls cost. `cost` is None as soon as one of them has no known price."""
+    """What some calls cost. `cost` and `tokens` are None as soon as those of one of them are unknown."""
 
     cost: Decimal | None = Decimal(0)
     tokens: int | None = 0
     calls: int = 0
 
     def __add__(self, other: Spent) -> Spent:
-        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        cost = None if self.cost is None or other.cost is None else EXACT.add(self.cost, other.cost)
         tokens = None if self.tokens is None or other.tokens is None else self.tokens + other.tokens
         return Spent(cost, tokens, self.calls + other.calls)
 
     def as_fields(self) -> dict[str, Any]:
         """The fields of a `Score`."""
-        return {"cost_usd": None if self.cost is None else float(self.cost), "tokens": self.tokens}
+        cost = None if self.cost is None else float(self.cost)
+        return {"cost_usd": cost, "tokens": self.tokens, "calls": self.calls}
 
 
 NOTHING = Spent()
@@ -164,26 +167,36 @@ class Model:
         """What a row's key says of it."""
         return f"{self.name}={self.model}" + (f"@{self.digest}" if self.digest else "")
 
-    async def ask(self, messages: tuple[Message, ...], wish: Wish) -> tuple[Reply, Spent]:
+    async def ask(self, messages: tuple[Message, ...], wish: Wish, bill: list[Spent]) -> Reply:
         """One reply, in the most binding form that the endpoint takes: schema, tool, or words alone.
 
-        Which one that is, is found out once. Raises what the handler raises.
+        Which one that is, is found out once. Raises what the handler raises. What each call cost is put on
+        the `bill`, that of calls that failed too.
         """
         forms = _forms(wish)
         known = self._learnt.get(wish.logprobs, 0) if wish.structured == "auto" else 0
         for number, (form, logprobs) in enumerate(forms[known:], start=known):
             try:
                 async with self._gate():  # the wait for a place is not part of the call's time
-                    call = self._call(_request(messages, wish, form, logprobs), wish)
-                    reply = await _read(self.handler, call)
+                    reply = await self._billed(_request(messages, wish, form, logprobs), wish, bill)
             except Refused as error:
                 if error.kind not in _UNKNOWN_FIELD or number == len(forms) - 1:
                     raise
             else:
                 if wish.structured == "auto" and len(forms) > 1:
                     self._learnt[wish.logprobs] = max(number, self._learnt.get(wish.logprobs, 0))
-                return reply, _spent(call, reply.response.usage)
+                return reply
         raise AssertionError("the last form is asked or raises")
+
+    async def _billed(self, request: Request, wish: Wish, bill: list[Spent]) -> Reply:
+        call = self._call(request, wish)
+        try:
+            reply = await _read(self.handler, call)
+        except Exception as error:
+            bill.append(_lost(call, error))
+            raise
+        bill.append(_spent(call, reply.response.usage))
+        return reply
 
     def alone(self, key: str) -> asyncio.Lock:
         """What to hold while a verdict is asked for: whoever else wants it waits, and finds it remembered."""
@@ -292,8 +305,20 @@ async def _read(handler: Handler, call: Call) -> Reply:
 def _spent(call: Call, usage: Usage | None) -> Spent:
     record = call.journal.record
     if record is not None:
-        cost = None if record.cost_usd is None else record.cost_usd + record.wasted_usd
+        cost = None if record.cost_usd is None else EXACT.add(record.cost_usd, record.wasted_usd)
         return Spent(cost, record.input_tokens + record.output_tokens, 1)
     if usage is None:
         return Spent(None, None, 1)
     return Spent(usage.cost, usage.input_tokens + usage.output_tokens, 1)
+
+
+def _lost(call: Call, error: Exception) -> Spent:
+    """What a call cost that failed: unknown, unless a record or the journal tells."""
+    record, attempts = call.journal.record, call.journal.attempts
+    if record is not None:
+        told = _spent(call, None)
+        return told if told.cost is not None or told.tokens else Spent(None, None, 1)
+    refused = isinstance(error, Refused) and error.kind in _UNKNOWN_FIELD
+    if refused or (attempts and all(used(each, 0) is None for each in attempts)):
+        return Spent(calls=1)  # no model was reached
+    return Spent(None, None, 1)

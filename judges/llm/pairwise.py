@@ -49,6 +49,7 @@ class Preference:
     cost_usd: float | None = None
     tokens: int | None = None
     said: str = field(default="", repr=False)
+    calls: int = 0
 
     @property
     def consistent(self) -> bool:
@@ -96,14 +97,18 @@ class Pairwise(Asking):
         if (failed := unfit(self, question, answer)) is not None:
             return failed
         found = await self.prefer(question, answer, question.references[0])
-        costs = {"cost_usd": found.cost_usd, "tokens": found.tokens}
+        costs: dict[str, Any] = {
+            "cost_usd": found.cost_usd,
+            "tokens": found.tokens,
+            "calls": found.calls,
+        }
         if found.score is None:
-            return Score(None, None, found.reason, found.error, said=found.said, **costs)  # type: ignore[arg-type] # pairs of known kinds
+            return Score(None, None, found.reason, found.error, said=found.said, **costs)
         word = {"a": "better than the reference", "b": "worse than the reference", "tie": "a tie"}
         reason = word[found.winner or "tie"] + ("" if found.consistent else " (the two orders disagree)")
         reason += f"; {found.longer:+,} characters"
         score = graded(found.score, self.threshold, reason, found.said, Spent())
-        return Score(score.value, score.passed, reason, said=found.said, **costs)  # type: ignore[arg-type] # as above
+        return Score(score.value, score.passed, reason, said=found.said, **costs)
 
     async def prefer(self, question: Question, a: Answer | str, b: Answer | str) -> Preference:
         """Which of two answers is better. Never raises on what they say."""

@@ -132,7 +132,7 @@ def test_a_path_in_a_suite_counts_from_its_folder(tmp_path: Path) -> None:
     made = judge({"rubric": {"prompt": "mine.md"}}, folder=tmp_path, models={"m": nobody})
     assert made.name == "mine"
     with pytest.raises(ConfigError, match="nobody"):
-        asyncio.run(Model(nobody).ask((), _wish()))
+        asyncio.run(Model(nobody).ask((), _wish(), []))
 
 
 def _wish() -> Any:

@@ -6,15 +6,19 @@ import asyncio
 import json
 import math
 from collections.abc import Callable
-from decimal import Decimal
+from dataclasses import replace
+from decimal import Context, Decimal, localcontext
 from typing import Any
 
 import pytest
 
 from guardrails.call import Call, Delta, Finish, Usage
-from guardrails.errors import ConfigError, Refused, Transient
+from guardrails.client import Llm
+from guardrails.errors import ConfigError, Interrupted, Refused, Transient
+from guardrails.handler import Handler
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
-from judges.judge import Answer, Question, Score
+from judges.combine import AllOf
+from judges.judge import Answer, Question, Score, together
 from judges.llm import GEval, Model, Panel, Reference, Rubric, Verdicts, fenced, verdict_of
 from judges.registry import judge
 
@@ -29,7 +33,7 @@ def saying(score: Any, **more: Any) -> Callable[[Call], str]:
     return lambda call: verdict_of(call, reasons="because", score=score, **more)
 
 
-def rubric(endpoint: ScriptedEndpoint, **options: Any) -> Rubric:
+def rubric(endpoint: Handler, **options: Any) -> Rubric:
     return Rubric(asked=Model(endpoint), **options)
 
 
@@ -42,7 +46,7 @@ def run(made: Any, answer: str = "Paris.", question: Question = ASKED) -> Score:
 @pytest.mark.parametrize(("score", "value"), [(1, 0.0), (3, 0.5), (4, 0.75), (5, 1.0)])
 def test_a_rating_becomes_its_place_on_the_scale(score: int, value: float) -> None:
     said = run(rubric(scripted(score)))
-    assert said == Score(value, value >= 0.75, f"rated {score} on 1–5", said="because")
+    assert said == Score(value, value >= 0.75, f"rated {score} on 1–5", said="because", calls=1)
 
 
 def test_labels_have_the_values_that_they_are_given() -> None:
@@ -442,6 +446,64 @@ def test_combined_judges_pass_the_costs_on() -> None:
     made = judge({"all": ["contains", "rubric"]}, models={"m": endpoint})
     said = run(made)
     assert (said.cost_usd, said.tokens, said.passed) == (0.5, 12, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (Transient("down", kind="connect"), True),  # nobody was reached
+        (Transient("late", kind="timeout_first_event"), False),  # whoever was may have charged for it
+        (ValueError("?"), False),
+    ],
+)
+def test_a_failed_judge_costs_nothing_known_unless_nobody_was_reached(error: Exception, known: bool) -> None:
+    usage = Usage(10, 2, cost=Decimal("0.5"))
+    paid = Rubric(asked=Model(ScriptedEndpoint(lambda call: Script(saying(4)(call), usage=usage))), name="a")
+    failed = Rubric(asked=Model(ScriptedEndpoint(error)), name="b")
+    alone = run(failed)
+    assert (alone.cost_usd, alone.tokens, alone.calls) == ((0.0, 0, 1) if known else (None, None, 1))
+    for whole in (Panel((paid, failed, judge("exact"))), AllOf((paid, failed, judge("exact")))):
+        said = run(whole, question=replace(ASKED, prompt=repr(whole)))
+        assert (said.cost_usd, said.tokens, said.calls) == ((0.5, 12, 2) if known else (None, None, 2))
+
+
+def test_what_a_judge_was_paid_for_before_it_failed_is_in_its_score() -> None:
+    usage = Usage(10, 2, cost=Decimal("0.5"))
+    error = Interrupted("gone", kind="reset")
+
+    def cut(call: Call) -> Script:
+        said = [Delta(saying(4)(call)[:9]), Finish("stop", usage)]
+        return Script(said, finish=None, fail_after=2, error=error)
+
+    said = run(rubric(Llm(ScriptedEndpoint(cut, model="m"))))
+    assert (said.error, said.cost_usd, said.tokens, said.calls) == ("judge_call", 0.5, 12, 1)
+    unread = ScriptedEndpoint(Script("no verdict", usage=usage), cut)
+    said = run(rubric(Llm(unread)))
+    assert (said.error, said.cost_usd, said.tokens, said.calls) == ("judge_call", 1.0, 24, 2)
+
+
+def test_forms_that_were_refused_are_calls_too_and_free() -> None:
+    usage = Usage(10, 2, cost=Decimal("0.5"))
+
+    def answer(call: Call) -> Any:
+        if call.request.extra:
+            return Refused("unknown field", kind="bad_request")
+        return Script(saying(4)(call), usage=usage)
+
+    said = run(rubric(ScriptedEndpoint(answer)))
+    assert (said.cost_usd, said.tokens, said.calls) == (0.5, 12, 2)
+
+
+def test_judges_that_ask_nobody_cost_nothing_together() -> None:
+    assert together([Score.verdict(True, "r"), Score.unjudged("reference", "r")]) == {}
+
+
+def test_no_caller_rounds_what_judging_cost_with_a_coarse_decimal_context() -> None:
+    usage = Usage(10, 2, cost=Decimal("0.123456"))
+    endpoint = ScriptedEndpoint(lambda call: Script(saying(4)(call), usage=usage))
+    with localcontext(Context(prec=2)):
+        said = run(rubric(endpoint, samples=3, temperature=1.0))
+    assert said.cost_usd == 0.370368
 
 
 # --- the registry ------------------------------------------------------------------------------------------
