@@ -315,7 +315,9 @@ def rates() -> Iterator[tuple[str, str, Once]]:
         )
     for n, band in ((10, BETWEEN), (20, NEAR_1), (50, NEAR_1), (100, BETWEEN), (200, NEAR_0)):
         yield "paired difference", f"n={n}, {spelled(band)}", of_paired(n, band, 0.3)
-    for items, k, band in ((10, 5, BETWEEN), (30, 3, NEAR_1), (100, 5, BETWEEN)):
+    for items, k, band in (
+        (2, 5, BETWEEN), (3, 20, BETWEEN), (10, 5, BETWEEN), (30, 3, NEAR_1), (100, 5, BETWEEN)
+    ):  # fmt: skip
         yield (
             "paired difference, clustered",
             f"{items} questions × {k}, {spelled(band)}",
