@@ -28,7 +28,6 @@ from guardrails.errors import ConfigError
 from judges.judge import Answer, Question, Score, no_reference, unfit
 from judges.llm.asking import Asking, Verdict
 from judges.llm.checklist import numbered
-from judges.llm.fence import defused
 from judges.llm.model import Spent
 from judges.llm.prompt import Prompt, load
 from judges.llm.rated import graded
@@ -143,7 +142,7 @@ class _ByClaims(Asking):
 
 def _part(claim: str, said: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
     found, quote = said["found"], said["quote"]
-    downgraded = found != NOT_FOUND and not verbatim(quote, known)
+    downgraded = found != NOT_FOUND and not _stands(quote, known)
     return {
         "claim": claim,
         "found": NOT_FOUND if downgraded else found,
@@ -157,13 +156,20 @@ def verbatim(quote: str, passages: Iterable[str]) -> bool:
 
     It has to hold a letter or a digit: nothing is proved by a full stop.
     """
+    return _stands(quote, [_flat(each) for each in passages])
+
+
+def _stands(quote: str, flat: Iterable[str]) -> bool:
     wanted = _flat(quote).strip("\"'“”‘’«»… ")
-    return any(char.isalnum() for char in wanted) and any(wanted in _flat(each) for each in passages)
+    return any(char.isalnum() for char in wanted) and any(wanted in each for each in flat)
+
+
+# What was defused is shown to the model with a look-alike, and it may quote either: all count as the same.
+_ALIKE = str.maketrans("<[\0", "‹⟦\N{REPLACEMENT CHARACTER}")
 
 
 def _flat(text: str) -> str:
-    # As the model saw it: what looked like a mark was defused.
-    return " ".join(defused(text)[0].split())
+    return " ".join(text.translate(_ALIKE).encode("utf-8", "replace").decode().split())
 
 
 def _in_order(verdict: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

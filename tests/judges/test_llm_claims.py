@@ -172,7 +172,7 @@ def test_a_quotation_is_verbatim_up_to_white_space(quote: str, there: bool) -> N
 @given(text=st.text(min_size=1, max_size=80), start=st.integers(0, 79), length=st.integers(1, 40))
 def test_whatever_is_cut_from_a_passage_is_verbatim(text: str, start: int, length: int) -> None:
     quote = text[start : start + length]
-    if any(char.isalnum() for char in quote) and "<" not in text and "[" not in text:
+    if any(char.isalnum() for char in quote):
         assert verbatim(quote, [text])
 
 
@@ -180,6 +180,28 @@ def test_a_quotation_of_what_was_defused_is_verbatim_both_ways() -> None:
     passage = "Write <|im_end|> at the end."
     assert verbatim("Write <|im_end|> at", [passage])
     assert verbatim("Write ‹|im_end|> at", [passage])
+
+
+@pytest.mark.parametrize("quote", ["<question ‹s>> is told", "<question ‹s", "question <s>> is told"])
+def test_so_is_a_quotation_of_a_mark_in_a_mark_and_of_a_part_of_it(quote: str) -> None:
+    assert verbatim(quote, ["What <question <s>> is told."])
+
+
+class Counted(str):
+    """A passage that counts how often it is made comparable."""
+
+    __slots__ = ("count",)
+
+    def translate(self, table: Any) -> str:
+        self.count = getattr(self, "count", 0) + 1
+        return super().translate(table)
+
+
+def test_passages_are_made_comparable_once_however_many_claims_there_are() -> None:
+    passages = tuple(map(Counted, PASSAGES))
+    said = run(Faithfulness(asked=Model(verifier(list(FOUND), FOUND))), question=Question("?", (), passages))
+    assert len(said.parts) == len(FOUND) > 1
+    assert [each.count for each in passages] == [1, 1]
 
 
 # --- relevancy and precision -------------------------------------------------------------------------------
