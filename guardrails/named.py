@@ -21,7 +21,7 @@ from guardrails.source import Loc, Source, mistakes
 class Strict(BaseModel):
     """Unknown fields are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Named(Strict):

@@ -229,7 +229,7 @@ def _direction(name: str, given: Any) -> Any:
 class RuleOptions(BaseModel):
     """What every filter takes, whatever its detector; `guardrails.filters.policy.Rule` says what it means."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     action: Literal["block", "reask", "redact", "replace", "pseudonymize", "flag"] = "redact"
     times: int = Field(default=1, ge=1, le=10)

@@ -192,7 +192,7 @@ class StoreSpec(Strict):
 class Around(BaseModel):
     """The layers around one endpoint."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     retry: RetrySpec | None = None
     hedge: HedgeSpec | None = None
