@@ -20,7 +20,7 @@ from judges.judge import MAX_SAID, Question, Score
 from judges.llm.fence import Fence
 from judges.llm.model import NOTHING, Form, Model, Reply, Spent, Wish
 from judges.llm.prompt import Prompt, plain
-from judges.llm.replies import Unreadable, manual, read, with_case
+from judges.llm.replies import Unreadable, manual, misfit, read, with_case
 
 MAX_CONTEXT = 400_000
 """Characters of everything that a judge is shown: no model reads more."""
@@ -144,7 +144,9 @@ class Asking:
         if logprobs:
             return await self._asked(messages, wish, fence.case, accept)
         async with model.alone(key):
-            if (kept := model.verdicts.get(key)) is not None and accept(kept) is None:
+            # A store is written by others too, and outlives a change of what `accept` takes.
+            kept = model.verdicts.get(key, lambda kept: _fits(kept, wish.schema, fence.case, accept))
+            if kept is not None:
                 return Verdict(kept, said=_reasons(kept))
             given = await self._asked(messages, wish, fence.case, accept)
             if given.value is not None:
@@ -192,6 +194,10 @@ def _read(reply: Reply, schema: Mapping[str, Any], case: str, accept: Accept) ->
     if (complaint := accept(value)) is not None:
         raise Unreadable(complaint)
     return value
+
+
+def _fits(kept: dict[str, Any], schema: Mapping[str, Any], case: str, accept: Accept) -> bool:
+    return misfit({**kept, "case": case}, _schema(plain(schema))) is None and accept(kept) is None
 
 
 def _reasons(value: Mapping[str, Any]) -> str:

@@ -56,8 +56,10 @@ class Verdicts:
         self._save = save
         self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The verdict kept under a key. What a store gives that is no JSON object counts as nothing."""
+    def get(
+        self, key: str, fits: Callable[[dict[str, Any]], bool] = lambda verdict: True
+    ) -> dict[str, Any] | None:
+        """The verdict kept under a key. What is no JSON object there, or does not fit, counts as nothing."""
         found = self._kept.get(key)
         if found is None and self._load is not None and (text := self._load(key)) is not None:
             try:
@@ -65,9 +67,10 @@ class Verdicts:
             except (ValueError, RecursionError):
                 value = None
             found = value if isinstance(value, dict) else None
-        if found is not None:
-            self.hits += 1
-            self._keep(key, found)
+        if found is None or not fits(found):
+            return None
+        self.hits += 1
+        self._keep(key, found)
         return found
 
     def put(self, key: str, verdict: Mapping[str, Any]) -> None:

@@ -67,13 +67,19 @@ def read(reply: str, schema: Schema, case: str) -> dict[str, Any]:
     if len(ours) > 1:
         raise Unreadable("the reply holds more than one verdict")
     verdict = {**ours[0], "case": case}
-    try:
-        complaint = schema.complaint(json.dumps(verdict))
-    except TooManySteps:
-        complaint = "the schema takes too many steps on it"
-    if complaint is not None:
+    if (complaint := misfit(verdict, schema)) is not None:
         raise Unreadable(f"the JSON object does not fit the schema: {complaint}")
     return {key: value for key, value in verdict.items() if key != "case"}
+
+
+def misfit(verdict: Mapping[str, Any], schema: Schema) -> str | None:
+    """Why a verdict, its case word included, does not fit the schema; None when it does."""
+    try:
+        return schema.complaint(json.dumps(verdict))
+    except TooManySteps:
+        return "the schema takes too many steps on it"
+    except RecursionError:
+        return "it is nested too deeply"
 
 
 def _objects(text: str) -> list[dict[str, Any]]:

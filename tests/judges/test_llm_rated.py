@@ -324,6 +324,38 @@ def test_verdicts_can_be_kept_elsewhere_and_what_comes_back_is_looked_at() -> No
         assert len(endpoint.calls) == 1
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "{}",
+        '{"score": 4}',  # without reasons
+        '{"reasons": "r", "score": 9}',  # not on the scale
+        '{"reasons": "r", "score": "4"}',
+        '{"reasons": "r", "score": NaN}',
+        '{"reasons": "r", "score": 5, "more": 1}',
+        '{"reasons": ' + "[" * 900 + "]" * 900 + ', "score": 5}',
+    ],
+)
+def test_a_remembered_verdict_that_does_not_fit_is_not_remembered(kept: str) -> None:
+    endpoint = scripted(4)
+    verdicts = Verdicts(load=lambda key: kept)
+    assert run(Rubric(asked=Model(endpoint, verdicts=verdicts))).value == 0.75
+    assert (len(endpoint.calls), verdicts.hits) == (1, 0)
+    # What was asked for instead is remembered in its place.
+    assert run(Rubric(asked=Model(endpoint, verdicts=verdicts))).value == 0.75
+    assert (len(endpoint.calls), verdicts.hits) == (1, 1)
+
+
+def test_a_remembered_verdict_on_other_claims_is_not_remembered() -> None:
+    endpoint = ScriptedEndpoint(
+        lambda call: verdict_of(call, items=[{"number": 1, "reasons": "r", "holds": True}])
+    )
+    verdicts = Verdicts(load=lambda key: '{"items": [{"number": 2, "reasons": "r", "holds": true}]}')
+    made = judge({"checklist": ["one"]}, models={"m": Model(endpoint, verdicts=verdicts)})
+    assert run(made).value == 1.0
+    assert (len(endpoint.calls), verdicts.hits) == (1, 0)
+
+
 def test_the_memory_of_verdicts_is_bounded() -> None:
     verdicts = Verdicts(2)
     for number in range(5):
