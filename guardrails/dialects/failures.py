@@ -92,7 +92,8 @@ _VAGUE_WORDS = {
 _LENGTH_PHRASES = ("maximum context length", "prompt is too long", "context window")
 
 _HINTS = {
-    "auth": "check that the variable named by the endpoint's key setting holds a valid key for this endpoint",
+    "auth": "name an environment variable that holds a valid key for this endpoint: `key_env: NAME` in YAML, "
+    "--key-env NAME on the command line, key_env= in Python",
     "bad_request": "the endpoint does not take this request: compare it with the endpoint's documentation",
     "content_policy": "the endpoint's own filter said no: change the prompt",
     "context_length": "shorten the prompt, lower max_tokens, or route to a model with a longer context",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 from typing import Any
@@ -100,7 +101,15 @@ def test_words_are_repeated_and_sentences_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "hint"), [(401, "key"), (404, "model"), (404, "/v1"), (400, "documentation"), (413, "smaller")]
+    ("status", "hint"),
+    [
+        (401, "--key-env NAME on the command line"),
+        (401, "`key_env: NAME` in YAML"),
+        (404, "model"),
+        (404, "/v1"),
+        (400, "documentation"),
+        (413, "smaller"),
+    ],
 )
 def test_hints_say_what_to_do(status: int, hint: str) -> None:
     assert hint in str(CHAT.decode_error(status, {}, b"{}"))
@@ -215,3 +224,13 @@ def test_the_vendors_own_word_on_trying_again_counts(
     assert type(failed) is kind
     assert getattr(failed, "retry_here", None) is again
     assert getattr(pickle.loads(pickle.dumps(failed)), "retry_here", None) is again
+
+
+def test_a_key_is_given_as_the_hint_says() -> None:
+    from evalkit.cli import doctor
+    from evalkit.commands.run import run
+    from guardrails.config import HttpOptions
+
+    assert "key_env" in HttpOptions.model_fields
+    for command in (run, doctor):
+        assert "key_env" in inspect.signature(command).parameters
