@@ -10,12 +10,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit import stats
 from evalkit.columns import FAILED, MISJUDGED, PRICED, RECORDED, SCANNED, Columns
 from evalkit.metric import Metric
-from evalkit.questions import Questions, Values, join, paired, share_difference, values_of
+from evalkit.questions import (
+    Questions,
+    Values,
+    join,
+    paired,
+    score_difference,
+    share_difference,
+    values_of,
+)
 from evalkit.stats import LEVEL, Measured
 
 if TYPE_CHECKING:
@@ -40,7 +49,10 @@ def measure(
     values = values_by_question(metric, columns)
     if metric.unit == "share":
         return values.share(level)
-    return values.score(rng, level) if metric.unit == "score" else values.mean(rng, level)
+    if metric.unit == "score":
+        return values.score(rng, level)
+    found = values.mean(rng, level)  # of money or time, neither of which is below nothing
+    return None if found is None else replace(found, low=max(0.0, found.low))
 
 
 def difference(
@@ -61,6 +73,8 @@ def difference(
     of_a, of_b = values_by_question(metric, a), values_by_question(metric, b)
     if metric.unit == "share":
         return share_difference(of_a, of_b, times, level)
+    if metric.unit == "score":
+        return score_difference(of_a, of_b, rng, times, level)
     of_a, of_b = paired(of_a, of_b)
     return stats.mean((of_a.value - times * of_b.value).tolist(), rng, level)
 

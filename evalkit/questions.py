@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Whole: TypeAlias = npt.NDArray[np.int64]
 
 
+_SAME = 1e-9  # scores that differ by less are the same
+
+
 @dataclass(frozen=True, slots=True)
 class Values:
     """`value` and `weight` by question, in rising order of `sample`, its hash; `answers` in all gave them."""
@@ -82,6 +85,26 @@ def mean_score(
     if bool(np.all((value >= 0) & (value <= 1))):
         return bounded_mean(value, answers, level)
     return stats.mean(value.tolist(), rng, level)
+
+
+def score_difference(
+    a: Values, b: Values, rng: np.random.Generator, times: float = 1.0, level: float = LEVEL
+) -> Measured | None:
+    """The mean of a − times·b, values of the questions that both have; None without any.
+
+    Where differences of scores in [0, 1] are all the same, up to 1 − α^(1/n) of all questions may be of
+    another kind with the chance α = 1 − level to have met none of them: each differs as much as scores can.
+    """
+    import numpy as np
+
+    a, b = paired(a, b)
+    differences = a.value - times * b.value
+    bounded = bool(np.all((a.value >= 0) & (a.value <= 1) & (b.value >= 0) & (b.value <= 1)))
+    if len(a) == 0 or not bounded or float(np.ptp(differences)) > _SAME:
+        return stats.mean(differences.tolist(), rng, level)
+    unseen, value = 1 - (1 - level) ** (1 / len(a)), float(np.mean(differences))
+    low, high = value - unseen * (value + times), value + unseen * (1 - value)
+    return Measured(value, min(low, value), max(high, value), len(a), level)
 
 
 def paired(a: Values, b: Values) -> tuple[Values, Values]:

@@ -29,6 +29,9 @@ RESAMPLES = 2_000
 _PAIR_DRAWS = 20_000
 _CHUNK = 250_000  # indices drawn at a time: 2 MB
 LARGE = 5_000  # so many values, and the bootstrap's interval is its own expansion
+FEW = 10  # of fewer values resampling, which never leaves their range, is held too seldom
+ALIKE = 5
+"""So many values, all the same, are taken for a constant, such as a fixed price: two may be it by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +293,13 @@ def mean(
     z₀ = Φ⁻¹(share of resampled means below the mean), a = Σ(x−x̄)³ / (6·(Σ(x−x̄)²)^1.5), and the interval
     runs between the resampled means' Φ(z₀ + (z₀+z)/(1 − a(z₀+z))) quantiles. Source: Efron (1987), JASA
     82:171. For z stands t·√(n/(n−1)): resampling sees too little spread in few values (Hesterberg 2015, Am.
-    Stat. 69:371). Of fewer than 50 very skewed values the truth is held less often than said. Of 5,000 values
+    Stat. 69:371), and fewer than `FEW` values get at least Student's own interval x̄ ± t·s/√n. Of fewer than
+    50 very skewed values the truth is held less often than said. Of 5,000 values
     and more, the ends are those of its expansion, which needs no resamples:
     x̄ + s/√n · (±z + γ(2z²+1)/(6√n)), γ the skewness (Hall 1992, The Bootstrap and Edgeworth Expansion,
-    ch. 3). The same generator state gives the same interval. None when there are no values; one value says
-    nothing of its spread, and equal values say only that none differed: their interval is a point.
+    ch. 3). The same generator state gives the same interval. None when there are no values. One value says
+    nothing of its spread, nor do fewer than `ALIKE` equal ones: their interval is open. Of more equal values
+    it is a point.
     """
     import numpy as np
 
@@ -304,16 +309,18 @@ def mean(
     if not np.isfinite(data).all():
         raise ValueError("a value is not a finite number")
     centre = float(np.mean(data))
-    if len(data) == 1:
-        return Measured(centre, -math.inf, math.inf, 1, level)
+    if float(np.ptp(data)) <= 1e-12 * float(np.max(np.abs(data))):  # but for rounding, all the same
+        reach = math.inf if len(data) < ALIKE else 0.0
+        return Measured(centre, centre - reach, centre + reach, len(data), level)
     deviations = data - centre
-    if float(np.ptp(data)) == 0.0:
-        return Measured(centre, centre, centre, len(data), level)
     if len(data) >= LARGE:
         low, high = _expanded(deviations, level)
         return Measured(centre, min(centre, centre + low), max(centre, centre + high), len(data), level)
     means = _resampled_means(data, rng, resamples)
     low, high = accelerated(means, centre, deviations, level)
+    if len(data) < FEW:
+        half = student(len(data) - 1, level) * float(np.std(data, ddof=1)) / math.sqrt(len(data))
+        low, high = min(low, centre - half), max(high, centre + half)
     return Measured(centre, low, high, len(data), level)
 
 

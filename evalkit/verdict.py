@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.gate import BASELINE, Gate, Relative
 from evalkit.metric import Metric
-from evalkit.stats import Measured, least_for_bound, samples_to_decide
+from evalkit.stats import ALIKE, Measured, least_for_bound, samples_to_decide
 
 if TYPE_CHECKING:
     import numpy as np
@@ -238,6 +238,8 @@ def _more(gate: Gate, measured: Measured) -> int | None:
     q = gate.metric.quantile
     if q is not None and math.isinf(measured.high) and not gate.upward:
         return max(1, math.ceil(least_for_bound(q, measured.level) * max(1.0, weight)) - measured.n)
+    if _alike(gate, measured):
+        return max(1, ALIKE - measured.n)
     if gate.metric.unit == "share" and not isinstance(gate.bound, Relative):
         needed = samples_to_decide(measured.value, gate.bound, measured.level)
         # With weights, n observations say as much as `effective` equal ones.
@@ -250,10 +252,18 @@ def _more(gate: Gate, measured: Measured) -> int | None:
     return None if needed_n > _MOST_MORE else max(1, math.ceil(needed_n) - measured.n)
 
 
+def _alike(gate: Gate, measured: Measured) -> bool:
+    """Whether too few values, all the same, left a mean's interval open: a percentile's has other reasons."""
+    return gate.metric.quantile is None and math.isinf(measured.high)
+
+
 def _advice(gate: Gate, measured: Measured, more: int | None) -> str:
     q = gate.metric.quantile
     if q is not None and more is not None and math.isinf(measured.high):
         return f"at least {more:,} more samples are needed before this percentile has an upper bound"
+    if more is not None and _alike(gate, measured):
+        samples = "1 more sample is" if more == 1 else f"{more} more samples are"
+        return f"at least {samples} needed: fewer than {ALIKE} values, all the same, prove nothing"
     if more is not None:
         kind = "difference" if isinstance(gate.bound, Relative) else _kind(gate.metric)
         return f"about {more:,} more samples would decide if the {kind} stays"

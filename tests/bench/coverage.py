@@ -331,7 +331,7 @@ def means() -> Iterator[tuple[str, str, Once]]:
     for n in (10, 50):
         yield "mean score", f"n={n}, ratings 1–5", of_scores(n, RATINGS, 0.82)
         yield "mean score", f"n={n}, shares of claims", of_scores(n, CLAIMS, 0.85)
-    for n in (10, 20, 50, 200):
+    for n in (3, 10, 20, 50, 200):
         yield "mean (BCa, t)", f"n={n}, normal", of_mean(n, lambda rng, n: rng.standard_normal(n), 0.0)
         yield "mean (BCa, t)", f"n={n}, exponential", of_mean(n, lambda rng, n: rng.exponential(size=n), 1.0)
     for n, q in ((10, 0.5), (20, 0.5), (100, 0.5), (100, 0.9), (500, 0.99), (2000, 0.99)):

@@ -275,9 +275,22 @@ def test_a_mean_lies_in_its_interval(values: list[float]) -> None:
 
 
 def test_one_value_and_equal_values() -> None:
-    one, same = stats.mean([3.0], rng()), stats.mean([3.0] * 5, rng())
+    one, four, five = (stats.mean([3.0] * n, rng()) for n in (1, 4, 5))
     assert one == stats.Measured(3.0, -math.inf, math.inf, 1)
-    assert same == stats.Measured(3.0, 3.0, 3.0, 5)
+    assert four == stats.Measured(3.0, -math.inf, math.inf, 4), "so few may be equal by chance"
+    assert five == stats.Measured(3.0, 3.0, 3.0, 5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9])
+def test_the_mean_of_few_values_is_covered_as_often_as_it_says(n: int) -> None:
+    """Resampling alone never leaves the range of the values: of two it would hold the mean half the time."""
+    generator = rng()
+    covered = 0
+    for row in generator.normal(size=(1_000, n)):
+        measured = stats.mean(row.tolist(), generator, resamples=200)
+        assert measured is not None
+        covered += measured.low <= 0 <= measured.high
+    assert 0.93 <= covered / 1_000 <= 0.98
 
 
 def test_for_normal_values_the_bootstrap_is_near_the_normal_interval() -> None:

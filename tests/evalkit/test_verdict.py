@@ -315,11 +315,9 @@ def test_where_no_number_of_samples_decides_that_is_said() -> None:
     gate = Gate(METRICS["mean_ttft_ms"], "<=", 100.0)
     on_it = decide(gate, Measured(100.0, 90.0, 110.0, 50))
     near = decide(gate, Measured(100.0 - 1e-6, 90.0, 110.0, 50))
-    open_ = decide(gate, Measured(90.0, -math.inf, math.inf, 1))
-    assert [each.more for each in (on_it, near, open_)] == [None] * 3
+    assert [each.more for each in (on_it, near)] == [None] * 2
     assert "on the bound" in on_it.sentence
-    for each in (near, open_):
-        assert "more samples would narrow it" in each.sentence
+    assert "more samples would narrow it" in near.sentence
 
 
 # --- metrics
