@@ -40,7 +40,8 @@ def write(
 ) -> None:
     """Write the file. Raises `ConfigError` when it cannot be written there.
 
-    `undecided` is what the suite says of gates that the rows do not decide: one that it lets pass is skipped.
+    `undecided` is what the suite says of gates that the rows do not decide. Only where it says `fail` are
+    they failures; else they are skipped, with why: the exit code is not that of a failed gate either.
     `warnings`, such as of a judge that agrees too little with people, are skipped cases of a suite of their
     own: what every service shows, and none takes for a failure.
     """
@@ -78,7 +79,7 @@ class _Suite:
 
     def gate(self, decided: Decided, counts: Status) -> None:
         verdict = decided.verdict
-        kind = "" if verdict.status == "pass" else "skipped" if counts == "pass" else "failure"
+        kind = "" if verdict.status == "pass" else "failure" if counts == "fail" else "skipped"
         self.tests += 1
         self.failures += kind == "failure"
         self.skipped += kind == "skipped"

@@ -93,19 +93,17 @@ def test_gates_are_a_suite_of_their_own_and_undecided_is_no_pass(made: Made, tmp
     root = written(tmp_path / "junit.xml", rows, decide_all(gates, Columns.of(rows)))
 
     suite = root[-1]
-    assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("gates", "3", "2")
-    assert [case[0].attrib["type"] if len(case) else "pass" for case in suite] == [
-        "pass",
-        "fail",
-        "undecided",
-    ]
+    assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("gates", "3", "1")
+    assert [case[0].tag if len(case) else "pass" for case in suite] == ["pass", "failure", "skipped"]
+    assert suite[1][0].attrib["type"] == "fail"
+    assert suite[2][0].attrib["message"].startswith("undecided: ")
     assert "about" in suite[2][0].attrib["message"]
 
 
-def test_a_gate_that_the_suite_lets_pass_undecided_is_skipped(made: Made, tmp_path: Path) -> None:
+def test_a_gate_that_is_undecided_fails_only_where_the_suite_says_so(made: Made, tmp_path: Path) -> None:
     rows = [made(n) for n in range(40)]
     gates = decide_all([parse("pass_rate >= 99%"), parse("pass_rate <= 50%")], Columns.of(rows))
-    for undecided, counts in (("value", ("1", "1")), ("fail", ("2", "0"))):
+    for undecided, counts in (("report", ("1", "1")), ("value", ("1", "1")), ("fail", ("2", "0"))):
         suite = written(tmp_path / "junit.xml", rows, gates, undecided=undecided)[-1]
         assert (suite.attrib["failures"], suite.attrib["skipped"]) == counts
 
