@@ -18,6 +18,7 @@ from evalkit.lineage import lineage
 from evalkit.prompts import Prompt, PromptSpec
 from evalkit.sample import GoldenSet, Sample
 from evalkit.scoring import Scoring
+from evalkit.told import told
 from guardrails.call import Request, Sampling
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
@@ -259,6 +260,7 @@ class Plan:
 
     def lineage(self) -> dict[str, Any]:
         """Where the run comes from: code, data, configuration. Holds no secret."""
+        suite = self.suite.model_dump(mode="json", by_alias=True, exclude=UNTOLD)
         return {
             **lineage(),
             "golden": [{**part.golden.about, "samples": self.count(part)} for part in self.parts],
@@ -267,7 +269,7 @@ class Plan:
             "user": None if self.user is None else self.user.about,
             "prompts": [{"name": each.name, "sha256": each.sha256} for each in self.prompts],
             "scorers": self.scorers,
-            "suite": self.suite.model_dump(mode="json", by_alias=True, exclude=UNTOLD),
+            "suite": {**suite, "scorers": told(suite["scorers"])},
             "folder": str((self.folder or Path()).resolve()),
             "suite_sha256": self.digest,
         }
@@ -358,8 +360,6 @@ def _price(config: Mapping[str, Any], folder: Path | None) -> PriceOf | None:
 
 
 def about(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be written down of an endpoint's configuration: of headers, only their names."""
-    plain = {name: value for name, value in config.items() if name != "name"}
-    if isinstance(headers := plain.get("headers"), Mapping):
-        plain["headers"] = sorted(str(name) for name in headers)
+    """What may be written down of an endpoint's configuration, beside its name: see `evalkit.told`."""
+    plain: dict[str, Any] = told({name: value for name, value in config.items() if name != "name"})
     return plain

@@ -16,6 +16,7 @@ from evalkit.plan import Part, Plan, digest
 from evalkit.runner import Control
 from evalkit.sample import Sample
 from evalkit.stores import Run, Status, Store, run_id
+from evalkit.told import told
 from evalkit.trial import Failure, Trial
 from guardrails.clock import SYSTEM, Clock
 from judges.judge import Answer
@@ -39,7 +40,7 @@ class Rescoring:
         """Make a new run of the old one's rows. `control.stop()` ends it early."""
         started = clock.wall()
         info = {**self.old.info, **self.plan.lineage(), "rescored": self.old.id}
-        info["endpoints"] = self.old.info.get("endpoints", [])
+        info["endpoints"] = told(self.old.info.get("endpoints", []))
         name = self.old.name
         fresh = Run(
             run_id(name, started),
