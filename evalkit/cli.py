@@ -5,6 +5,7 @@ Imports happen inside the commands, so that `--help` is quick.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -162,6 +163,7 @@ def consoles() -> tuple[Console, Console]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. No traceback, unless EVALKIT_DEBUG asks for it."""
+    gc.set_threshold(50_000, 20, 20)  # what a command loads is no garbage, and was walked for it many times
     try:
         app(args=None if arguments is None else list(arguments))
     except GuardrailsError as error:
