@@ -26,7 +26,7 @@ from guardrails.errors import BudgetExceeded, GuardrailsError
 FIRST = 5
 """So many first calls of an endpoint, all failed for good, end the run."""
 
-TURNS = 6
+TURNS = 3
 """So many turns of the event loop a worker has before the next one begins: what a call needs to be sent.
 
 Workers that begin at once stay together: their answers come at once too, and each waits while the others are
