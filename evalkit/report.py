@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import charts, words
 from evalkit.columns import MISJUDGED, UNJUDGED, Columns, hash64
 from evalkit.compare import Comparison
+from evalkit.report_end import remarks
 from evalkit.stats import Measured
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
@@ -78,7 +79,7 @@ def render(content: Content) -> str:
         goldens=goldens,
         samples=_samples(content.columns),
         prices=sorted({version for e in content.endpoints for version in e.cost.versions}),
-        banner=content.banner,
+        banners=[content.banner, *remarks(info, content.columns)],
         sets=[_Set(name, arms) for name, arms in sets.items()],
         several=len(sets) > 1,
         verdicts=[(each.set, each.verdict) for each in content.comparisons],

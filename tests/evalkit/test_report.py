@@ -252,6 +252,58 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         report.write(tmp_path / "file" / "r.html", content([row("s1", True)]))
 
 
+# --- how the run ended
+
+
+def broken(sample: str) -> Trial:
+    return row(sample, False, answer=None, scores={}, error=Failure("timeout", "it took too long"))
+
+
+def banners(all_rows: list[Trial], **info: Any) -> list[str]:
+    return re.findall(r'<p class="banner">(.*?)</p>', page(all_rows, info={**INFO, **info}))
+
+
+def test_a_page_of_a_whole_run_has_no_banner() -> None:
+    rows = [broken("s0"), *(row(f"s{n}", True) for n in range(1, 10))]
+    assert banners(rows, suite={"max_error_rate": 0.1}) == []
+
+
+@pytest.mark.parametrize("status", ["capped", "interrupted", "stopped"])
+def test_a_page_says_that_the_run_ended_early_and_how_to_go_on(status: str) -> None:
+    (said,) = banners([row("s1", True), row("s2", True)], status=status)
+    assert "of 2 calls" in said
+    assert "<code>evalkit run SUITE --resume run-1</code>" in said
+    (rescored,) = banners([row("s1", True)], status=status, rescored="run-0")
+    assert "evalkit rescore run-0" in rescored
+    assert "--resume" not in rescored
+
+
+def test_a_page_says_that_too_much_failed_and_that_its_verdicts_do_not_count() -> None:
+    rows = [broken("s0"), *(row(f"s{n}", True) for n in range(1, 9))]
+    (said,) = banners(rows, suite={"max_error_rate": 0.1})
+    assert said.startswith("11.1% of the calls or their judges failed, and the suite allows 10.0%")
+    assert "no verdict below counts" in said
+    assert "--resume run-1" in said
+    (rescored,) = banners(rows, suite={"max_error_rate": 0.1}, rescored="run-0")
+    assert "--resume run-0" in rescored
+
+
+def test_a_page_says_that_a_judge_failed_too_often() -> None:
+    rows = [row("s1", True), row("s2", True, scores={"contains": Score.unjudged("timeout", "no reply")})]
+    (said,) = banners(rows, suite={"max_error_rate": 0.1})
+    assert said.startswith("50.0% of the calls or their judges failed")
+
+
+def test_a_page_says_both_that_nothing_came_and_that_the_cap_was_reached() -> None:
+    said = banners([broken("s1")], status="capped", suite={"max_error_rate": 0.5})
+    assert [each.split(":")[0] for each in said] == [
+        "No call brought an answer",
+        "The cost cap ended this run before it was complete",
+    ]
+    assert banners([broken("s1")], suite={"max_error_rate": 1.0}) == [], "the suite has allowed it"
+    assert banners([]) == ["No call was made: nothing was measured."]
+
+
 # --- charts
 
 

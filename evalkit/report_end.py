@@ -1,0 +1,62 @@
+"""How a run ended, where its numbers are not those of a whole, sound one: what a page says before them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evalkit.columns import FAILED, MISJUDGED, Columns
+
+_ENDED = {
+    "capped": "The cost cap ended this run before it was complete: its numbers are of {calls}. Raise the cap "
+    "(`budget.max_usd`) and {go_on}.",
+    "interrupted": "This run was interrupted: its numbers are of {calls}. To complete it, {go_on}.",
+    "stopped": "An error stopped this run before it was complete: its numbers are of {calls}. To complete "
+    "it, {go_on}.",
+    "running": "This run was not over when this page was written: its numbers are of {calls}.",
+}
+
+
+def remarks(info: Mapping[str, Any], columns: Columns) -> list[str]:
+    """What to know of a run before its numbers, and what to do; nothing of one that is complete and sound.
+
+    `info` is the page's own: the lineage with `run` and `status`. Too many failures, by the limit of the
+    suite, are what `evalkit.evaluate.Outcome.verdict` calls `errors`.
+    """
+    rows = len(columns)
+    calls = "1 call" if rows == 1 else f"{rows:,} calls"
+    ended = _ENDED.get(str(info.get("status")), "")
+    return [said for said in (_failed(info, columns), ended.format(calls=calls, go_on=_go_on(info))) if said]
+
+
+def _go_on(info: Mapping[str, Any]) -> str:
+    if info.get("rescored"):  # it asked nobody, so there is nothing of it to go on with
+        return f"run `evalkit rescore {info['rescored']}` again"
+    return f"go on with `evalkit run SUITE --resume {info.get('run')}`"
+
+
+def _failed(info: Mapping[str, Any], columns: Columns) -> str:
+    """That too many calls or judges failed to say anything, which the exit code 2 says too."""
+    rows = len(columns)
+    if not rows:
+        return "No call was made: nothing was measured."
+    share = int(columns.flagged(FAILED | MISJUDGED).sum()) / rows
+    allowed = info.get("suite", {}).get("max_error_rate", 1.0)
+    if share <= allowed:
+        return ""
+    failed = f"{share:.1%} of the calls or their judges failed, and the suite allows {allowed:.1%}"
+    if columns.flagged(FAILED).all():
+        failed = "No call brought an answer"
+    return (
+        f"{failed}: no verdict below counts. The failures are listed below. Once their cause is mended, "
+        f"{_again(info)}."
+    )
+
+
+def _again(info: Mapping[str, Any]) -> str:
+    if source := info.get("rescored"):
+        return (
+            f"ask again what failed with `evalkit run SUITE --resume {source}`, and run "
+            f"`evalkit rescore {source}` again"
+        )
+    return f"ask again what failed with `evalkit run SUITE --resume {info.get('run')}`"
