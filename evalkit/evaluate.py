@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.asking import Asker, Executor, check_prices
@@ -167,17 +168,34 @@ async def _run(
 
 
 def check_rows(plan: Plan, store: Store, run: Run) -> None:
-    """Raises `ConfigError` when a run holds rows that the plan does not ask for: they would count too."""
-    if run.digest == plan.digest:
-        return
-    asked = {job.key for target in plan.targets for job in plan.jobs(target)}
-    strays = sum(row.key not in asked for row in store.trials(run.id))
+    """Raises `ConfigError` when a run holds rows that the plan does not ask for: they would count too.
+
+    The rows' own keys are looked at, even where the plan is that of the run: what a scorer is may have
+    changed with the version of evalkit.
+    """
+    strays = set(store.done(run.id))
+    strays.update(row.key for row in store.trials(run.id, failing=True))  # what is not done has not passed
+    before = run.info.get("prompts")
+    if strays and before is not None and (len(before) > 1) != (len(plan.prompts) > 1):
+        raise ConfigError(
+            f"the run {run.id} has {_prompts(len(before))}, and the suite {_prompts(len(plan.prompts))}: the "
+            "rows of a prompt that is the only one do not name it",
+            hint="begin another run with --fresh; with `cache: true` it takes over what was answered",
+        )
+    for job in chain.from_iterable(plan.jobs(target) for target in plan.targets):
+        if not strays:
+            return
+        strays.discard(job.key)
     if strays:
         raise ConfigError(
-            f"{strays:,} rows of the run {run.id} are none of this suite's: its endpoints, prompts, "
-            "sampling, scorers, samples or `limit` are not what they were",
+            f"{len(strays):,} rows of the run {run.id} are none of this suite's: its endpoints, prompts, "
+            "sampling, scorers, samples, simulated user or `limit` are not what they were",
             hint="go on with the suite as it was, or begin another run: without --resume, or with --fresh",
         )
+
+
+def _prompts(n: int) -> str:
+    return "one prompt" if n == 1 else f"{n} prompts"
 
 
 def _begin(plan: Plan, store: Store, resume: Run | None, earlier: Mapping[str, str], clock: Clock) -> Run:
@@ -221,7 +239,8 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     compared = compare(columns, rng)
     if BASELINE in runs:
         compared += compare_runs(columns, runs[BASELINE], f"baseline {earlier[BASELINE]}", rng)
-    return Outcome(plan, store, kept, columns, summarise(columns, rng, tiers.found), compared, gates)
+    summaries = summarise(columns, rng, tiers.found, store.replaced(kept.id))
+    return Outcome(plan, store, kept, columns, summaries, compared, gates)
 
 
 def baselines(plan: Plan, store: Store, resume: Run | None = None) -> Mapping[str, str]:
@@ -251,5 +270,9 @@ def baselines(plan: Plan, store: Store, resume: Run | None = None) -> Mapping[st
 
 
 def spent_before(store: Store, run: Run) -> Decimal:
-    """What the rows of a run cost it, in USD, judges included; answers of other runs cost it nothing."""
-    return sum((row.paid_usd or Decimal(0) for row in store.trials(run.id)), Decimal(0))
+    """What a run has paid, in USD, judges included, for rows that are no longer there too.
+
+    Answers of other runs cost it nothing.
+    """
+    rows = sum((row.paid_usd or Decimal(0) for row in store.trials(run.id)), Decimal(0))
+    return rows + sum(store.replaced(run.id).values())

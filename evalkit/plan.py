@@ -250,13 +250,21 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """What the run does, as sha256: the same suite over the same data has the same."""
+        """What the run does, as sha256: the same suite over the same data has the same.
+
+        What only some suites have is added for those alone: the others keep the digest that they had.
+        """
         suite = self.suite.model_dump(
             mode="json", include={"sampling", "limit", "gates", "scorers", "shuffle", "undecided"}
         )
         sets = [[part.golden.name, part.golden.digest] for part in self.parts]
         about = [[target.name, target.about] for target in (*self.targets, *self.judges)]
-        return digest([suite, sets, about, [[each.name, each.sha256] for each in self.prompts]])
+        told: list[Any] = [suite, sets, about, [[each.name, each.sha256] for each in self.prompts]]
+        if self.user is not None:
+            told.append({"user": self.user.about})
+        if _names_file(suite["scorers"]):  # the suite has its path, and a row's key what is in it
+            told.append({"scorers": self.scorers})
+        return digest(told)
 
     def lineage(self) -> dict[str, Any]:
         """Where the run comes from: code, data, configuration. Holds no secret."""
@@ -282,6 +290,14 @@ def digest(value: Any) -> str:
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _names_file(spec: Any) -> bool:
+    """Whether a scorer is made of a file beside the suite: of code, or of a judge's prompt."""
+    if isinstance(spec, str):
+        return ".py:" in spec or spec.endswith(".md")
+    parts = spec.values() if isinstance(spec, Mapping) else spec if isinstance(spec, list | tuple) else ()
+    return any(map(_names_file, parts))
 
 
 def _prompts(suite: Suite, folder: Path | None) -> tuple[Prompt, ...]:

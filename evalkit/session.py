@@ -97,10 +97,9 @@ class Session:
         found = None
         if resume is not None:
             found = store.find(resume)
+            check_rows(plan, store, found)
         elif not fresh:
-            found = next((r for r in store.runs(digest=plan.digest, limit=1) if r.status != "complete"), None)
-            if found is not None and _is_written(store, found):
-                found = None  # another job runs the same suite just now: this is a run of its own
+            found = _unfinished(plan, store)
         return cls(plan, store, found, *consoles)
 
     def run(
@@ -147,7 +146,6 @@ class Session:
         total = self.plan.size // len(self.plan.targets) // len(self.plan.prompts)
         done = 0 if self.resumed is None else len(await asyncio.to_thread(self.store.done, self.resumed.id))
         if self.resumed is not None:
-            await asyncio.to_thread(check_rows, self.plan, self.store, self.resumed)
             self._say(
                 f"going on with {self.resumed.id}: {done:,} of {self.plan.size:,} calls are done already"
             )
@@ -278,6 +276,18 @@ def rescored(
         return Session(plan, store, None, *consoles).finish(asyncio.run(again()), files)
     finally:
         store.close()
+
+
+def _unfinished(plan: Plan, store: Store) -> Run | None:
+    """The last run of the same plan, unless it is complete, or cannot be gone on with."""
+    found = next(iter(store.runs(digest=plan.digest, limit=1)), None)
+    if found is None or found.status == "complete" or _is_written(store, found):
+        return None  # another job may run the same suite just now: this is a run of its own
+    try:
+        check_rows(plan, store, found)
+    except ConfigError:
+        return None  # another version of evalkit judged otherwise
+    return found
 
 
 def _is_written(store: Store, run: Run) -> bool:
