@@ -22,7 +22,7 @@ from evalkit.stats import Measured
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, Verdict, brief, counted, urgent
-from evalkit.view import by_set, frequent_tags, notes
+from evalkit.view import by_set, cost, frequent_tags, notes
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def render(content: Content) -> str:
         samples=_samples(content.columns),
         prices=sorted({version for e in content.endpoints for version in e.cost.versions}),
         banners=[content.banner, *remarks(info, content.columns)],
-        sets=[_Set(name, arms) for name, arms in sets.items()],
+        sets=[_Set(name, arms, bool(info.get("rescored"))) for name, arms in sets.items()],
         several=len(sets) > 1,
         verdicts=[(each.set, each.verdict) for each in content.comparisons],
         tables=_gate_tables(content.gates),
@@ -113,10 +113,12 @@ class _Set:
 
     name: str
     endpoints: Sequence[Endpoint]
+    rescored: bool
 
     @property
     def table(self) -> list[tuple[str, list[str]]]:
-        return [(label, [unbroken(value) for value in values]) for label, values in _table(self.endpoints)]
+        shown = _table(self.endpoints, self.rescored)
+        return [(label, [unbroken(value) for value in values]) for label, values in shown]
 
     @property
     def findings(self) -> list[tuple[str, str, str, list[int]]]:
@@ -187,7 +189,7 @@ def _template() -> Template:
 # --- numbers and pictures ----------------------------------------------------------------------------------
 
 
-def _table(endpoints: Sequence[Endpoint]) -> list[tuple[str, list[str]]]:
+def _table(endpoints: Sequence[Endpoint], rescored: bool) -> list[tuple[str, list[str]]]:
     shown: list[tuple[str, list[str]]] = [
         ("Pass rate", [words.pass_rate(e) for e in endpoints]),
         ("Calls", [words.calls(e) for e in endpoints]),
@@ -208,7 +210,7 @@ def _table(endpoints: Sequence[Endpoint]) -> list[tuple[str, list[str]]]:
         shown.append((f"{label} p50", [words.time(e, phase, "p50") for e in endpoints]))
         shown.append((f"{label} p99", [words.time(e, phase, "p99") for e in endpoints]))
     shown.append(("Tokens", [words.tokens(e) for e in endpoints]))
-    shown.append(("Cost", [words.cost_total(e.cost) for e in endpoints]))
+    shown.append(("Cost", [cost(e, rescored) for e in endpoints]))
     shown.append(("Cost of 1,000 calls", [words.cost_per_thousand(e.cost) for e in endpoints]))
     if any(e.not_scanned for e in endpoints):
         shown.append(("Not scanned", [words.counts(e.not_scanned) for e in endpoints]))

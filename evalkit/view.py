@@ -6,6 +6,8 @@ What it looks like while it runs is in `evalkit.progress`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -41,7 +43,8 @@ _ROWS: Sequence[Row] = (
     ("E2E p50", lambda e: words.time(e, "e2e", "p50")),
     ("E2E p99", lambda e: words.time(e, "e2e", "p99")),
     ("tokens", words.tokens),
-    ("cost", lambda e: words.cost_total(e.cost)),
+)
+_LAST: Sequence[Row] = (
     ("  of 1,000 calls", lambda e: words.cost_per_thousand(e.cost)),
     ("errors", lambda e: f"[red]{escape(words.counts(e.errors))}[/]" if e.errors else "–"),
 )
@@ -122,18 +125,26 @@ def by_set(endpoints: Sequence[Endpoint]) -> dict[str, list[Endpoint]]:
     return found
 
 
-def table(console: Console, endpoints: Sequence[Endpoint]) -> None:
+def cost(e: Endpoint, rescored: bool = False) -> str:
+    """What an arm cost. A rescored run has the costs of the calls it judged again, but paid only judges."""
+    if not rescored or not e.cost.known + e.cost.unknown:
+        return words.cost_total(e.cost)
+    calls = words.cost_total(replace(e.cost, judging=Decimal(0)))
+    return f"{words.usd(float(e.cost.judging))} now ({calls} by the run that it judged again)"
+
+
+def table(console: Console, endpoints: Sequence[Endpoint], *, rescored: bool = False) -> None:
     """Print each set's arms side by side, as many as fit at a time, and what the numbers mean."""
     sets = by_set(endpoints)
     for name, arms in sets.items():
         if len(sets) > 1:
             console.print(f"\n[bold]{escape(name)}[/]")
-        _side_by_side(console, arms)
+        _side_by_side(console, arms, rescored)
     for line in notes(endpoints):
         console.print(f"[dim]{escape(line)}[/]")
 
 
-def _side_by_side(console: Console, endpoints: Sequence[Endpoint]) -> None:
+def _side_by_side(console: Console, endpoints: Sequence[Endpoint], rescored: bool) -> None:
     fitting = max(1, (console.width - 20) // 30)
     for start in range(0, len(endpoints), fitting):
         shown = endpoints[start : start + fitting]
@@ -149,6 +160,8 @@ def _side_by_side(console: Console, endpoints: Sequence[Endpoint]) -> None:
             _scored(endpoints),
             _tagged(endpoints),
             _ROWS,
+            [("cost", partial(cost, rescored=rescored))],
+            _LAST,
             _optional(endpoints),
         )
         for label, value in (row for part in parts for row in part):

@@ -15,7 +15,7 @@ from evalkit.ci.plain import Numbers
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, counted, urgent
-from evalkit.view import by_set, notes
+from evalkit.view import by_set, cost, notes
 from guardrails.errors import ConfigError
 
 MAX_FAILING = 50
@@ -28,9 +28,16 @@ _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "⚠️ undecided
 _ENTITIES = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()<>#+!|~&@:$\"'"}
 
 
-def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> None:
+def append(
+    path: Path,
+    numbers: Numbers,
+    failing: Iterable[Trial] = (),
+    *,
+    title: str = "evalkit",
+    rescored: bool = False,
+) -> None:
     """Add a run to a summary. Raises `ConfigError` when it cannot be written."""
-    text = summary(numbers, failing, title=title)
+    text = summary(numbers, failing, title=title, rescored=rescored)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", errors="replace", newline="\n") as out:
@@ -39,14 +46,19 @@ def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> str:
-    """The page. Of `failing` no more is read than the 50 rows that did not pass and are shown."""
+def summary(
+    numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit", rescored: bool = False
+) -> str:
+    """The page. Of `failing` no more is read than the 50 rows that did not pass and are shown.
+
+    `rescored`: the calls are those of an earlier run, which paid for them.
+    """
     lines = [f"## {escape(title)}", "", *_gates(numbers.gates)]
     sets = by_set(numbers.endpoints)
     for name, arms in sets.items():
         if len(sets) > 1:
             lines += [f"### {escape(name)}", ""]
-        lines += _table(arms)
+        lines += _table(arms, rescored)
     several = len({each.set for each in numbers.comparisons}) > 1
     for each in numbers.comparisons:
         at = f"**{escape(each.set)}**: " if several else ""
@@ -87,7 +99,7 @@ def _gates(gates: Sequence[Decided]) -> list[str]:
     return [*lines, ""]
 
 
-def _table(endpoints: Sequence[Endpoint]) -> list[str]:
+def _table(endpoints: Sequence[Endpoint], rescored: bool) -> list[str]:
     rows: list[tuple[str, list[str]]] = [
         ("pass rate", [words.pass_rate(e) for e in endpoints]),
         ("calls", [words.calls(e) for e in endpoints]),
@@ -103,7 +115,7 @@ def _table(endpoints: Sequence[Endpoint]) -> list[str]:
     rows += [
         ("TTFT p50", [words.time(e, "ttft", "p50") for e in endpoints]),
         ("TTFT p99", [words.time(e, "ttft", "p99") for e in endpoints]),
-        ("cost", [words.cost_total(e.cost) for e in endpoints]),
+        ("cost", [cost(e, rescored) for e in endpoints]),
         ("cost of 1,000 calls", [words.cost_per_thousand(e.cost) for e in endpoints]),
         ("errors", [words.counts(e.errors) for e in endpoints]),
     ]

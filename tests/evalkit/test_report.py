@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from evalkit import charts, report
+from evalkit import charts, report, view
 from evalkit.columns import Columns
 from evalkit.compare import compare
 from evalkit.gate import parse
@@ -302,6 +304,18 @@ def test_a_page_says_both_that_nothing_came_and_that_the_cap_was_reached() -> No
     ]
     assert banners([broken("s1")], suite={"max_error_rate": 1.0}) == [], "the suite has allowed it"
     assert banners([]) == ["No call was made: nothing was measured."]
+
+
+def test_a_page_of_a_rescored_run_does_not_say_that_its_calls_were_paid_again() -> None:
+    judged = {"rubric": Score(1.0, True, "a reason", cost_usd=0.25)}
+    rows = [row(f"s{n}", True, scores=judged) for n in range(4)]
+    assert "<td>$1.00, $1.00 of it for judging</td>" in page(rows)
+    shown = page(rows, info={**INFO, "rescored": "run-0"})
+    assert "<td>$1.00 now ($0.00400 by the run that it judged again)</td>" in shown
+    console = Console(file=StringIO(), width=120)
+    view.table(console, summarise(Columns.of(rows)), rescored=True)
+    assert isinstance(console.file, StringIO)
+    assert "$1.00 now ($0.00400 by the run that it judged again)" in console.file.getvalue()
 
 
 # --- charts

@@ -28,13 +28,13 @@ NASTY = (
 )
 
 
-def page(rows: list[Trial], *gates: str) -> str:
+def page(rows: list[Trial], *gates: str, rescored: bool = False) -> str:
     columns = Columns.of(rows)
     decided = decide_all([parse(gate) for gate in gates], columns)
     numbers = SimpleNamespace(
         warnings=[], endpoints=summarise(columns), comparisons=compare(columns), gates=decided
     )
-    return markdown.summary(numbers, iter(rows), title="run-1")
+    return markdown.summary(numbers, iter(rows), title="run-1", rescored=rescored)
 
 
 def rendered(text: str) -> str:
@@ -46,6 +46,11 @@ def test_numbers_come_with_n_interval_and_cost(made: Made) -> None:
 
     for part in ("90.0% [82.6, 94.5]", "n = 100", "$0.100", "✅ pass", "| pass_rate >= 0.8 |", "## run-1"):
         assert part in said, part
+
+
+def test_a_rescored_run_has_not_paid_for_its_calls(made: Made) -> None:
+    said = rendered(page([made(n) for n in range(100)], rescored=True))
+    assert "| cost | $0 now ($0.100 by the run that it judged again) |" in said
 
 
 def test_gates_have_three_words(made: Made) -> None:
