@@ -9,10 +9,24 @@ CERTAIN, STRONG, MEDIUM = 5.0, 3.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
+class Negation:
+    """What turns an order round ("do not forget the instructions above"): words that a language has for it.
+
+    They stand right `before` the verb, right behind it (`second`), or right behind all of the order (`last`).
+    Patterns of `re`, in any case, each for a few characters only.
+    """
+
+    before: str
+    second: str = "(?!)"
+    last: str = "(?!)"
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """`weight` is added to the log odds of each window that holds a match of `pattern` (RE2, any case).
 
-    With `beside`, only in texts in which that matches too.
+    With `beside`, only in texts in which that matches too. With `negation`, matches that it turns round are
+    none; the pattern then begins with the verb.
     """
 
     name: str
@@ -20,6 +34,7 @@ class Rule:
     weight: float
     pattern: str
     beside: str = ""
+    negation: Negation | None = None
 
 
 def _gap(most: int) -> str:
@@ -93,8 +108,49 @@ _DOCUMENT = (
     r"kind) regards)"
 )
 
+_ENDS = r"\s*(?:[.!?,;:)\]\n]|$)"  # "vergiss die Anweisungen nicht nur hier" goes on
+
+_ENGLISH = Negation(
+    r"\b(?:(?:do|does|did|must|should|shall|may|might|can|could|will|would|to|and|but|am|is|are|be|please)"
+    r" not|not(?= to )|cannot|never|without|(?:do|does|did|must|should|ca|could|wo|would|is|are)n[’'`´]?t)"
+    r"(?: (?:to|ever|please|also))? ",
+    r"(?!do )\S+ (?:not(?! (?:only|just|merely|simply))|none of)\b",
+)
+_GERMAN = Negation(
+    r"\b(?<!warum )(?<!wieso )(?:nicht|nie|niemals|keinesfalls)(?: zu)? ",
+    r"\S+[ ,]+(?:(?:sie|du|mir|bitte|aber|also|auch|bloß|doch|dabei|ja|jetzt|nun|nur|vor allem)[ ,]+){0,4}"
+    r"(?:nicht|nie|niemals|keinesfalls|keine[nrs]?)\b(?! (?:nur|allein|bloß|lediglich|mehr))",
+    rf" (?:bitte )?(?:nicht|nie|niemals){_ENDS}",
+)
+_PRONOUNS = "(?: (?:te|se|lo|la|los|las|le|les|os|nos|me|ti|vi|si|ci))?"
+_ROMANCE = Negation(
+    r"(?:\b(?<!por qué )(?<!por que )(?<!perché )(?<!pourquoi )"
+    r"(?:ne|ne (?:pas|jamais|surtout pas)|sans|no|nunca|jam[aá]s|sin|n[aã]o|jamais|sem|non|mai|senza"
+    rf"|nemoj(?:te)?|nikada?|n(?:e |[’'`´])\S+ (?:pas|jamais)){_PRONOUNS} |\bn[’'`´])",
+    r"\S+ (?:(?:surtout|donc)[ ,]+)?(?:pas|jamais)\b(?! (?:seulement|que|uniquement))",
+)
+_OTHER = Negation(
+    r"(?:\b(?:не|нельзя|не (?:надо|нужно|стоит|следует|треба|варто|можна)|nie|nigdy nie|ne|nemoj(?:te)?"
+    r"|nikada?|niet|nooit|inte|aldrig) "
+    r"|(?:不要|别|別|不能|不可|不可以|勿|不得|不应|不应该|不该|不会|从不|莫)"
+    r"|\b(?:لا|لن|لم|دون|بدون) [تيأن]?)",
+    r"\S+ (?:(?:u|je|jij|maar|dan|ook|vooral|alstublieft|alsjeblieft|nu)[ ,]+){0,3}"
+    r"(?:niet|nooit|geen|inte|aldrig|inga|ingen)\b(?! (?:alleen|enkel|slechts|bara|enbart))"
+    r"|(?:nirdesh|niyam|निर्देश|नियम)\S* (?:\S+ ){0,2}(?:मत|न|ना|नहीं|mat|na|nahin?) ",
+    rf" (?:niet|nooit|inte|aldrig){_ENDS}"
+    r"|(?:し|ら|す|っ|り)?(?:ない(?!と)|なく(?!て)|ず(?!には)|ません|るな|て(?:は(?:いけ|なら|だめ)|なら|いけ))"
+    r"|(?: gel)?m[ae](?:y[ıi]n\w*|mal[ıi]\w*|mel[ıi]\w*|dan|den|z\w*|\b)"
+    r"| (?:न|मत|ना|नहीं) ",
+)
+
 RULES: tuple[Rule, ...] = (
-    Rule("override", "override", STRONG, rf"\b{_IGNORE}\b{_gap(24)}\b{_PRIOR}\b{_gap(30)}\b{_ORDERS}\b"),
+    Rule(
+        "override",
+        "override",
+        STRONG,
+        rf"\b{_IGNORE}\b{_gap(24)}\b{_PRIOR}\b{_gap(30)}\b{_ORDERS}\b",
+        negation=_ENGLISH,
+    ),
     Rule(
         "override-all",
         "override",
@@ -103,6 +159,7 @@ RULES: tuple[Rule, ...] = (
         rf"what)\b{_gap(16)}"
         r"\b(?:above|before|beforehand|previous(?:ly)?|prior|you (?:know|were told|have been told|"
         r"learned)|so far)\b",
+        negation=_ENGLISH,
     ),
     Rule(
         "override-above",
@@ -110,6 +167,7 @@ RULES: tuple[Rule, ...] = (
         STRONG,
         r"\b(?:ignore|disregard|forget)\s+(?:all\s+)?(?:of\s+)?(?:the |what is |what's )?(?:above|"
         r"preceding)\b",
+        negation=_ENGLISH,
     ),
     Rule(
         "forget-and-say",
@@ -119,6 +177,7 @@ RULES: tuple[Rule, ...] = (
         r"oublie[zs]?)\s+(?:about\s+)?(?:everything|all|alles|todo|"
         r"tout)\b[^\n\"]{0,50}\b(?:say|write|tell me|print|output|respond|answer|schreib\w*|sag\w*|"
         r"gib|di|dis|decir)\b",
+        negation=_ENGLISH,
     ),
     Rule(
         "override-de",
@@ -131,6 +190,7 @@ RULES: tuple[Rule, ...] = (
         r"\b(?:obigen?|vorherigen?|bisherigen?|vorangegangenen?) \S+ (?:zu )?(?:ignorier|vergess|"
         r"missacht)\w*|"
         r"\babweichend (?:zu|von) (?:den )?(?:vorherigen|bisherigen|obigen)\b",
+        negation=_GERMAN,
     ),
     Rule(
         "override-romance",
@@ -141,6 +201,7 @@ RULES: tuple[Rule, ...] = (
         r"instrukc\w+|"
         r"consignes?|directives|istruzioni|instru\S{1,4}es\b|reglas|r\S{1,2}gles|indicaciones|"
         r"(?:todo|tout) (?:lo anterior|lo que|ce qui|ce que|que))",
+        negation=_ROMANCE,
     ),
     Rule(
         "override-languages",
@@ -156,6 +217,7 @@ RULES: tuple[Rule, ...] = (
         r"\b(?:talimat|kural)\S*[^.!?\n]{0,20}(?:yok say|unut|g(?:ö|o)rmezden)|"
         r"(?:nirdesh|niyam|निर्देश|नियम)[^.!?\n]{0,12}(?:bhool|chhod|भूल|अनदेखा)|"
         r"(?:تجاهل|انس)[^.\n]{0,12}(?:التعليمات|القواعد)",
+        negation=_OTHER,
     ),
     Rule(
         "break-out",

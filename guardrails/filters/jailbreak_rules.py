@@ -5,8 +5,9 @@ knows what rules cannot: what the rest of the text is about. A rule that meets a
 or that quotes one, is outvoted.
 
 Every pattern is compiled by RE2, so that time is linear in the text; gaps are bounded and do not cross a line
-or the end of a sentence. A few passes over the text ask which rules match at all; only those look for places,
-and each reports at most `MOST` of them.
+or the end of a sentence. Only what turns an order round is looked for with `re`, in a few characters beside a
+match. A few passes over the text ask which rules match at all; only those look for places, and each reports
+at most `MOST` of them.
 
 What each rule costs and finds is measured by `training/jailbreak.py` and stands in `weights/jailbreak.md`.
 """
@@ -14,11 +15,12 @@ What each rule costs and finds is measured by `training/jailbreak.py` and stands
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from guardrails.filters.jailbreak_patterns import RULES
+from guardrails.filters.jailbreak_patterns import RULES, Negation
 
 MOST = 64
 _PASSES = (
@@ -42,16 +44,30 @@ def matches(text: str) -> list[Match]:
     for rule in which.matching(data):
         beside = which.beside[rule]
         if beside is None or beside.search(data) is not None:
-            places = (Match(rule, start, end) for start, end in _places(which.each[rule], data))
+            spans = _spans(which.each[rule], which.negations[rule], data)
+            places = (Match(rule, start, end) for start, end in _places(spans, data))
             found += islice((match for match in places if not _quoted(text, match.start)), MOST)
     return found
 
 
-def _places(pattern: Any, data: bytes) -> Iterator[tuple[int, int]]:
-    """Where the pattern matches, in characters; each byte is decoded once."""
+def _spans(pattern: Any, negation: _Negations | None, data: bytes) -> Iterator[tuple[int, int]]:
+    """Where the pattern matches, in bytes. An order that is turned round is none, and may hold a true one."""
+    if negation is None:
+        yield from (hit.span() for hit in pattern.finditer(data))
+        return
+    at = 0
+    while (hit := pattern.search(data, at)) is not None:
+        start, at = hit.span()
+        if negation.turns_round(data, start, at):
+            at = start + len(data[start : start + 4].decode("utf-8", "ignore")[0].encode())
+        else:
+            yield start, at
+
+
+def _places(spans: Iterable[tuple[int, int]], data: bytes) -> Iterator[tuple[int, int]]:
+    """The spans in characters; each byte is decoded once."""
     byte = character = 0
-    for hit in pattern.finditer(data):
-        start, end = hit.span()
+    for start, end in spans:
         first = character + len(data[byte:start].decode())
         byte, character = end, first + len(data[start:end].decode())
         yield first, character
@@ -66,10 +82,38 @@ def _quoted(text: str, start: int) -> bool:
     return before.removesuffix("please").removesuffix("bitte").rstrip()[-1:] in _QUOTES
 
 
+_REACH = 128  # bytes on either side in which a negation is looked for
+
+
+class _Negations(NamedTuple):
+    before: re.Pattern[str]
+    second: re.Pattern[str]
+    last: re.Pattern[str]
+
+    @classmethod
+    def of(cls, negation: Negation) -> Self:
+        """The patterns with their anchors."""
+        given = (f"(?:{negation.before})$", negation.second, negation.last)
+        return cls(*(re.compile(pattern, re.IGNORECASE) for pattern in given))
+
+    def turns_round(self, data: bytes, start: int, end: int) -> bool:
+        """Whether the order in these bytes is a plea not to do that."""
+        before = _plain(data[max(0, start - _REACH) : start])
+        order = _plain(data[start : end + _REACH])
+        after = _plain(data[end : end + _REACH])
+        return bool(self.before.search(before) or self.second.match(order) or self.last.match(after))
+
+
+def _plain(data: bytes) -> str:
+    # Lines stay apart: what stands on the one before is another sentence.
+    return re.sub(r"[^\S\n]+", " ", data.decode("utf-8", "ignore"))
+
+
 class _Compiled(NamedTuple):
     together: list[Any]  # the rules 0, `_PASSES`, 2 · `_PASSES` …, then 1, …
     each: list[Any]
     beside: list[Any]
+    negations: list[_Negations | None]
 
     def matching(self, data: bytes) -> list[int]:
         """The rules whose pattern occurs, in order."""
@@ -96,4 +140,5 @@ def _compiled() -> _Compiled:
         together,
         [re2.compile(rule.pattern.encode(), options) for rule in RULES],
         [re2.compile(rule.beside.encode(), options) if rule.beside else None for rule in RULES],
+        [_Negations.of(rule.negation) if rule.negation else None for rule in RULES],
     )
