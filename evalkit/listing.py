@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ class Listed:
     age: str
 
     @classmethod
-    def of(cls, run: Run, tallies: Sequence[Tally]) -> Listed:
-        """Of a run and the tallies of its rows."""
+    def of(cls, run: Run, tallies: Sequence[Tally], replaced: Decimal = Decimal(0)) -> Listed:
+        """Of a run, the tallies of its rows, and what rows cost that are no longer there."""
         from guardrails.clock import SYSTEM
 
         arms = [(name, arm, _rate(some)) for (name, arm), some in _arms(tallies).items()]
         trials = f"{run.trials:,}" if run.trials == run.planned else f"{run.trials:,} of {run.planned:,}"
-        return cls(run, arms, trials, _cost(tallies), _age(SYSTEM.wall() - run.started_at))
+        return cls(run, arms, trials, _cost(tallies, replaced), _age(SYSTEM.wall() - run.started_at))
 
 
 def show(console: Console, runs: Sequence[Listed]) -> None:
@@ -85,8 +86,8 @@ def _said(rate: Measured | None, before: str = "") -> str:
     return words.percent(rate) + ("" if rate is None else f", {before}{rate.n:,}")
 
 
-def plain(run: Run, tallies: Sequence[Tally]) -> dict[str, Any]:
-    """A run for machines."""
+def plain(run: Run, tallies: Sequence[Tally], replaced: Decimal = Decimal(0)) -> dict[str, Any]:
+    """A run for machines; `replaced` as in `Listed.of`."""
     arms = []
     for (name, endpoint), some in _arms(tallies).items():
         rate = _rate(some)
@@ -96,6 +97,7 @@ def plain(run: Run, tallies: Sequence[Tally]) -> dict[str, Any]:
         rows = sum(each.rows for each in some)
         arms.append({"set": name, "endpoint": endpoint, "trials": rows, "pass_rate": shares})
     priced = sum(each.priced for each in tallies)
+    paid = _paid(tallies, replaced)
     return {
         "id": run.id,
         "name": run.name,
@@ -107,7 +109,7 @@ def plain(run: Run, tallies: Sequence[Tally]) -> dict[str, Any]:
         "planned": run.planned,
         "tags": list(run.tags),
         "arms": arms,
-        "cost_usd": sum(each.cost_usd for each in tallies) if priced else None,
+        "cost_usd": paid if priced or paid else None,
         "cost_unknown": sum(each.rows for each in tallies) - priced,
     }
 
@@ -134,14 +136,18 @@ def _rate(tallies: Sequence[Tally]) -> Measured | None:
     return share(values, weights, sum(each.judged * each.samples for each in judged))
 
 
-def _cost(tallies: Sequence[Tally]) -> str:
+def _paid(tallies: Sequence[Tally], replaced: Decimal) -> float:
+    return sum(each.cost_usd for each in tallies) + float(replaced)
+
+
+def _cost(tallies: Sequence[Tally], replaced: Decimal) -> str:
     from evalkit import words
 
     priced, rows = sum(each.priced for each in tallies), sum(each.rows for each in tallies)
-    if not priced:
+    if not priced and not replaced:
         return "unknown" if rows else "–"
     unknown = f" + {rows - priced:,} unknown" if rows > priced else ""
-    return words.usd(sum(each.cost_usd for each in tallies)) + unknown
+    return words.usd(_paid(tallies, replaced)) + unknown
 
 
 def _age(age: timedelta) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -70,11 +71,12 @@ def list_(
 ) -> None:
     """The newest runs, each with what its rows say."""
     with _kept(store, out) as kept:
-        found = [(run, kept.tallies(run.id)) for run in kept.runs(tag=tag, limit=limit)]
+        runs = kept.runs(tag=tag, limit=limit)
+        found = [(run, kept.tallies(run.id), _replaced(kept, run)) for run in runs]
     if as_json:
-        _print_json([listing.plain(run, tallies) for run, tallies in found])
+        _print_json([listing.plain(*each) for each in found])
         return
-    listing.show(_console(), [listing.Listed.of(run, tallies) for run, tallies in found])
+    listing.show(_console(), [listing.Listed.of(*each) for each in found])
 
 
 @app.command()
@@ -92,7 +94,7 @@ def show(
     with _kept(store, out) as kept:
         found = kept.find(run)
         if as_json:
-            shown = listing.plain(found, kept.tallies(found.id))
+            shown = listing.plain(found, kept.tallies(found.id), _replaced(kept, found))
             rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()
             told = digests(found.info)
             _print_json(
@@ -222,6 +224,11 @@ def tag(
     typer.echo(f"{found.id}: {', '.join(tags) or 'no tags'}", err=True)
 
 
+def _replaced(store: Store, run: Run) -> Decimal:
+    """What the run paid for rows that are no longer there."""
+    return sum(store.replaced(run.id).values(), Decimal(0))
+
+
 # --- what is shown -----------------------------------------------------------------------------------------
 
 
@@ -258,7 +265,7 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     # As `evaluate.conclude` draws: the same rows say the same.
     decided = decide_all(gates, columns, {} if not gates else _against(store, run.info), rng)
     compared = compare(columns, rng)
-    endpoints = summarise(columns, rng, tiers.found)
+    endpoints = summarise(columns, rng, tiers.found, store.replaced(run.id))
     view.table(console, endpoints)
     view.comparisons(console, compared)
     view.gates(console, decided)

@@ -66,7 +66,8 @@ class Cost:
     """USD. `total` is what this run paid for the `known` calls: nothing for answers of earlier calls.
 
     `per_call` is the mean cost of the known ones, whoever paid them; None when there are none. `judging` is
-    what judges paid, as far as they say; it is in neither.
+    what judges paid, as far as they say; it is in neither. `replaced` was paid for earlier tries, in whose
+    place the run has other rows now.
 
     `estimated`: at least one of them was priced by token counts that were estimated.
     """
@@ -78,11 +79,12 @@ class Cost:
     estimated: bool
     versions: tuple[str, ...]
     judging: Decimal = Decimal(0)
+    replaced: Decimal = Decimal(0)
 
     @property
     def paid(self) -> Decimal:
-        """What is known to have been paid, for calls and for judging."""
-        return self.total + self.judging
+        """What is known to have been paid, for calls, for judging and for what had to be done again."""
+        return self.total + self.judging + self.replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,12 @@ def summarise(
     columns: Columns,
     rng: np.random.Generator | None = None,
     sandboxes: Mapping[tuple[str, str], tuple[str, ...]] | None = None,
+    replaced: Mapping[tuple[str, str], Decimal] | None = None,
 ) -> list[Endpoint]:
     """One summary per set and arm, in the order in which the rows name them.
 
-    `sandboxes`: by set and arm what code was run in (`evalkit.tiers`).
+    By set and arm: `sandboxes` are what code was run in (`evalkit.tiers`), `replaced` is what rows cost that
+    are no longer there (`Store.replaced`).
 
     The same rows give the same numbers: without a generator, each arm's intervals are drawn with one seed.
     """
@@ -145,7 +149,12 @@ def summarise(
         endpoint(group, columns.group(number), rng or np.random.default_rng(0))
         for number, group in enumerate(columns.groups)
     ]
-    return [replace(each, sandboxes=(sandboxes or {}).get((each.set, each.name), ())) for each in made]
+    found = []
+    for each in made:
+        arm = (each.set, each.name)
+        cost = replace(each.cost, replaced=(replaced or {}).get(arm, Decimal(0)))
+        found.append(replace(each, sandboxes=(sandboxes or {}).get(arm, ()), cost=cost))
+    return found
 
 
 def endpoint(group: Group, columns: Columns, rng: np.random.Generator) -> Endpoint:

@@ -87,11 +87,12 @@ def usd(value: float) -> str:
 def cost_total(cost: Cost) -> str:
     """`$0.0123`, `unknown`, or what is known and how many calls are not; judges included, and their part."""
     judging = f", {usd(float(cost.judging))} of it for judging" if cost.judging else ""
-    if not cost.known and not cost.judging:
+    earlier = f", {usd(float(cost.replaced))} of it for tries that were repeated" if cost.replaced else ""
+    if not cost.known and not cost.judging and not cost.replaced:
         return "unknown" if cost.unknown else "–"
     estimated = " (estimated tokens)" if cost.estimated else ""
     missing = f" + {cost.unknown:,} calls unknown" if cost.unknown else ""
-    return f"{usd(float(cost.paid))}{missing}{estimated}{judging}"
+    return f"{usd(float(cost.paid))}{missing}{estimated}{judging}{earlier}"
 
 
 def cost_per_thousand(cost: Cost) -> str:

@@ -56,8 +56,9 @@ def _other(value: Any) -> Any:
 
 
 def values(trial: Trial) -> tuple[Any, ...]:
-    """The columns of `tables.trials`, in their order."""
+    """The columns of `tables.GIVEN`, in their order."""
     answer, record, error, paid = trial.answer, trial.record, trial.error, trial.paid_usd
+    judging = sum(score.cost_usd or 0.0 for score in trial.scores.values())
     texts = (
         dumped(trial.tags),
         None if error is None else dumped(error),
@@ -84,6 +85,7 @@ def values(trial: Trial) -> tuple[Any, ...]:
         None if paid is None else float(paid),
         sum(len(text) for text in texts if text is not None),
         *texts,
+        judging or None,
     )
 
 

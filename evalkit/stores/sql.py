@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from operator import itemgetter
 from typing import Any
 
@@ -46,6 +47,8 @@ HEAVY = 4_000_000
 """Characters that a piece holds at most, unless it is a single row."""
 AT_ONCE = 500
 """Values in one `IN (…)`."""
+DIGITS = 12
+"""Decimal places of a sum of money: what is beyond is the noise of adding."""
 
 _IN_RUNS = tables.runs.c
 _IN_TRIALS = tables.trials.c
@@ -264,6 +267,20 @@ class SqlStore:
                 for row in connection.execute(counts)
             ]
 
+    def replaced(self, run: str) -> Mapping[tuple[str, str], Decimal]:
+        """What rows cost that are no longer there; see `Store.replaced`."""
+        t = _IN_TRIALS
+        arm = (t.set, t.endpoint, t.prompt)
+        sums = select(*arm, func.sum(t.replaced_usd)).group_by(*arm)
+        sums = sums.where(t.run == plain(run), t.replaced_usd.is_not(None))
+        with self._reads() as connection:
+            rows = connection.execute(sums).all()
+        found: dict[tuple[str, str], Decimal] = {}
+        for set_, endpoint, prompt, usd in rows:
+            name = (original(set_), original(f"{endpoint}/{prompt}" if prompt else endpoint))
+            found[name] = found.get(name, Decimal(0)) + Decimal(str(round(usd, DIGITS)))
+        return found
+
     def close(self) -> None:
         """Free the connections."""
         self._engine.dispose()
@@ -317,14 +334,21 @@ def _insert(engine: Engine) -> Callable[..., Any]:
 def _upsert(engine: Engine) -> str:
     made = _insert(engine)(tables.trials)
     names = [column.name for column in tables.trials.primary_key]
+    # A call that is only judged again is still paid by the row that has it now.
+    gone = case(
+        (_IN_TRIALS.record == made.excluded.record, _IN_TRIALS.judging_usd),
+        else_=func.coalesce(_IN_TRIALS.cost_usd, _IN_TRIALS.judging_usd),
+    )
+    before = _IN_TRIALS.replaced_usd
     statement = made.on_conflict_do_update(
         index_elements=names,
         set_={
-            column.name: made.excluded[column.name] for column in tables.trials.c if column.name not in names
+            **{name: made.excluded[name] for name in tables.GIVEN if name not in names},
+            "replaced_usd": func.coalesce(before + gone, before, gone),  # what is not known adds nothing
         },
         where=or_(made.excluded.done, ~_IN_TRIALS.done),
     )
-    return str(statement.compile(dialect=engine.dialect))
+    return str(statement.compile(dialect=engine.dialect, column_keys=tables.GIVEN))
 
 
 def _add_tags(connection: Connection, run: str, tags: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from evalkit.trial import Trial
@@ -126,6 +127,12 @@ class Store(Protocol):
 
     def tallies(self, run: str) -> Sequence[Tally]:
         """A run's samples, counted by arm, weight and how many of their rows passed, in the plan's order."""
+
+    def replaced(self, run: str) -> Mapping[tuple[str, str], Decimal]:
+        """What a run paid for rows that others took the place of, in USD, by set and `Trial.arm`.
+
+        It is not in what its rows cost. Of a call that was only judged again, the earlier judging counts.
+        """
 
     def close(self) -> None:
         """Free the connections."""

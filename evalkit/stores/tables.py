@@ -27,15 +27,30 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
     update,
 )
 
 from guardrails.errors import ConfigError
 
-VERSION = 1
+VERSION = 2
 
 Step = Callable[[Connection], None]
-STEPS: Mapping[int, Step] = {}
+
+_INDEX_OF_REPLACED = (
+    'CREATE INDEX trials_replaced ON trials (run, "set", endpoint, prompt, replaced_usd) '
+    "WHERE replaced_usd IS NOT NULL"
+)
+
+
+def _what_rows_cost_that_gave_way(connection: Connection) -> None:
+    number = Double().compile(dialect=connection.dialect)
+    for column in ("judging_usd", "replaced_usd"):
+        connection.execute(text(f"ALTER TABLE trials ADD COLUMN {column} {number}"))
+    connection.execute(text(_INDEX_OF_REPLACED))
+
+
+STEPS: Mapping[int, Step] = {2: _what_rows_cost_that_gave_way}
 """What makes version n of version n - 1, from n = 2 on."""
 
 metadata = MetaData()
@@ -94,7 +109,14 @@ trials = Table(
     Column("scores", Text, nullable=False),
     Column("record", Text),
     Column("answer", Text),
+    # Behind the large ones, since that is where an older database has to get them. They are read where a row
+    # takes the place of another, and through an index that holds all that is asked for.
+    Column("judging_usd", Double),  # what of `cost_usd` judges were paid
+    Column("replaced_usd", Double),  # what the run paid for rows whose place this one took
 )
+
+GIVEN = tuple(column.name for column in trials.c if column.name != "replaced_usd")
+"""The columns that a row brings; what it replaced is known where it is kept."""
 
 # With the size, so that a reader finds where a piece ends without a look at its rows.
 Index("trials_in_order", trials.c.run, trials.c.place, trials.c.key, trials.c.size)
@@ -105,6 +127,8 @@ for _dialect, _condition in (("sqlite", "measured = 1"), ("postgresql", "measure
         f"CREATE INDEX trials_by_ask ON trials (ask) WHERE {_condition}"
     )
     event.listen(trials, "after_create", _by_ask.execute_if(dialect=_dialect))
+_of_replaced = DDL(_INDEX_OF_REPLACED)  # type: ignore[no-untyped-call]
+event.listen(trials, "after_create", _of_replaced)
 
 
 def version_of(connection: Connection) -> int | None:

@@ -135,6 +135,22 @@ def test_the_list_is_json_for_machines(home: Path) -> None:
     assert (Decimal(str(old["cost_usd"])), old["cost_unknown"]) == (Decimal("1.5"), 1)
 
 
+def test_what_was_repeated_is_part_of_what_a_run_cost(home: Path) -> None:
+    store = open_store(home / "runs.db")
+    run = store.find("baseline")
+    for usd in ("0.25", "0.125"):
+        failure = Failure("reset", "it broke")
+        broken = record(id=usd, cost_usd=usd)
+        store.append([row(run.id, 3, answer=None, scores={}, record=broken, error=failure)])
+    store.close()
+    paid = 1.5 + 0.25 + 0.125
+
+    assert json.loads(said(home, "list", "--json"))[1]["cost_usd"] == paid
+    assert json.loads(said(home, "show", "baseline", "--json"))["cost_usd"] == paid
+    assert "$1.88" in said(home, "list")
+    assert "$1.88, $0.250 of it for tries that were repeated" in said(home, "show", "baseline")
+
+
 def test_show_prints_lineage_and_numbers(home: Path) -> None:
     shown = said(home, "show", "baseline")
     assert "4 of 4 rows" in shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from evalkit.stores import codec
+from evalkit.stores import codec, tables
 from evalkit.trial import Trial
 from judges.judge import Answer, Score
 
@@ -18,14 +18,8 @@ def row(**scores: Score) -> Trial:
 
 
 def read_back(trial: Trial) -> Trial:
-    columns = dict(zip((column for column in _columns()), codec.values(trial), strict=True))
+    columns = dict(zip(tables.GIVEN, codec.values(trial), strict=True))
     return codec.trial([columns[name] for name in codec.READ])
-
-
-def _columns() -> list[str]:
-    from evalkit.stores.tables import trials
-
-    return [column.name for column in trials.columns]
 
 
 def test_what_a_model_judged_comes_back_as_it_was() -> None:

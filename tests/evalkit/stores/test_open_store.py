@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from sqlalchemy import Connection, create_engine, event, inspect, text
 
 from evalkit.stores import Run, Store, open_store, tables
 from evalkit.stores.sqlite import open_file
-from evalkit.trial import Trial
+from evalkit.trial import Failure, Trial
 from guardrails.errors import ConfigError
 from judges.judge import Answer
 
@@ -253,10 +255,31 @@ def test_an_old_file_becomes_what_a_new_one_is(tmp_path: Path) -> None:
     assert _shape(f"sqlite:///{old}") == _shape(f"sqlite:///{new}")
 
 
+def test_a_run_of_version_1_that_goes_on_says_what_it_cost(url: str) -> None:
+    """On both kinds, with rows that were written before the columns were there."""
+    store = open_store(url)
+    run = store.create(Run("r", "r", "d", "stopped", datetime(2026, 1, 1, tzinfo=UTC)))
+    record = {"cost_usd": "0.5", "wasted_usd": "0"}
+    failed = Trial(run.id, "s", "e", "k", "", record=record, error=Failure("reset", "it broke"))
+    store.append([failed])
+    store.close()
+    for statement in (
+        "DROP INDEX trials_replaced",
+        "ALTER TABLE trials DROP COLUMN judging_usd",
+        "ALTER TABLE trials DROP COLUMN replaced_usd",
+        "UPDATE schema_version SET version = 1",
+    ):
+        _execute(url, statement)
+    again = open_store(url)
+    again.append([replace(failed, record={**record, "cost_usd": "2"}, error=None)])
+    assert again.replaced(run.id) == {("", "e"): Decimal("0.5")}
+    again.close()
+
+
 def test_steps_are_taken_one_by_one_and_a_failing_one_leaves_nothing(url: str) -> None:
     """The table of steps is a parameter: two of them, the second of which fails at first."""
     open_store(url).close()
-    broken = True
+    broken, now = True, tables.VERSION
 
     def second(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE runs ADD COLUMN note TEXT"))
@@ -268,18 +291,18 @@ def test_steps_are_taken_one_by_one_and_a_failing_one_leaves_nothing(url: str) -
 
     def step() -> int | None:
         with _connected(url) as connection:
-            return tables.step_up(connection, steps={2: second, 3: third}, target=3)
+            return tables.step_up(connection, steps={now + 1: second, now + 2: third}, target=now + 2)
 
-    assert step() == 2
+    assert step() == now + 1
     with pytest.raises(Exception, match="more"):
         step()
     with _connected(url) as connection:
-        assert tables.version_of(connection) == 2
+        assert tables.version_of(connection) == now + 1
         names = {column["name"] for column in inspect(connection).get_columns("runs")}
     assert "note" in names
     assert "more" not in names
     broken = False
-    assert (step(), step()) == (3, None)
+    assert (step(), step()) == (now + 2, None)
 
 
 def test_deleted_answers_are_not_left_in_the_file(tmp_path: Path) -> None:
@@ -306,6 +329,7 @@ def test_queries_use_their_indexes(tmp_path: Path) -> None:
     list(store.trials("r"))
     list(store.trials("r", failing=True))
     store.done("r")
+    store.replaced("r")
     store.close()
     with sqlite3.connect(tmp_path / "runs.db") as connection:
         for statement in asked:
@@ -314,7 +338,7 @@ def test_queries_use_their_indexes(tmp_path: Path) -> None:
                 plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", marks).fetchall()
                 assert all("SCAN" not in detail for *_, detail in plan), (statement, plan)
     connection.close()
-    assert len(asked) >= 4
+    assert len(asked) >= 5
 
 
 def _spying(execute: Any, asked: list[str]) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -435,6 +436,43 @@ def test_tallies_count_what_the_run_paid(store: Store) -> None:
     store.append([paid, taken])
     (tally,) = store.tallies(run.id)
     assert (tally.cost_usd, tally.priced) == (0.25 + 0.5 + 0.5, 2), "an earlier call's answer costs nothing"
+
+
+def test_what_gave_way_was_paid_too(store: Store) -> None:
+    run = made(store)
+    broken = {"rubric": Score.unjudged("timeout", "no reply")}
+
+    def asked(place: int, usd: str | None, **fields: Any) -> Trial:
+        """An answer of its own each time, as its record says."""
+        record = {"id": str(next(calls)), "cost_usd": usd, "wasted_usd": 0.0, "cached": False}
+        return row(run.id, place, **{"record": record, "scores": broken, **fields})
+
+    calls = itertools.count()
+    unknown = asked(1, None, scores={"rubric": replace(broken["rubric"], cost_usd=0.5)})
+    store.append([asked(0, "0.1"), unknown, asked(2, "9"), failed(run.id, 3)])
+    assert store.replaced(run.id) == {}
+    store.append([asked(0, "0.2"), asked(1, "4"), failed(run.id, 3)])
+    store.append([asked(0, "0.4", scores={}), asked(1, "8", scores={})])
+    store.append([asked(0, "16")])  # it does not take the place of one that is done
+    (cost,) = store.replaced(run.id).values()
+    assert cost == Decimal("0.1") + Decimal("0.2") + Decimal("0.5") + 4
+    store.append([asked(5, "1", prompt="short\0"), asked(6, "1", set="more", endpoint="f")])
+    store.append([asked(5, "2", prompt="short\0"), asked(6, "3", set="more", endpoint="f")])
+    assert store.replaced(run.id) == {("", "e"): cost, ("", "e/short\0"): 1, ("more", "f"): 1}
+    assert store.replaced("another") == {}
+
+
+def test_a_call_that_is_judged_again_is_paid_once(store: Store) -> None:
+    run = made(store)
+
+    def judged(usd: float, error: str | None, prompt: str = "") -> Trial:
+        return row(run.id, scores={"rubric": Score(None, None, "no", error, cost_usd=usd)}, prompt=prompt)
+
+    for usd in (0.5, 0.25, 0.125):
+        store.append([judged(usd, "timeout")])
+    assert store.replaced(run.id) == {("", "e"): Decimal("0.75")}
+    (tally,) = store.tallies(run.id)
+    assert tally.cost_usd == 0.25 + 0.125
 
 
 # --- several at once ---------------------------------------------------------------------------------------
