@@ -47,7 +47,7 @@ class Asker:
         """Ask the endpoint, or take what is kept, and judge the answer."""
         started = self.clock.wall().isoformat(timespec="milliseconds")
         if kept is not None:
-            earlier = {**(kept.record or {}), "cached": True}
+            earlier = kept.record if kept.own else {**(kept.record or {}), "cached": True}
             answer = replace(kept.answer, record=earlier)
             return _row(job, run, started, earlier, answer, await self._scores(job, answer))
         try:

@@ -14,14 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.asking import Asker, Executor, check_prices
 from evalkit.config import Suite
-from evalkit.plan import Plan
+from evalkit.plan import Job, Plan
 from evalkit.runner import Control, Work, run
-from evalkit.stores import Run, Status, Store, open_store, run_id
+from evalkit.stores import Kept, Run, Status, Store, open_store, run_id
 from evalkit.trial import Trial
 from evalkit.writer import Writer
 from guardrails.clock import SYSTEM, Clock
@@ -156,7 +157,7 @@ async def _run(
             paid = await asyncio.to_thread(spent_before, store, kept)
     for target in plan.targets:  # or the first calls' TTFT would be that of an import
         await asyncio.to_thread(target.llm.warm)
-    lookup = store.answers if plan.suite.cache else None
+    lookup = partial(answers, store, kept.id if again else None) if plan.suite.cache else None
     try:
         async with Writer(store, seen) as writer:
             await run(plan, Work(kept.id, executor, writer, control, done, lookup, paid))
@@ -165,6 +166,16 @@ async def _run(
             raise  # somebody else's cancellation: it is theirs to see
         return "interrupted"
     return "capped" if control.capped else "interrupted" if control.stopping else "complete"
+
+
+def answers(store: Store, resumed: str | None, jobs: Sequence[Job]) -> Mapping[str, Kept]:
+    """Answers that stand in for calls, by the jobs' keys: those of the run itself before others'.
+
+    A row of its own that no judge could judge is judged again, and stays what the run has measured.
+    """
+    own = {} if resumed is None else store.measured(resumed, [job.key for job in jobs])
+    others = store.answers([job.ask for job in jobs if job.key not in own])
+    return {**{job.key: others[job.ask] for job in jobs if job.ask in others}, **own}
 
 
 def check_rows(plan: Plan, store: Store, run: Run) -> None:

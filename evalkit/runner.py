@@ -84,8 +84,8 @@ class _First:
         return self.kinds.total() >= self.needed
 
 
-Lookup = Callable[[Sequence[str]], Mapping[str, Kept]]
-"""Earlier answers by `Trial.ask`; blocks."""
+Lookup = Callable[[Sequence[Job]], Mapping[str, Kept]]
+"""Earlier answers by the key of the job that may take them; blocks."""
 
 LOOKED_UP = 64
 
@@ -107,8 +107,8 @@ class _Jobs:
         async with self._one:
             if not self.ready:
                 chunk = list(islice(self.pending, LOOKED_UP))
-                kept = await asyncio.to_thread(self.lookup, [job.ask for job in chunk]) if chunk else {}
-                self.ready.extend((job, kept.get(job.ask)) for job in chunk)
+                kept = await asyncio.to_thread(self.lookup, chunk) if chunk else {}
+                self.ready.extend((job, kept.get(job.key)) for job in chunk)
             return self.ready.popleft() if self.ready else None
 
 
@@ -178,7 +178,9 @@ class _Worker:
         try:
             async with self.cap.hold(worst) as held:
                 trial = await work.executor(job, work.run, kept)
-                if (cost := trial.paid_usd) is not None:
+                if kept is not None and kept.own:  # its call was booked when it was made
+                    held.cost = trial.judging_usd
+                elif (cost := trial.paid_usd) is not None:
                     held.cost = cost
         except BudgetExceeded:
             work.control.capped = True

@@ -103,12 +103,17 @@ class Trial:
         return bool(self.record and self.record.get("cached"))
 
     @property
+    def judging_usd(self) -> Decimal:
+        """What judges were paid, as far as they say."""
+        return sum((Decimal(str(score.cost_usd or 0)) for score in self.scores.values()), Decimal(0))
+
+    @property
     def paid_usd(self) -> Decimal | None:
         """What the row cost its run: the call with all attempts, a simulated user, the judging.
 
         An earlier call's answer was paid by its own run. None when the call's cost is not known.
         """
-        judging = sum((Decimal(str(score.cost_usd or 0)) for score in self.scores.values()), Decimal(0))
+        judging = self.judging_usd
         if self.cached:
             return judging
         record = self.record

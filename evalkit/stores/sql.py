@@ -228,9 +228,19 @@ class SqlStore:
                 some = [plain(ask) for ask in asks[start : start + AT_ONCE] if ask]
                 found = connection.execute(wanted.where(_IN_TRIALS.ask.in_(some)))
                 newest = {ask: rest for ask, *rest in found}
-                for ask, (answer, record) in newest.items():
-                    measured = None if record is None else loaded(record)
-                    kept[original(ask)] = Kept(Answer.from_dict(loaded(answer), measured), measured)
+                kept.update((original(ask), _kept(*rest)) for ask, rest in newest.items())
+        return kept
+
+    def measured(self, run: str, keys: Sequence[str]) -> Mapping[str, Kept]:
+        """The answers of a run's own rows; see `Store.measured`."""
+        kept: dict[str, Kept] = {}
+        wanted = select(_IN_TRIALS.key, _IN_TRIALS.answer, _IN_TRIALS.record)
+        wanted = wanted.where(_IN_TRIALS.run == plain(run), _IN_TRIALS.measured)
+        with self._reads() as connection:
+            for start in range(0, len(keys), AT_ONCE):
+                some = [plain(key) for key in keys[start : start + AT_ONCE]]
+                found = connection.execute(wanted.where(_IN_TRIALS.key.in_(some)))
+                kept.update((original(key), _kept(*rest, own=True)) for key, *rest in found)
         return kept
 
     def tallies(self, run: str) -> Sequence[Tally]:
@@ -303,6 +313,11 @@ class SqlStore:
             yield
         except SQLAlchemyError as error:
             raise self._words(error) from None
+
+
+def _kept(answer: str, record: str | None, *, own: bool = False) -> Kept:
+    measured = None if record is None else loaded(record)
+    return Kept(Answer.from_dict(loaded(answer), measured), measured, own)
 
 
 def _gone(run: str) -> ConfigError:

@@ -66,10 +66,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An earlier call's answer, with the record that was measured then."""
+    """An earlier call's answer, with the record that was measured then.
+
+    `own`: of the very row that is asked for, in a run that goes on.
+    """
 
     answer: Answer = field(repr=False)
     record: Mapping[str, Any] | None = field(repr=False, hash=False)
+    own: bool = False
 
 
 class Store(Protocol):
@@ -124,6 +128,9 @@ class Store(Protocol):
 
     def answers(self, asks: Sequence[str]) -> Mapping[str, Kept]:
         """Answers of earlier calls by `Trial.ask`, of any run; measured ones, never cached."""
+
+    def measured(self, run: str, keys: Sequence[str]) -> Mapping[str, Kept]:
+        """The answers of a run's own rows by their keys; those that it measured itself."""
 
     def tallies(self, run: str) -> Sequence[Tally]:
         """A run's samples, counted by arm, weight and how many of their rows passed, in the plan's order."""

@@ -18,6 +18,7 @@ from guardrails.testing import Script, ScriptedEndpoint
 
 CALL, JUDGE = Decimal("0.1"), Decimal("0.01")
 BROKEN = f"Score(None, None, 'no reply', 'timeout', cost_usd={JUDGE})"
+FINE = f"Score(1.0, True, 'fine', cost_usd={JUDGE})"
 
 
 def answering() -> ScriptedEndpoint:
@@ -88,3 +89,49 @@ async def test_the_cap_holds_over_all_tries(tmp_path: Path) -> None:
     assert calls == [1, 1, 0, 0, 0]
     assert outcome.status == "capped"
     assert paid(outcome) == 3 * (CALL + JUDGE)
+
+
+@pytest.mark.asyncio
+async def test_with_a_cache_a_run_judges_its_own_answers_again_as_measured_by_itself(tmp_path: Path) -> None:
+    """As often as it takes: they are no earlier answers, and stay what the run itself measured."""
+    outcome = await evaluate(plan(tmp_path, answering(), cache=True))
+    before = list(outcome.store.trials(outcome.run.id))
+    for tries, said in ((2, BROKEN), (3, BROKEN), (4, FINE)):
+        handler = answering()
+        outcome = await again(plan(tmp_path, handler, said=said, cache=True), outcome)
+        rows = list(outcome.store.trials(outcome.run.id))
+        assert handler.calls == []
+        assert [row.record for row in rows] == [row.record for row in before]
+        assert [row.answer for row in rows] == [row.answer for row in before]
+        assert paid(outcome) == 2 * (CALL + tries * JUDGE)
+        assert [each.cached for each in outcome.endpoints] == [0]
+    assert outcome.endpoints[0].passed == 2
+
+
+@pytest.mark.asyncio
+async def test_what_is_judged_again_under_a_cap_costs_its_judging(tmp_path: Path) -> None:
+    made: dict[str, Any] = {"cache": True, "budget": {"max_usd": "0.24"}}
+    outcome = await evaluate(plan(tmp_path, answering(), **made))
+    outcome = await again(plan(tmp_path, answering(), **made), outcome)
+    assert outcome.status == "complete", "the calls were paid once: 0.22, and the judging 0.02 more"
+    assert paid(outcome) == 2 * (CALL + 2 * JUDGE)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_of_another_arm_of_the_same_run_is_an_earlier_one(tmp_path: Path) -> None:
+    first, second = answering(), answering()
+    outcome = await evaluate(plan(tmp_path, first, second, cache=True, n=1))
+    assert len(first.calls) + len(second.calls) in (1, 2)
+    outcome = await again(plan(tmp_path, answering(), answering(), said=FINE, cache=True, n=1), outcome)
+    records = [row.record for row in outcome.store.trials(outcome.run.id)]
+    assert sum(not record["cached"] for record in records if record) == len(first.calls) + len(second.calls)
+
+
+@pytest.mark.asyncio
+async def test_another_run_takes_them_as_earlier_ones(tmp_path: Path) -> None:
+    await evaluate(plan(tmp_path, answering(), cache=True))
+    handler = answering()
+    outcome = await evaluate(plan(tmp_path, handler, said=FINE, cache=True))
+    assert handler.calls == []
+    assert outcome.endpoints[0].cached == 2
+    assert paid(outcome) == 2 * JUDGE

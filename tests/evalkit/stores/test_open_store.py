@@ -330,6 +330,7 @@ def test_queries_use_their_indexes(tmp_path: Path) -> None:
     list(store.trials("r", failing=True))
     store.done("r")
     store.replaced("r")
+    store.measured("r", ["k"])
     store.close()
     with sqlite3.connect(tmp_path / "runs.db") as connection:
         for statement in asked:
@@ -338,7 +339,7 @@ def test_queries_use_their_indexes(tmp_path: Path) -> None:
                 plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", marks).fetchall()
                 assert all("SCAN" not in detail for *_, detail in plan), (statement, plan)
     connection.close()
-    assert len(asked) >= 5
+    assert len(asked) >= 6
 
 
 def _spying(execute: Any, asked: list[str]) -> Any:

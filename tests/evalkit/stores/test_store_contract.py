@@ -401,6 +401,19 @@ def test_the_newest_answer_wins_whatever_the_run(store: Store) -> None:
     assert store.answers(["ask-0"])["ask-0"].answer.text == "at 9"
 
 
+def test_a_runs_own_answers_are_found_by_their_keys(store: Store) -> None:
+    run, other = made(store, "a"), made(store, "b")
+    cached = {"cached": True}
+    taken = row(run.id, 2, record=cached, answer=Answer("old", record=cached))
+    store.append([row(run.id, 0), failed(run.id, 1), taken, row(run.id, 3, key="\0"), row(other.id, 4)])
+    kept = store.measured(run.id, [*(f"key-{n}" for n in range(1_000)), "\0"])
+    assert set(kept) == {"key-0", "\0"}
+    assert kept["\0"].own
+    assert kept["\0"].answer == row(run.id, 0).answer
+    assert kept["\0"].record == row(run.id, 0).record
+    assert not store.answers(["ask-3"])["ask-3"].own
+
+
 def test_thousands_of_answers_are_looked_up_at_once(store: Store) -> None:
     run = made(store)
     store.append([row(run.id, n) for n in range(1_500)])
