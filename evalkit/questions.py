@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _SAME = 1e-9  # scores that differ by less are the same
+_LEAST = 0.9  # of the normal interval: enough where joined ones cancel, and seldom felt elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def share_difference(a: Values, b: Values, times: float = 1.0, level: float = LE
     joined = join(one, other, times, min(1.0, max(-1.0, r)) * max(0.0, 1 - 4 / n**2), n)
     if n == 1:
         return joined
-    least = stats.critical(level) * float(np.std(a.value - times * b.value, ddof=1)) / math.sqrt(n)
+    least = _LEAST * stats.critical(level) * float(np.std(a.value - times * b.value, ddof=1)) / math.sqrt(n)
     low, high = max(-times, joined.value - least), min(1.0, joined.value + least)
     return replace(joined, low=min(low, joined.low), high=max(high, joined.high))
 
