@@ -53,6 +53,9 @@ from judges.registry import judge
 ScorerSpec = str | dict[str, Any]
 GateSpec = str | dict[str, Any]
 
+MOST = 2**63 - 1
+"""The largest whole number that every database and JSON library holds."""
+
 NO_SCORER = "none"
 """For samples whose answers are not judged: what counts is that the call brings one."""
 
@@ -91,12 +94,12 @@ class SamplingOptions(Strict):
     """
 
     n: int = Field(default=1, ge=1, le=10_000)
-    max_tokens: int | None = Field(default=None, gt=0)
-    temperature: float | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, gt=0, le=MOST)
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, gt=0)
+    top_k: int | None = Field(default=None, gt=0, le=MOST)
     stop: tuple[str, ...] | None = None
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-MOST, le=MOST - 10_000)  # each answer adds 1
     logprobs: bool = False
 
 
@@ -104,7 +107,7 @@ class BudgetOptions(Strict):
     """What the run may cost, in USD. An answer without `max_tokens` is taken for `assumed_output` tokens."""
 
     max_usd: Decimal = Field(gt=0)
-    assumed_output: int = Field(default=4096, gt=0)
+    assumed_output: int = Field(default=4096, gt=0, le=MOST)
 
 
 class Suite(Strict):
@@ -124,10 +127,10 @@ class Suite(Strict):
     budget: BudgetOptions | None = None
     concurrency: int = Field(default=16, ge=1, le=4096)
     timeout: float = Field(default=300.0, gt=0)
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=MOST)
     max_error_rate: float = Field(default=0.1, ge=0, le=1)
     cache: bool = False
-    shuffle: int = 0
+    shuffle: int = Field(default=0, ge=-MOST, le=MOST)
     store: str | None = None
     out: Path = Path(".evalkit")
 

@@ -103,6 +103,8 @@ def run(
         "store": store,
         "out": str(out) if out else None,
     }
+    if n is not None:
+        fields["sampling"] = {"n": n}
     given = {name: value for name, value in fields.items() if value is not None}
     if endpoint:
         given["endpoints"] = _endpoints(endpoint, model or [], dialect, key_env)
@@ -111,7 +113,7 @@ def run(
     from evalkit.cli import consoles
     from evalkit.session import Files, Session
 
-    chosen, folder = _suite(suite, given, filters, n)
+    chosen, folder = _suite(suite, given, filters)
     session = Session.of(chosen, folder, resume=resume, fresh=fresh, consoles=consoles())
     files = Files(html, json, junit, markdown or step_summary())
     raise typer.Exit(session.run(files, command=again(sys.argv[1:]), executor=executor.value))
@@ -140,9 +142,7 @@ def _endpoints(urls: list[str], models: list[str], dialect: str | None, key_env:
     return made
 
 
-def _suite(
-    path: Path | None, given: dict[str, Any], filters: bool | None, n: int | None
-) -> tuple[Suite, Path | None]:
+def _suite(path: Path | None, given: dict[str, Any], filters: bool | None) -> tuple[Suite, Path | None]:
     from evalkit import config
     from guardrails.source import Source
 
@@ -155,12 +155,10 @@ def _suite(
         )
     else:
         made = config.check(Source("the command line", given))
-    changed: dict[str, Any] = {}
     if filters is not None:
-        changed["endpoints"] = tuple(_filtered(each, filters) for each in made.endpoints)
-    if n is not None:
-        changed["sampling"] = made.sampling.model_copy(update={"n": n})
-    return made.model_copy(update=changed), path.parent if path is not None else None
+        endpoints = tuple(_filtered(each, filters) for each in made.endpoints)
+        made = made.model_copy(update={"endpoints": endpoints})
+    return made, path.parent if path is not None else None
 
 
 def _filtered(endpoint: dict[str, Any], on: bool) -> dict[str, Any]:

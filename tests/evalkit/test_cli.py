@@ -42,6 +42,8 @@ def test_the_command_to_go_on_with_names_one_run() -> None:
         (("--golden", "short-facts", "--dialect", "klingon"), ("klingon", "openai_chat")),
         (("--golden", "short-facts", "--resume", "nope"), ("runs.db",)),
         (("--golden", "short-facts", "--out", "file.txt"), ("file.txt cannot be written", "--out")),
+        (("--golden", "short-facts", "-n", "20000"), ("sampling.n", "less than or equal to 10000")),
+        (("--golden", "short-facts", "--limit", str(2**63)), ("limit", f"less than or equal to {2**63 - 1}")),
         ((), ("--golden missing",)),
     ],
 )

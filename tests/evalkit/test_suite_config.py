@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import orjson
 import pytest
 
 from evalkit import config
@@ -129,6 +131,32 @@ def test_an_option_replaces_of_a_mapping_what_it_names(tmp_path: Path) -> None:
     assert suite.budget is not None
     assert (str(suite.budget.max_usd), suite.budget.assumed_output) == ("2", 100)
     assert suite.gates == ("error_rate <= 1%",)
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        (f"limit: {2**63}", "limit"),
+        (f"shuffle: {-(2**63)}", "shuffle"),
+        (f"sampling: {{seed: {2**63 - 10_000}}}", "sampling.seed"),
+        (f"sampling: {{max_tokens: {10**23}}}", "sampling.max_tokens"),
+        (f"sampling: {{top_k: {2**63}}}", "sampling.top_k"),
+        (f"budget: {{max_usd: 1, assumed_output: {2**63}}}", "budget.assumed_output"),
+        ("sampling: {temperature: .inf}", "sampling.temperature"),
+        ("sampling: {temperature: .nan}", "sampling.temperature"),
+    ],
+)
+def test_a_number_that_could_be_sent_or_kept_nowhere_is_named(tmp_path: Path, line: str, field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"suite\.yaml:4: {field}: input should be"):
+        config.load(write(tmp_path, GOOD + line))
+
+
+def test_the_largest_numbers_that_can_be_sent_and_kept_are_taken(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + f"limit: {2**63 - 1}\nsampling: {{seed: {2**63 - 10_001}, n: 10000}}\n")
+    plan = Plan.of(config.load(path))
+    last = plan.sampling(9_999).seed
+    assert last is not None
+    assert json.loads(orjson.dumps({"seed": last, "suite": plan.lineage()["suite"]}))["seed"] == last
 
 
 def test_a_mistake_in_a_list_is_one_mistake(tmp_path: Path) -> None:
