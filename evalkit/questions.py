@@ -122,8 +122,8 @@ def share_difference(a: Values, b: Values, times: float = 1.0, level: float = LE
     With one answer a question this is `stats.paired_rates`. Else the two clustered intervals are joined by
     square-and-add with the correlation r of the questions' shares (Zou and Donner 2008, Stat. Med. 27:1693).
     r of few questions is taken for less than it is, r·(1 − 4/n²): of two it is ±1 whatever they are, which
-    would leave next to nothing of two wide intervals. Nor is an end nearer than z·s/√n, s the spread of the
-    questions' own differences: joined skew intervals cancel too much where r is near 1.
+    would leave next to nothing of two wide intervals. Nor is an end nearer than 0.9·z·s/√n, s the spread of
+    the questions' own differences: joined skew intervals cancel too much where r is near 1.
     """
     import numpy as np
 
