@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 COULD_NOT_RUN = 2
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="evalkit",
@@ -170,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("EVALKIT_DEBUG"):
             raise
         complain(error.message, error.hint)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise

@@ -108,15 +108,31 @@ async def evaluate(
 ) -> Outcome:
     """Run a suite; with `resume`, an earlier run of `store`, only what that one lacks.
 
-    Each new row goes to `seen` once it is kept. `control.stop()` ends the run early, as `interrupted`;
-    cancelling after that drops what is in flight too, and any other cancellation is passed on. Raises
-    `ConfigError` before the first call for what cannot work, and `runner.Hopeless` when an endpoint's first
-    calls all fail for good.
+    Each new row goes to `seen` once it is kept. `control.stop()` ends the run early, as `interrupted`, and
+    `control.drop()` without what is in flight; a cancellation is passed on. Raises `ConfigError` before the
+    first call for what cannot work, and `runner.Hopeless` when an endpoint's first calls all fail for good.
     """
     plan = suite if isinstance(suite, Plan) else Plan.of(suite)
+    store = store or open_store(plan.suite.database)
+    kept, earlier = await carry_out(
+        plan, store, resume=resume, seen=seen, control=control, executor=executor, clock=clock
+    )
+    return await asyncio.to_thread(conclude, plan, store, kept, earlier)
+
+
+async def carry_out(
+    plan: Plan,
+    store: Store,
+    *,
+    resume: Run | None = None,
+    seen: Callable[[Trial], None] = lambda trial: None,
+    control: Control | None = None,
+    executor: Executor | None = None,
+    clock: Clock = SYSTEM,
+) -> tuple[Run, Mapping[str, str]]:
+    """The calls and the judging of `evaluate`: the run, and the runs to compare it with, for `conclude`."""
     control = control or Control()
     executor = executor or Asker(plan, clock)
-    store = store or open_store(plan.suite.database)
     try:
         # Before the first call: one that does not exist is found out now, and `latest` is not this run.
         earlier = await asyncio.to_thread(baselines, plan, store, resume)
@@ -136,7 +152,7 @@ async def evaluate(
                 await asyncio.to_thread(store.update, kept)
     finally:
         await executor.aclose()
-    return await asyncio.to_thread(conclude, plan, store, kept, earlier)
+    return kept, earlier
 
 
 async def _run(
@@ -158,13 +174,8 @@ async def _run(
     for target in plan.targets:  # or the first calls' TTFT would be that of an import
         await asyncio.to_thread(target.llm.warm)
     lookup = partial(answers, store, kept.id if again else None) if plan.suite.cache else None
-    try:
-        async with Writer(store, seen) as writer:
-            await run(plan, Work(kept.id, executor, writer, control, done, lookup, paid))
-    except asyncio.CancelledError:
-        if not control.stopping:
-            raise  # somebody else's cancellation: it is theirs to see
-        return "interrupted"
+    async with Writer(store, seen) as writer:
+        await control.carry(run(plan, Work(kept.id, executor, writer, control, done, lookup, paid)))
     return "capped" if control.capped else "interrupted" if control.stopping else "complete"
 
 
@@ -238,7 +249,7 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
 
     tiers = Tiers()
     columns = Columns.of(tiers.watch(store.trials(kept.id)))
-    if len(columns) == plan.size and kept.status == "interrupted":
+    if len(columns) == kept.planned and kept.status == "interrupted":
         kept = replace(kept, status="complete")  # asked to stop when nothing was left
         store.update(kept)
     if kept.info.get(AGAINST) != dict(earlier):
@@ -254,15 +265,25 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     return Outcome(plan, store, kept, columns, summaries, compared, gates)
 
 
-def baselines(plan: Plan, store: Store, resume: Run | None = None) -> Mapping[str, str]:
+def arms_of(run: Run) -> frozenset[str]:
+    """What gates may call the endpoints of a run, by its lineage."""
+    names = [str(each.get("name", "")) for each in run.info.get("endpoints") or ()]
+    prompts = [str(each.get("name", "")) for each in run.info.get("prompts") or ()]
+    return frozenset([*names, *(f"{name}/{prompt}" for name in names for prompt in prompts)])
+
+
+def baselines(
+    plan: Plan, store: Store, resume: Run | None = None, *, arms: frozenset[str] = frozenset()
+) -> Mapping[str, str]:
     """The ids of the earlier runs that gates compare with, by the names that gates call them.
 
-    A run that goes on is not its own baseline: what `latest` was when it began still holds. Raises
-    `ConfigError` for a run that does not exist.
+    `arms` are endpoints that the plan does not have itself, because nobody is asked again. A run that goes on
+    is not its own baseline: what `latest` was when it began still holds. Raises `ConfigError` for a run that
+    does not exist.
     """
     from evalkit.gate import BASELINE
 
-    arms = {*plan.arm_names, *(target.name for target in plan.targets)}
+    arms = arms.union(plan.arm_names, (target.name for target in plan.targets))
     named = {each.against for each in plan.gates if each.against is not None} - arms - {BASELINE}
     wanted = {name: name for name in sorted(named)}
     if plan.suite.baseline is not None:

@@ -103,8 +103,9 @@ class Plan:
     def of(cls, suite: Suite, targets: Sequence[Target] | None = None, *, folder: Path | None = None) -> Plan:
         """Load the golden sets, make judges, prompts and endpoints, and let them look at each sample.
 
-        `targets` stand in for the suite's endpoints; files are looked for in `folder`. Raises `ConfigError`
-        for everything that would go wrong later.
+        `targets` stand in for the suite's endpoints: where there are none, nobody is asked, so nobody has to
+        play a simulated user. Files are looked for in `folder`. Raises `ConfigError` for all that would go
+        wrong later.
         """
         parts = []
         first = 0
@@ -126,7 +127,7 @@ class Plan:
         _check_places(plan)
         _check_tags(plan)
         for part in plan.parts:
-            part.scoring.check(plan.samples(part), prompts, user is not None)
+            part.scoring.check(plan.samples(part), prompts, user is not None or not made)
         return plan
 
     @classmethod

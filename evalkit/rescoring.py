@@ -8,10 +8,11 @@ is now; a sample that is gone or has changed is an error row that says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from evalkit.asking import Asker
 from evalkit.plan import Part, Plan, digest
 from evalkit.runner import Control
 from evalkit.sample import Sample
@@ -37,34 +38,44 @@ class Rescoring:
     _places: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     async def run(self, control: Control, clock: Clock = SYSTEM) -> Run:
-        """Make a new run of the old one's rows. `control.stop()` ends it early."""
+        """Make a new run of the old one's rows. `control` ends it early; what is judged by then is kept.
+
+        It is as complete as the old one is.
+        """
         started = clock.wall()
-        info = {**self.old.info, **self.plan.lineage(), "rescored": self.old.id}
+        name, info = self.old.name, {**self.old.info, **self.plan.lineage(), "rescored": self.old.id}
         info["endpoints"] = told(self.old.info.get("endpoints", []))
-        name = self.old.name
+        planned = self.old.planned or self.old.trials
         fresh = Run(
-            run_id(name, started),
-            name,
-            self.plan.digest,
-            "running",
-            started,
-            planned=self.old.trials,
-            info=info,
+            run_id(name, started), name, self.plan.digest, "running", started, planned=planned, info=info
         )
         new = await asyncio.to_thread(self.store.create, fresh)
-        with self.store.writing(new.id):
-            async for rows in self._chunks(control):
-                made = await asyncio.gather(*(self._again(row, new.id) for row in rows))
-                await asyncio.to_thread(self.store.append, made)
-        status: Status = "interrupted" if control.stopping else "complete"
-        done = replace(new, status=status, ended_at=clock.wall())
-        await asyncio.to_thread(self.store.update, done)
-        return done
+        status: Status = "stopped"
+        try:
+            with self.store.writing(new.id):
+                through = await control.carry(self._judged(new.id, control))
+            status = self._ended if through else "interrupted"
+        finally:
+            new = replace(new, status=status, ended_at=clock.wall())
+            await asyncio.to_thread(self.store.update, new)
+            await Asker(self.plan).aclose()  # what judges hold; nobody else is asked
+        return new
 
-    async def _chunks(self, control: Control) -> AsyncIterator[list[Trial]]:
+    @property
+    def _ended(self) -> Status:
+        """How the old run ended: one that somebody is writing just now had not yet."""
+        return "stopped" if self.old.status == "running" else self.old.status
+
+    async def _judged(self, run: str, control: Control) -> bool:
+        """Judge and keep one chunk after the other; whether all of them were."""
         rows: Iterator[Trial] = iter(self.store.trials(self.old.id))
-        while not control.stopping and (chunk := await asyncio.to_thread(list, islice(rows, AT_ONCE))):
-            yield chunk
+        while not control.stopping:
+            chunk = await asyncio.to_thread(list, islice(rows, AT_ONCE))
+            if not chunk:
+                return True
+            made = await asyncio.gather(*(self._again(row, run) for row in chunk))
+            await asyncio.to_thread(self.store.append, made)
+        return False
 
     async def _again(self, row: Trial, run: str) -> Trial:
         part = next((part for part in self.plan.parts if part.golden.name == row.set), None)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
+from typing import Any, TypeVar
 
 from evalkit.asking import Executor, most_expensive
 from evalkit.cap import Cap
@@ -22,6 +23,8 @@ from evalkit.stores import Kept
 from evalkit.trial import Failure, Trial
 from evalkit.writer import Writer
 from guardrails.errors import BudgetExceeded, GuardrailsError
+
+T = TypeVar("T")
 
 FIRST = 5
 """So many first calls of an endpoint, all failed for good, end the run."""
@@ -52,15 +55,37 @@ class Hopeless(GuardrailsError):
 class Control:
     """How the outside talks to a run: `stop()` takes no new samples; what is in flight is finished.
 
-    `capped` is set by the run itself, when its money is spent.
+    `drop()` gives up what is in flight too. `capped` is set by the run itself, when its money is spent.
     """
 
     stopping: bool = False
+    dropping: bool = False
     capped: bool = False
+    _work: asyncio.Task[Any] | None = field(default=None, repr=False, compare=False)
 
     def stop(self) -> None:
         """Ask for the end."""
         self.stopping = True
+
+    def drop(self) -> None:
+        """Ask for the end at once. What is finished is kept all the same, however often this is called."""
+        self.stopping = self.dropping = True
+        if self._work is not None:
+            self._work.cancel()
+
+    async def carry(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do `work`, which `drop()` ends: None then. A cancellation from elsewhere ends it and passes on."""
+        self._work = asyncio.ensure_future(work)
+        try:
+            result: T = await self._work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self.dropping or (task is not None and task.cancelling()):
+                raise  # somebody else's cancellation: it is theirs to see
+            return None
+        finally:
+            self._work = None
+        return result
 
 
 @dataclass(slots=True)

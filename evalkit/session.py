@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import shlex
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import progress, report, view
 from evalkit.config import Suite
-from evalkit.evaluate import Outcome, baselines, check_rows, conclude, evaluate
+from evalkit.evaluate import Outcome, arms_of, baselines, carry_out, check_rows, conclude
+from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
@@ -30,6 +29,7 @@ CODES = {"pass": 0, "fail": 1, "undecided": 3}
 INTERRUPTED = 130
 SAID = {
     "capped": "the cost cap is reached: the numbers are of what was asked until then",
+    "interrupted": "the run was interrupted: the numbers are of what was asked until then",
     "stopped": "the run stopped before it was complete",
 }
 
@@ -115,21 +115,29 @@ class Session:
         gc.freeze()
         try:
             files.check()
-            return self.finish(asyncio.run(self._run(executor)), files, command=command, banner=banner)
+            kept, earlier = asyncio.run(self._run(executor))
+            # Here no event loop stands between Ctrl-C and the summing up, which may take its time.
+            outcome = conclude(self.plan, self.store, kept, earlier)
+            code = self.finish(outcome, files, banner=banner, interrupted=outcome.status == "interrupted")
+            if code == INTERRUPTED and command:
+                again = shlex.join([*command, "--resume", kept.id])
+                self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
+            return code
+        except KeyboardInterrupt:
+            return left(self.err)
         finally:
             self.store.close()
 
-    def finish(self, outcome: Outcome, files: Files, *, command: Sequence[str] = (), banner: str = "") -> int:
+    def finish(self, outcome: Outcome, files: Files, *, banner: str = "", interrupted: bool = False) -> int:
         """Show what a run came to, write its files; the exit code."""
         self.show(outcome)
         self._say(f"run: {outcome.run.id} in {self.store.place}")
         unwritten = self._write(outcome, files, banner)
-        again = shlex.join([*command, "--resume", outcome.run.id]) if command else ""
-        if outcome.status == "interrupted":
-            left = self.plan.size - len(outcome.columns)
-            self.err.print(f"interrupted with {left:,} of {self.plan.size:,} calls left.", highlight=False)
-            if again:
-                self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
+        if interrupted:
+            planned = outcome.run.planned
+            what = "rows" if outcome.run.info.get("rescored") else "calls"
+            rest = planned - len(outcome.columns)
+            self.err.print(f"interrupted with {rest:,} of {planned:,} {what} left.", highlight=False)
             return INTERRUPTED
         if said := SAID.get(outcome.status):
             self.err.print(said, highlight=False)
@@ -139,10 +147,8 @@ class Session:
             raise unwritten
         return CODES[outcome.verdict]
 
-    async def _run(self, executor: str) -> Outcome:
+    async def _run(self, executor: str) -> tuple[Run, Mapping[str, str]]:
         control = Control()
-        task = asyncio.current_task()
-        assert task is not None
         total = self.plan.size // len(self.plan.targets) // len(self.plan.prompts)
         done = 0 if self.resumed is None else len(await asyncio.to_thread(self.store.done, self.resumed.id))
         if self.resumed is not None:
@@ -155,10 +161,10 @@ class Session:
         suite = self.plan.suite
         cap = None if suite.budget is None else suite.budget.max_usd
         bar = progress.progress(self.err, totals, answers=suite.sampling.n, cap=cap)
-        with bar as seen, self._interruptible(control, task):
-            return await evaluate(
+        with bar as seen, interruptible(control, self.err.print):
+            return await carry_out(
                 self.plan,
-                store=self.store,
+                self.store,
                 resume=self.resumed,
                 seen=seen,
                 control=control,
@@ -171,28 +177,6 @@ class Session:
         from evalkit.executors.ray import RayExecutor
 
         return RayExecutor.of(self.plan)
-
-    @contextmanager
-    def _interruptible(self, control: Control, task: asyncio.Task[object]) -> Iterator[None]:
-        """The first Ctrl-C finishes what is in flight, the second drops it."""
-
-        def interrupt() -> None:
-            if control.stopping:
-                task.cancel()
-                return
-            control.stop()
-            self.err.print("stopping: finishing what is in flight (Ctrl-C again to quit at once)")
-
-        loop = asyncio.get_running_loop()
-        try:
-            loop.add_signal_handler(signal.SIGINT, interrupt)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt there; stored rows stay
-            yield
-            return
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
 
     def show(self, outcome: Outcome) -> None:
         """Print table, verdicts, gates and hints."""
@@ -266,16 +250,28 @@ def rescored(
         }
         made = config.check(Source(f"the suite of {old.id}", kept), folder)
     plan = Plan.of(made, targets=(), folder=folder)
+    control = Control()
 
-    async def again() -> Outcome:
-        earlier = await asyncio.to_thread(baselines, plan, store)
-        new = await Rescoring(plan, store, old).run(Control(), SYSTEM)
-        return await asyncio.to_thread(conclude, plan, store, new, earlier)
+    async def again() -> tuple[Run, Mapping[str, str]]:
+        earlier = await asyncio.to_thread(baselines, plan, store, arms=arms_of(old))
+        with interruptible(control, consoles[1].print):
+            return await Rescoring(plan, store, old).run(control, SYSTEM), earlier
 
     try:
-        return Session(plan, store, None, *consoles).finish(asyncio.run(again()), files)
+        files.check()
+        outcome = conclude(plan, store, *asyncio.run(again()))
+        interrupted = control.stopping and outcome.status == "interrupted"
+        return Session(plan, store, None, *consoles).finish(outcome, files, interrupted=interrupted)
+    except KeyboardInterrupt:
+        return left(consoles[1])
     finally:
         store.close()
+
+
+def left(err: Console) -> int:
+    """Say that somebody left before there was a result; the exit code."""
+    err.print("interrupted: what was finished is kept", highlight=False)
+    return INTERRUPTED
 
 
 def _unfinished(plan: Plan, store: Store) -> Run | None:

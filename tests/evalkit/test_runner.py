@@ -14,10 +14,10 @@ import pytest
 from evalkit.asking import Asker
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, evaluate
-from evalkit.plan import Plan, Target
+from evalkit.plan import Job, Plan, Target
 from evalkit.runner import Control, Hopeless
 from evalkit.scoring import Judges
-from evalkit.stores import open_store
+from evalkit.stores import Kept, open_store
 from evalkit.trial import Trial
 from guardrails.call import Call, Request
 from guardrails.client import Llm
@@ -262,11 +262,10 @@ async def test_stopping_finishes_what_is_in_flight_and_resume_does_the_rest(tmp_
 async def test_a_second_interrupt_drops_what_is_in_flight_and_keeps_the_rest(tmp_path: Path) -> None:
     control = Control()
     handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
-    task: asyncio.Task[Outcome] = asyncio.current_task()  # type: ignore[assignment]
 
     def twice(row: Trial) -> None:
         control.stop()
-        task.cancel()
+        control.drop()
 
     outcome = await evaluate(plan(tmp_path, handler, n=5, concurrency=2), control=control, seen=twice)
 
@@ -288,6 +287,58 @@ async def test_a_cancellation_from_elsewhere_is_passed_on(tmp_path: Path) -> Non
         await task
     assert handler.active == 0
     assert len(only(tmp_path)) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_from_elsewhere_is_passed_on_by_a_run_that_stops(tmp_path: Path) -> None:
+    """Whoever set a time limit has to see that it was reached."""
+    handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
+    control, row_came = Control(), asyncio.Event()
+
+    def stop(row: Trial) -> None:
+        control.stop()
+        row_came.set()
+
+    task = asyncio.create_task(
+        evaluate(plan(tmp_path, handler, n=5, concurrency=2), control=control, seen=stop)
+    )
+    await row_came.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert handler.active == 0
+    assert len(only(tmp_path)) == 1
+
+
+@pytest.mark.asyncio
+async def test_quitting_again_and_again_keeps_what_is_finished(tmp_path: Path) -> None:
+    control = Control()
+
+    @dataclass
+    class Slow:
+        asker: Asker
+        closed: bool = False
+
+        async def __call__(self, job: Job, run: str, kept: Kept | None) -> Trial:
+            return await self.asker(job, run, kept)
+
+        async def aclose(self) -> None:
+            control.drop()
+            await asyncio.sleep(0)
+            control.drop()
+            await self.asker.aclose()
+            self.closed = True
+
+    handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
+    made = plan(tmp_path, handler, n=5, concurrency=2)
+
+    executor = Slow(Asker(made))
+
+    outcome = await evaluate(made, control=control, seen=lambda row: control.drop(), executor=executor)
+
+    assert (outcome.status, len(rows(outcome)), executor.closed) == ("interrupted", 1, True)
+    assert open_store(tmp_path / "runs.db").find(outcome.run.id).status == "interrupted"
 
 
 # --- going on

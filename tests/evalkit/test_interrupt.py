@@ -1,0 +1,113 @@
+"""Ctrl-C, once, twice and three times: exit code 130, and what is finished is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from evalkit import cli
+from evalkit.config import Suite
+from evalkit.interrupt import interruptible
+from evalkit.plan import Plan, Target
+from evalkit.runner import Control
+from evalkit.session import INTERRUPTED, Session
+from evalkit.stores import open_store
+from evalkit.trial import Trial
+from guardrails.client import Llm
+from guardrails.testing import ScriptedEndpoint
+
+
+def test_the_first_finishes_the_second_drops_and_the_third_leaves() -> None:
+    control, said, steps = Control(), list[str](), list[tuple[bool, bool]]()
+
+    async def hangs() -> None:
+        told = asyncio.Event()
+
+        def say(text: str) -> None:
+            said.append(text)
+            told.set()
+
+        with interruptible(control, say):
+            async with asyncio.timeout(10):
+                signal.raise_signal(signal.SIGINT)
+                await told.wait()
+                steps.append((control.stopping, control.dropping))
+                signal.raise_signal(signal.SIGINT)
+                assert await control.carry(asyncio.Event().wait()) is None
+                steps.append((control.stopping, control.dropping))
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(hangs())
+
+    assert steps == [(True, False), (True, True)]
+    assert said == ["stopping: finishing what is in flight (Ctrl-C again to quit at once)"]
+
+
+@pytest.mark.asyncio
+async def test_afterwards_it_is_python_s_own_again() -> None:
+    control = Control()
+    with interruptible(control, lambda text: None):
+        pass
+
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert not control.stopping
+
+
+class Impatient:
+    """A store whose reader is interrupted, as somebody would interrupt it who will not wait for the table."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def trials(self, *_: object, **__: object) -> Iterator[Trial]:
+        raise KeyboardInterrupt
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_leaving_while_a_run_is_summed_up_is_no_failed_gate(tmp_path: Path) -> None:
+    lines = ({"id": f"s{i}", "input": f"q{i}", "reference": "yes"} for i in range(3))
+    (tmp_path / "g.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8")
+    endpoints = [{"name": "e", "url": "http://x/v1"}]
+    suite = Suite.model_validate(
+        {"golden": str(tmp_path / "g.jsonl"), "endpoints": endpoints, "out": tmp_path}
+    )
+    plan = Plan.of(suite, [Target(Llm(ScriptedEndpoint("yes"), name="e"), "e")])
+    store, err = Impatient(open_store(suite.database)), Console(file=StringIO(), width=200)
+
+    code = Session(plan, store, None, Console(file=StringIO()), err).run()
+
+    assert code == INTERRUPTED
+    assert "interrupted" in err.file.getvalue()  # type: ignore[attr-defined]
+    assert store.closed
+    assert [(run.status, run.trials) for run in open_store(suite.database).runs()] == [("complete", 3)]
+
+
+def test_leaving_anywhere_else_is_130_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", leave)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["run"])
+
+    assert left.value.code == 130
+    assert "Traceback" not in capsys.readouterr().err

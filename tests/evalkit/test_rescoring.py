@@ -1,0 +1,208 @@
+"""Judging again: what the runner made can be judged again, and is no better than what it was made of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from evalkit.config import Suite
+from evalkit.evaluate import Outcome, evaluate
+from evalkit.plan import Plan, Target
+from evalkit.rescoring import Rescoring
+from evalkit.runner import Control
+from evalkit.session import Files, rescored
+from evalkit.stores import Run, Status, Store, open_store
+from guardrails.client import Llm
+from guardrails.errors import ConfigError
+from guardrails.testing import ScriptedEndpoint
+
+
+def plan(folder: Path, *handlers: ScriptedEndpoint, n: int = 200, **fields: Any) -> Plan:
+    path = folder / "g.jsonl"
+    lines = (
+        {"id": f"s{i}", "input": f"q{i}", "reference": "yes", **fields.get("extra", {})} for i in range(n)
+    )
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    suite = Suite.model_validate(
+        {
+            "golden": str(path),
+            "endpoints": [{"name": f"e{i}", "url": "http://x/v1"} for i in range(len(handlers))],
+            "out": folder,
+            **{name: value for name, value in fields.items() if name != "extra"},
+        }
+    )
+    return Plan.of(suite, [Target(Llm(h, name=f"e{i}"), f"e{i}") for i, h in enumerate(handlers)])
+
+
+async def stopped(made: Plan, rows: int) -> Outcome:
+    control, seen = Control(), []
+
+    def stop(row: object) -> None:
+        seen.append(row)
+        if len(seen) == rows:
+            control.stop()
+
+    return await evaluate(made, control=control, seen=stop)
+
+
+def again(folder: Path, **options: Any) -> tuple[int, str, Run]:
+    """`evalkit rescore latest`: the exit code, what was said, and the new run."""
+    out, err = Console(file=StringIO(), width=200), Console(file=StringIO(), width=200)
+    code = rescored("latest", None, {"out": str(folder), **options}, Files(), (out, err))
+    said = out.file.getvalue() + err.file.getvalue()  # type: ignore[attr-defined]
+    return code, said, open_store(folder / "runs.db").runs()[0]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "capped", "running", "stopped"])
+def test_a_part_of_a_run_stays_a_part(tmp_path: Path, status: Status) -> None:
+    """Its gates were not held against what was not asked."""
+    made = plan(tmp_path, ScriptedEndpoint("yes"), gates=["pass_rate >= 10%"], concurrency=1)
+    before = asyncio.run(stopped(made, 30))
+    before.store.update(replace(before.run, status=status))
+
+    code, said, new = again(tmp_path)
+
+    assert (new.info["rescored"], new.trials, new.planned) == (
+        before.run.id,
+        before.store.find(before.run.id).trials,
+        200,
+    )
+    assert new.status == ("stopped" if status == "running" else status)
+    assert code == 3, said
+    assert "the numbers are of what was asked" in said or "before it was complete" in said
+
+
+def test_the_whole_of_a_run_passes(tmp_path: Path) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=40, gates=["pass_rate >= 10%"])))
+
+    code, said, new = again(tmp_path)
+
+    assert (code, new.status, new.planned) == (0, "complete", 40), said
+
+
+def test_a_gate_may_name_another_endpoint_of_the_run(tmp_path: Path) -> None:
+    gates = ['pass_rate of e1 >= "e0" - 90%']
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), ScriptedEndpoint("yes"), n=40, gates=gates)))
+
+    code, said, _ = again(tmp_path)
+
+    assert code == 0, said
+    with pytest.raises(ConfigError, match="no run"):
+        again(tmp_path, gates=['pass_rate of e1 >= "e7" - 90%'])
+
+
+def test_conversations_with_simulated_users_are_judged_again(tmp_path: Path) -> None:
+    user = {"user": {"goal": "a refund", "max_turns": 1}}
+    made = plan(tmp_path, ScriptedEndpoint("yes"), n=1, extra=user, user={"url": "http://u/v1"})
+    player = Target(Llm(ScriptedEndpoint("[DONE]"), name="user"), "user")
+    asyncio.run(evaluate(replace(made, user=player)))
+
+    code, said, new = again(tmp_path, scorers=["exact"])
+
+    assert (code, new.trials) == (0, 1), said
+
+
+# --- ended early
+
+
+def interrupting(store: Store, control: Control) -> Any:
+    """The store, which asks for the end when it has kept the first rows."""
+
+    class Stops:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def append(self, rows: Any) -> None:
+            store.append(rows)
+            control.stop()
+
+    return Stops()
+
+
+@pytest.mark.asyncio
+async def test_a_stop_keeps_what_is_judged(tmp_path: Path) -> None:
+    made = plan(tmp_path, ScriptedEndpoint("yes"))
+    before = await evaluate(made)
+    control = Control()
+    fresh = replace(made, targets=())
+
+    new = await Rescoring(fresh, interrupting(before.store, control), before.run).run(control)
+
+    kept = before.store.find(new.id)
+    assert (kept.status, kept.planned) == ("interrupted", 200)
+    assert 0 < kept.trials < 200
+    assert kept.ended_at is not None
+
+
+@pytest.mark.asyncio
+async def test_a_judging_that_breaks_does_not_run_for_ever(tmp_path: Path) -> None:
+    before = await evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3))
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(before.store, name)
+
+        def append(self, rows: Any) -> None:
+            raise ConfigError("the disk is full")
+
+    with pytest.raises(ConfigError, match="full"):
+        await Rescoring(before.plan, Full(), before.run).run(Control())  # type: ignore[arg-type]
+
+    assert before.store.runs()[0].status == "stopped"
+
+
+@pytest.mark.asyncio
+async def test_what_judges_hold_is_given_back(tmp_path: Path) -> None:
+    before = await evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3))
+    closed = []
+
+    class Judging(Llm):
+        async def aclose(self) -> None:
+            closed.append(self.name)
+
+    made = replace(before.plan, judges=(Target(Judging(ScriptedEndpoint("yes"), name="j"), "j"),), targets=())
+    await Rescoring(made, before.store, before.run).run(Control())
+
+    assert closed == ["j"]
+
+
+def test_ctrl_c_is_heard_and_said(tmp_path: Path) -> None:
+    """A scorer interrupts it, as somebody at the keyboard would."""
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"))))
+    (tmp_path / "mine.py").write_text(
+        "import signal\n"
+        "told = []\n"
+        "async def f(question, answer):\n"
+        "    if not told:\n"
+        "        told.append(1)\n"
+        f"        signal.raise_signal({int(signal.SIGINT)})\n"
+        "    return True\n",
+        encoding="utf-8",
+    )
+
+    code, said, new = again(tmp_path, scorers=[{"python": f"{tmp_path}/mine.py:f"}])
+
+    assert code == 130, said
+    assert "stopping" in said
+    assert "of 200 rows left" in said
+    assert new.status == "interrupted"
+    assert 0 < new.trials < 200
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_judged(tmp_path: Path) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3)))
+    (tmp_path / "folder").mkdir()
+    consoles = Console(file=StringIO()), Console(file=StringIO())
+
+    with pytest.raises(ConfigError, match="cannot be written"):
+        rescored("latest", None, {"out": str(tmp_path)}, Files(html=tmp_path / "folder"), consoles)
+
+    assert len(open_store(tmp_path / "runs.db").runs()) == 1
