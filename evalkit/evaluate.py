@@ -66,9 +66,27 @@ class Outcome:
         return failed / max(1, len(self.columns))
 
     @property
+    def answered(self) -> bool:
+        """Whether any call brought an answer."""
+        from evalkit.columns import FAILED
+
+        return bool(((self.columns.rows["flags"] & FAILED) == 0).any())
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything is known of an answer: a failed judge leaves it open, unless another said no."""
+        from evalkit.columns import FAILED, MISJUDGED
+
+        flags, passed = self.columns.rows["flags"], self.columns.rows["passed"]
+        return bool((((flags & FAILED) == 0) & (((flags & MISJUDGED) == 0) | (passed >= 0))).any())
+
+    @property
     def verdict(self) -> Word:
-        """`errors`: too many calls or judges failed to say anything. Only a complete run passes."""
-        if not len(self.columns) or self.error_rate > self.plan.suite.max_error_rate:
+        """`errors`: too many calls or judges failed to say anything. Only a complete run passes.
+
+        Where nothing at all was measured there is nothing to allow: `max_error_rate` is no matter then.
+        """
+        if not self.measured or self.error_rate > self.plan.suite.max_error_rate:
             return "errors"
         said = {each.under(self.plan.suite.undecided) for each in self.gates}
         if "fail" in said:

@@ -302,10 +302,15 @@ def _too_many(outcome: Outcome) -> GuardrailsError:
                 hint="raise budget.max_usd, or lower sampling.max_tokens: the dearest outcome is what counts",
             )
         return GuardrailsError("no call was made", hint="nothing was measured")
-    if all(each.failures == each.calls for each in outcome.endpoints):
+    if not outcome.answered:
         return GuardrailsError(
             "no call brought an answer",
             hint=f"see the failures above; nothing was measured. `--resume {outcome.run.id}` asks again",
+        )
+    if not outcome.measured:
+        return GuardrailsError(
+            "no answer could be judged",
+            hint=f"see the judges' errors; `--resume {outcome.run.id}` judges again, once they are mended",
         )
     allowed = outcome.plan.suite.max_error_rate
     return GuardrailsError(

@@ -512,3 +512,38 @@ def test_no_header_value_is_written_down() -> None:
     said = about({"name": "e", "url": "http://x", "headers": {"Authorization": "Bearer secret"}})
 
     assert said == {"url": "http://x", "headers": ["Authorization"]}
+
+
+# --- nothing measured
+
+
+@pytest.mark.asyncio
+async def test_a_run_without_an_answer_is_no_success_however_many_may_fail(tmp_path: Path) -> None:
+    """The suite of these tests allows every call to fail."""
+    broken = ScriptedEndpoint(Transient("no", kind="server_error"))
+
+    assert (await evaluate(plan(tmp_path, broken))).verdict == "errors"
+
+    once = ScriptedEndpoint("yes", *[Transient("no", kind="server_error")] * 5)
+    assert (await evaluate(plan(tmp_path, once, concurrency=1))).verdict == "pass"
+
+
+@pytest.mark.asyncio
+async def test_a_run_without_a_judged_row_is_no_success_either(tmp_path: Path) -> None:
+    def scorers(*bodies: str) -> list[dict[str, Any]]:
+        for name, body in zip("ab", bodies, strict=False):
+            (tmp_path / f"{name}.py").write_text(f"def f(question, answer):\n    {body}\n", encoding="utf-8")
+        return [
+            {"python": {"target": f"{tmp_path}/{name}.py:f", "name": name, "threshold": None}}
+            for name, _ in zip("ab", bodies, strict=False)
+        ]
+
+    async def verdict(*bodies: str) -> str:
+        return (await evaluate(plan(tmp_path, ScriptedEndpoint("yes"), scorers=scorers(*bodies)))).verdict
+
+    assert await verdict("raise ValueError") == "errors"
+    assert await verdict("return True", "raise ValueError") == "errors", "no row is known to have passed"
+    assert await verdict("return False", "raise ValueError") == "pass", (
+        "every row is known not to have passed"
+    )
+    assert await verdict("return 0.5") == "pass", "a value is all that was asked for"
