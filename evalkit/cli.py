@@ -6,6 +6,8 @@ Imports happen inside the commands, so that `--help` is quick.
 from __future__ import annotations
 
 import gc
+import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 COULD_NOT_RUN = 2
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -176,6 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:  # of other files it was said before
+            complain(f"the output cannot be written: {error.strerror}", "where does it go to?")
+            sys.exit(COULD_NOT_RUN)
         # Its message may quote a prompt or an answer, so only its type is shown.
         complain(f"unexpected {type(error).__name__}", "EVALKIT_DEBUG=1 shows where; please report it")
     sys.exit(COULD_NOT_RUN)

@@ -239,10 +239,9 @@ def _console() -> Console:
 
 
 def _print_json(value: Any) -> None:
-    import orjson
+    from evalkit.stores.codec import page
 
-    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    sys.stdout.buffer.write(orjson.dumps(value, default=str, option=options) + b"\n")
+    sys.stdout.buffer.write(page(value))
     sys.stdout.buffer.flush()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Files:
             if path is None:
                 continue
             there = path.exists()
+            if there and not path.is_file() and not path.is_dir() and os.access(path, os.W_OK):
+                continue  # a pipe's reader would take the closing for the end
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("ab"):  # what is there stays
@@ -337,12 +340,10 @@ def content(outcome: Outcome, banner: str = "") -> report.Content:
 
 
 def _write_json(path: Path, outcome: Outcome) -> None:
-    import orjson
+    from evalkit.stores.codec import page
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(
-            orjson.dumps(outcome.as_dict(), default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
-        )
+        path.write_bytes(page(outcome.as_dict()))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None

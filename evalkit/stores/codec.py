@@ -42,6 +42,16 @@ def dumped(value: Any) -> str:
         return " " + json.dumps(value, default=_other)
 
 
+def page(value: Any) -> bytes:
+    """JSON for people and other tools; what JSON has no word for, such as infinity, is null."""
+    try:
+        options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+        return orjson.dumps(value, default=str, option=options)
+    except TypeError:  # as in `dumped`
+        plain = json.loads(json.dumps(value, default=_other), parse_constant=lambda _: None)
+        return json.dumps(plain, indent=2).encode() + b"\n"
+
+
 def loaded(text: str) -> Any:
     """What `dumped` was given."""
     return json.loads(text) if text.startswith(" ") else orjson.loads(text)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from evalkit.trial import Trial
@@ -75,13 +76,21 @@ def write(rows: Rows, format_: Format, target: IO[bytes]) -> int:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is whole. Raises `ConfigError` when it cannot be written."""
-    draft = path.with_name(path.name + ".part")
+    """A file that takes its name when it is whole. Raises `ConfigError` when it cannot be written.
+
+    Pipes and devices are written to as they are.
+    """
+    place = path.resolve()  # where a link leads: it stays
+    draft = place.with_name(f".evalkit-{token_hex(8)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("xb") as file:
             yield file
-        draft.replace(path)
+        draft.replace(place)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}", hint="choose another --out"
