@@ -16,6 +16,11 @@ _ENDED = {
     "running": "This run was not over when this page was written: its numbers are of {calls}.",
 }
 
+_NONE_FITS = (
+    "The cost cap is below what the first call may cost, so none was made: nothing was measured. Raise "
+    "`budget.max_usd`, or lower `sampling.max_tokens`."
+)
+
 
 def remarks(info: Mapping[str, Any], columns: Columns) -> list[str]:
     """What to know of a run before its numbers, and what to do; nothing of one that is complete and sound.
@@ -24,14 +29,19 @@ def remarks(info: Mapping[str, Any], columns: Columns) -> list[str]:
     suite, are what `evalkit.evaluate.Outcome.verdict` calls `errors`.
     """
     rows = len(columns)
+    if not rows and info.get("status") == "capped":
+        return [_NONE_FITS]
     calls = "1 call" if rows == 1 else f"{rows:,} calls"
     ended = _ENDED.get(str(info.get("status")), "")
     return [said for said in (_failed(info, columns), ended.format(calls=calls, go_on=_go_on(info))) if said]
 
 
 def _go_on(info: Mapping[str, Any]) -> str:
-    if info.get("rescored"):  # it asked nobody, so there is nothing of it to go on with
-        return f"run `evalkit rescore {info['rescored']}` again"
+    if source := info.get("rescored"):  # it is as complete as what it judged again, or was itself interrupted
+        return (
+            f"run `evalkit rescore {source}` again, after `evalkit run SUITE --resume {source}` where that "
+            "run is not complete either"
+        )
     return f"go on with `evalkit run SUITE --resume {info.get('run')}`"
 
 
@@ -40,15 +50,19 @@ def _failed(info: Mapping[str, Any], columns: Columns) -> str:
     rows = len(columns)
     if not rows:
         return "No call was made: nothing was measured."
-    share = int(columns.flagged(FAILED | MISJUDGED).sum()) / rows
+    failed, misjudged = columns.flagged(FAILED), columns.flagged(MISJUDGED)
+    share = int((failed | misjudged).sum()) / rows
     allowed = info.get("suite", {}).get("max_error_rate", 1.0)
-    if share <= allowed:
+    if failed.all():
+        said = "No call brought an answer"
+    elif (failed | (misjudged & (columns.rows["passed"] < 0))).all():
+        said = "No answer could be judged"
+    elif share > allowed:
+        said = f"{share:.1%} of the calls or their judges failed, and the suite allows {allowed:.1%}"
+    else:
         return ""
-    failed = f"{share:.1%} of the calls or their judges failed, and the suite allows {allowed:.1%}"
-    if columns.flagged(FAILED).all():
-        failed = "No call brought an answer"
     return (
-        f"{failed}: no verdict below counts. The failures are listed below. Once their cause is mended, "
+        f"{said}: no verdict below counts. The failures are listed below. Once their cause is mended, "
         f"{_again(info)}."
     )
 
