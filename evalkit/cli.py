@@ -5,7 +5,6 @@ Imports happen inside the commands, so that `--help` is quick.
 
 from __future__ import annotations
 
-import gc
 import errno
 import gc
 import os
