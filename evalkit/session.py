@@ -19,6 +19,7 @@ from evalkit.plan import Plan
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
 from evalkit.stores import Run, Store, open_store
+from evalkit.told import shown
 from guardrails.errors import ConfigError, GuardrailsError
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Session:
             outcome = conclude(self.plan, self.store, kept, earlier)
             code = self.finish(outcome, files, banner=banner, interrupted=outcome.status == "interrupted")
             if code == INTERRUPTED and command:
-                again = shlex.join([*command, "--resume", kept.id])
+                again = shlex.join([*map(shown, command), "--resume", kept.id])
                 self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return code
         except KeyboardInterrupt:

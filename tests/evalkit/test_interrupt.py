@@ -21,6 +21,7 @@ from evalkit.runner import Control
 from evalkit.session import INTERRUPTED, Session
 from evalkit.stores import open_store
 from evalkit.trial import Trial
+from guardrails.call import Call
 from guardrails.client import Llm
 from guardrails.testing import ScriptedEndpoint
 
@@ -81,22 +82,45 @@ class Impatient:
         self.closed = True
 
 
-def test_leaving_while_a_run_is_summed_up_is_no_failed_gate(tmp_path: Path) -> None:
+def plan(folder: Path, handler: ScriptedEndpoint, **fields: Any) -> Plan:
     lines = ({"id": f"s{i}", "input": f"q{i}", "reference": "yes"} for i in range(3))
-    (tmp_path / "g.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8")
+    (folder / "g.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8")
     endpoints = [{"name": "e", "url": "http://x/v1"}]
-    suite = Suite.model_validate(
-        {"golden": str(tmp_path / "g.jsonl"), "endpoints": endpoints, "out": tmp_path}
-    )
-    plan = Plan.of(suite, [Target(Llm(ScriptedEndpoint("yes"), name="e"), "e")])
-    store, err = Impatient(open_store(suite.database)), Console(file=StringIO(), width=200)
+    suite = {"golden": str(folder / "g.jsonl"), "endpoints": endpoints, "out": folder, **fields}
+    return Plan.of(Suite.model_validate(suite), [Target(Llm(handler, name="e"), "e")])
 
-    code = Session(plan, store, None, Console(file=StringIO()), err).run()
+
+def test_leaving_while_a_run_is_summed_up_is_no_failed_gate(tmp_path: Path) -> None:
+    made = plan(tmp_path, ScriptedEndpoint("yes"))
+    store, said = Impatient(open_store(made.suite.database)), StringIO()
+
+    code = Session(made, store, None, Console(file=StringIO()), Console(file=said)).run()
 
     assert code == INTERRUPTED
-    assert "interrupted" in err.file.getvalue()  # type: ignore[attr-defined]
+    assert "interrupted" in said.getvalue()
     assert store.closed
-    assert [(run.status, run.trials) for run in open_store(suite.database).runs()] == [("complete", 3)]
+    assert [(run.status, run.trials) for run in open_store(made.suite.database).runs()] == [("complete", 3)]
+
+
+def test_the_command_to_go_on_with_shows_no_password(tmp_path: Path) -> None:
+    """It is printed into the logs of a pipeline."""
+
+    def answer(call: Call) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "yes"
+
+    made, said = plan(tmp_path, ScriptedEndpoint(answer), concurrency=1), StringIO()
+    session = Session(
+        made, open_store(made.suite.database), None, Console(file=StringIO()), Console(file=said, width=500)
+    )
+    urls = ["postgresql://ci:S3CRET@db/evals", "--store=postgresql://ci:S3CRET@db/evals"]
+
+    code = session.run(command=["evalkit", "run", "suite.yaml", "--store", *urls])
+
+    assert code == INTERRUPTED
+    (line,) = (line for line in said.getvalue().splitlines() if "--resume" in line)
+    assert "S3CRET" not in said.getvalue()
+    assert line.count("postgresql://***@db/evals") == 2
 
 
 def test_leaving_anywhere_else_is_130_too(
