@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.gate import BASELINE, Gate, Relative
@@ -328,7 +329,7 @@ def brief(verdict: Verdict) -> str:
             return "∞" if value > 0 else "-∞"
         if unit == "share":
             return f"{100 * value:{'+' if points else ''}.1f}"
-        return f"{value:,.0f}" if unit == "ms" and abs(value) >= 100 else f"{value:.3g}"
+        return f"{value:,.0f}" if unit == "ms" and abs(value) >= 100 else _digits(value, 3)
 
     return f"{shown(measured.value)}{after} [{shown(measured.low)}, {shown(measured.high)}]"
 
@@ -342,5 +343,11 @@ def number(metric: Metric, value: float) -> str:
     if metric.unit == "ms":
         return f"{value:,.0f} ms" if abs(value) >= 100 else f"{value:.3g} ms"
     if metric.unit == "usd":
-        return f"{'-' if value < 0 else ''}${abs(value):.3g}"
-    return f"{value:.4g}"
+        return f"{'-' if value < 0 else ''}${_digits(abs(value), 3)}"
+    return _digits(value, 4)
+
+
+def _digits(value: float, digits: int) -> str:
+    """So many significant digits, and no exponent where it is short enough without: people read it."""
+    short = f"{value:.{digits}g}"
+    return format(Decimal(short), "f") if 1e-10 < abs(value) < 1e10 else short

@@ -12,7 +12,7 @@ from evalkit import gate as gates
 from evalkit.gate import METRICS, Gate, Relative, parse
 from evalkit.metric import metric as metric_of
 from evalkit.stats import Measured, quantile, wilson
-from evalkit.verdict import decide
+from evalkit.verdict import brief, decide
 from guardrails.errors import ConfigError
 
 SHARES = st.floats(0, 1)
@@ -313,5 +313,9 @@ def test_a_sentence_speaks_in_the_metrics_unit() -> None:
 
     assert "$0.0021 [$0.0021, $0.0021]" in said("cost_per_call_usd <= 0.002", 0.0021)
     assert "0.5 [0.5, 0.5]" in said("mean_score >= 0.5", 0.5)
+    assert "$0.0000032 [$0.0000032, $0.0000032]" in said("cost_per_call_usd <= 0.01", 3.2e-6)
+    assert "12350 [12350, 12350]" in said("perplexity.mean_score <= 20000", 12_345.6)
+    assert "1e+300 [1e+300, 1e+300]" in said("perplexity.mean_score <= 20000", 1e300)
+    assert "0.0000032 USD [" in brief(decide(parse("cost_per_call_usd <= 1"), Measured(3.2e-6, 0.0, 1.0, 9)))
     assert "1,234 ms" in said("p50_e2e_ms <= 2s", 1234.0)
     assert "12.3 ms" in said("p50_tpot_ms <= 20", 12.34)
