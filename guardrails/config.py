@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from guardrails.call import Call
 from guardrails.client import Llm
@@ -40,12 +40,12 @@ from guardrails.flow.deadline import Deadline
 from guardrails.flow.fallback import FirstOf
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import Route
-from guardrails.flow.store import Store
+from guardrails.flow.store import MemoryStore, Store
 from guardrails.handler import Handler, Layer, Opening, close_all, stack, warm_all
 from guardrails.named import Named, Site, Strict, load
 from guardrails.record import Meter
 from guardrails.recorder import JsonlSink, Record
-from guardrails.source import Loc, Source, load_yaml, mistakes, report
+from guardrails.source import Loc, Source, load_yaml, report, valid_part
 
 __all__ = ["Filters", "Named", "Policy", "build", "rules"]
 
@@ -167,32 +167,22 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source, *, store: St
     """
     source = _source(config)
     site = Site(source, BUILTIN)
-    policy = _policy(config, source)
+    policy, is_whole = _policy(config, source, site.found)
     folder = Path(source.name).parent if source.lines else Path()
     meter = _meter(site, policy, folder)
     book = rulebook(site, policy.filters)
     sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
-    gate = None if policy.admit is None else spec.admit(policy.admit)
-    given = None if policy.store.redis else store
-    shared = spec.Shared(
-        given or policy.store.build(),
-        RetryBudget(**policy.retry_budget.model_dump()),
-        policy.budget,
-        None if meter is None else meter.price,
-        gate,
-        Record(sinks, meter),
-        shares_breakers=given is not None,
-    )
-    handler = _endpoint(site, policy, shared)
-    shadow = policy.shadow
+    shared = _shared(site, policy, store, meter, Record(sinks, meter))
+    handler = _endpoint(site, policy, shared) if is_whole else None
+    shadow, gate = policy.shadow, shared.gate
     candidate = None if shadow is None else _route(site, shadow.candidate, ("shadow", "candidate"), shared)
     layers: list[Layer] = [] if policy.deadline is None else [Deadline(policy.deadline)]
     for index, named in enumerate(policy.layers):
         layers.append(site.make("guardrails.layers", named.name, named.options, ("layers", index)))
-    if site.found:
+    if (kept := policy.cache) is not None:
+        layers.append(cast("Layer", site.tried(("cache",), lambda: spec.cache(kept, policy))))
+    if site.found or handler is None:
         raise report(site.found, source)
-    if policy.cache is not None:
-        layers.append(spec.cache(policy.cache, policy))
     if gate is not None:
         layers.append(gate)
     layers += _filters(book)
@@ -201,6 +191,22 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source, *, store: St
     if policy.store.redis is not None:
         handler = Surrounded(handler, (), shared.store)
     return Llm(handler, *layers, name=policy.name, sinks=sinks, meter=meter)
+
+
+def _shared(
+    site: Site, policy: Policy, store: Store | None, meter: Meter | None, record: Record
+) -> spec.Shared:
+    given = None if policy.store.redis else store
+    admit = policy.admit
+    return spec.Shared(
+        given or site.tried(("store",), policy.store.build) or MemoryStore(),
+        RetryBudget(**policy.retry_budget.model_dump()),
+        policy.budget,
+        None if meter is None else meter.price,
+        None if admit is None else site.tried(("admit",), lambda: spec.admit(admit)),
+        record,
+        shares_breakers=given is not None,
+    )
 
 
 def _endpoint(site: Site, policy: Policy, shared: spec.Shared) -> Handler:
@@ -212,7 +218,7 @@ def _endpoint(site: Site, policy: Policy, shared: spec.Shared) -> Handler:
     if not several:
         made = site.make("guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name)
         name = policy.name or getattr(made, "name", "")
-        layers = spec.around(policy, name, shared)
+        layers = site.tried((), lambda: spec.around(policy, name, shared))
         return cast("Handler", Surrounded(made, layers) if made is not None and layers else made)
     if extra := [*several[1:], *sorted(policy.model_extra or {})]:
         known = f"beside {several[0]}, {', '.join(extra)} belongs into each route, or nowhere"
@@ -247,10 +253,11 @@ def _route(
     made = site.make("guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name)
     if mistake := spec.check_reasons(each):
         site.found.append(f"{site.source.at((*loc, 'on'))}: {mistake}")
-    elif made is not None:
-        layers = spec.around(each, each.name, shared, each.admit, refuses_filtered=refuses_filtered)
-        return each.build(made, layers)
-    return None
+        return None
+    layers = site.tried(
+        loc, lambda: spec.around(each, each.name, shared, each.admit, refuses_filtered=refuses_filtered)
+    )
+    return None if made is None or layers is None else each.build(made, layers)
 
 
 def _cascade(site: Site, given: spec.CascadeSpec, shared: spec.Shared) -> Handler:
@@ -300,17 +307,22 @@ def _source(config: str | Path | Mapping[str, Any] | Policy | Source) -> Source:
     return Source("the configuration", config)
 
 
-def _policy(config: Any, source: Source) -> Policy:
+_STAND_INS = {"filters": "invisible", "layers": {"deadline": {"seconds": 1}}}
+_ENDPOINTS = frozenset({"type", "routes", "cascade", "small", "large", "candidate"})
+
+
+def _policy(config: Any, source: Source, found: list[str]) -> tuple[Policy, bool]:
+    """What is valid of a configuration, and whether all endpoints are in it. Mistakes go to `found`."""
     if isinstance(config, Policy):
-        return config
+        return config, True
     if not isinstance(source.data, Mapping):
         raise ConfigError(
             f"{source.name}: expected fields such as url and model", hint="see guardrails.config"
         )
-    try:
-        return Policy.model_validate(dict(source.data))
-    except ValidationError as error:
-        raise report(mistakes(error, source), source) from None
+    valid = valid_part(Policy, source.data, source, found, stand_ins=_STAND_INS)
+    if valid.made is None:
+        raise report(found, source)
+    return valid.made, not any(place[-1] in _ENDPOINTS for place in valid.cut)
 
 
 def _filters(book: Rulebook) -> list[Layer]:
@@ -323,6 +335,9 @@ def _filters(book: Rulebook) -> list[Layer]:
     return [Restore(vaults), *filter_layers(book, vaults=vaults.of)]
 
 
+_ASKS = frozenset({"type", "url", "routes", "cascade"})
+
+
 def rules(config: str | Path | Mapping[str, Any] | Source) -> Rulebook:
     """The filter rules of a file: of a whole configuration, or of one that has nothing but them.
 
@@ -330,14 +345,15 @@ def rules(config: str | Path | Mapping[str, Any] | Source) -> Rulebook:
     """
     source = _source(config)
     data = source.data
-    is_whole = isinstance(data, Mapping) and bool({"filters", "type", "url"} & data.keys())
-    if is_whole and {"type", "url"} & data.keys():
+    keys = data.keys() if isinstance(data, Mapping) else set[str]()
+    is_whole = bool({"filters", *_ASKS} & keys)
+    if _ASKS & keys:
         build(source)
     if not is_whole:
         lines = {("filters", *loc): line for loc, line in source.lines.items()}
         source = Source(source.name, {"filters": data}, lines)
     site = Site(source, BUILTIN)
-    book = rulebook(site, _policy(source.data, source).filters)
+    book = rulebook(site, _policy(source.data, source, site.found)[0].filters)
     if site.found:
         raise report(site.found, source)
     return book

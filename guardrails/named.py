@@ -10,12 +10,15 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast, get_type_hints
+from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from guardrails.errors import ConfigError
-from guardrails.source import Loc, Source, mistakes
+from guardrails.source import Loc, Source, mistakes, valid_part
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -96,15 +99,36 @@ class Site:
         """The thing of that name; None after writing down why it cannot be made."""
         try:
             factory = self.factory(group, name)
-            if isinstance(factory, type) and issubclass(factory, BaseModel):
-                made: Options = factory.model_validate(dict(options))  # type: ignore[assignment]
-                return made.build(label)
-            if isinstance(factory, type) and hasattr(factory, "__dataclass_fields__"):
-                checked = options_of(factory).model_validate(dict(options))
-                return factory(**{key[:-1]: getattr(checked, key) for key in checked.model_fields_set})
+            if not isinstance(factory, type):
+                return factory(**options)
+            if issubclass(factory, BaseModel):
+                return self._checked(factory, options, loc, lambda made: cast("Options", made).build(label))
+            if hasattr(factory, "__dataclass_fields__"):
+                return self._checked(
+                    options_of(factory),
+                    options,
+                    loc,
+                    lambda made: factory(**{key[:-1]: getattr(made, key) for key in made.model_fields_set}),
+                )
             return factory(**options)
         except ValidationError as error:
             self.found += mistakes(error, self.source, loc)
         except (ConfigError, TypeError) as error:
             self.found.append(f"{self.source.at(loc)}: {error}")
         return None
+
+    def _checked(
+        self, model: type[M], options: Mapping[str, Any], loc: Loc, build: Callable[[M], Any]
+    ) -> Any:
+        """What `build` makes of the options. With a field too many it is tried too, for its mistakes."""
+        valid = valid_part(model, options, self.source, self.found, loc)
+        made = build(valid.made) if valid.made is not None and valid.faithful else None
+        return None if valid.cut else made
+
+    def tried(self, loc: Loc, make: Callable[[], T]) -> T | None:
+        """What `make` makes; None after writing down why it cannot."""
+        try:
+            return make()
+        except ConfigError as error:
+            self.found.append(f"{self.source.at(loc)}: {error}")
+            return None

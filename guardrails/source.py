@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     import yaml
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
+
+    M = TypeVar("M", bound=BaseModel)
+else:
+    M = TypeVar("M")
 
 MAX_BYTES = 4 * 2**20
 MAX_NODES = 200_000
@@ -73,7 +77,8 @@ def parse_yaml(text: str, name: str = "<text>") -> Source:
     lines: dict[Loc, int] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = None if node is None else _Reader(name, lines).read(node, ())
+        reader = _Reader(name, lines)
+        data = None if node is None else reader.read(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -82,6 +87,8 @@ def parse_yaml(text: str, name: str = "<text>") -> Source:
         raise ConfigError(f"{name}: not valid YAML: it has characters that YAML does not allow") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
+    if reader.twice:
+        raise ConfigError("\n".join(reader.twice))
     return Source(name, data, lines)
 
 
@@ -96,6 +103,8 @@ class _Reader:
         self._nodes = 0
         self._yaml = yaml
         self._scalars = yaml.SafeLoader("")
+        self.twice: list[str] = []
+        """What is wrong with keys that stand there twice."""
 
     def read(self, node: yaml.Node, path: Loc) -> Any:
         self._nodes += 1
@@ -126,7 +135,7 @@ class _Reader:
             is_word = key_node.tag == "tag:yaml.org,2002:bool"
             key = key_node.value if is_word else self._scalars.construct_object(key_node)
             if key in result:
-                raise ConfigError(f"{self._name}:{line}: {key!r} stands there twice")
+                self.twice.append(f"{self._name}:{line}: {key!r} stands there twice")
             result[key] = self.read(value_node, (*path, key))
             self._lines[(*path, key)] = line
         return result
@@ -146,11 +155,104 @@ def report(found: list[str], source: Source) -> ConfigError:
 
 def mistakes(error: ValidationError, source: Source, prefix: Loc = ()) -> list[str]:
     """A line for each of pydantic's findings. `prefix` is where the validated part stands in the file."""
-    found = []
-    for item in error.errors(include_input=False, include_url=False):
-        loc = (*prefix, *item["loc"])
-        message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        if item["type"] == "extra_forbidden":
-            message = "is not a known field"
-        found.append(f"{source.at(loc)}: {message[:1].lower()}{message[1:]}")
-    return found
+    return [_said(item, source, prefix) for item in error.errors(include_input=False, include_url=False)]
+
+
+def _said(item: Mapping[str, Any], source: Source, prefix: Loc) -> str:
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if item["type"] == "extra_forbidden":
+        message = "is not a known field"
+    return f"{source.at((*prefix, *item['loc']))}: {message[:1].lower()}{message[1:]}"
+
+
+# --- looking at the rest ------------------------------------------------------------------------------------
+
+_ROUNDS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Valid(Generic[M]):
+    """What is valid of some data: `made`, None when nothing is.
+
+    `cut` are the places of what was left out. `faithful`: only fields that nobody knows were, so that what is
+    wrong with `made` is wrong with the data.
+    """
+
+    made: M | None
+    cut: frozenset[Loc] = frozenset()
+    faithful: bool = True
+
+
+def valid_part(
+    model: type[M],
+    data: Mapping[str, Any],
+    source: Source,
+    found: list[str],
+    prefix: Loc = (),
+    *,
+    stand_ins: Mapping[str, Any] = {},
+) -> Valid[M]:
+    """The data as a `model`. Mistakes go to `found` and are then left out, so that the rest is looked at too.
+
+    In a list under a key of `stand_ins` the value there takes the place of a wrong item; otherwise the whole
+    list is left out with it.
+    """
+    from pydantic import ValidationError
+
+    left, cut, faithful = dict(data), set[Loc](), True
+    for _ in range(_ROUNDS):
+        try:
+            return Valid(model.model_validate(left), frozenset(cut), faithful)
+        except ValidationError as error:
+            items = error.errors(include_input=False, include_url=False)
+        if not cut:
+            left = _copied(left)
+        # What is only wrong because of what was left out before is no mistake of the file.
+        found += [_said(i, source, prefix) for i in items if not _around(i["loc"], cut)]
+        faithful = faithful and all(item["type"] == "extra_forbidden" for item in items)
+        places = {_place(left, item["loc"], stand_ins) for item in items}
+        if () in places:
+            break
+        for place in sorted(places, key=len, reverse=True):
+            _leave_out(left, place, stand_ins)
+        cut |= places
+    return Valid(None, frozenset(cut), faithful=False)
+
+
+def _around(loc: Loc, cut: set[Loc]) -> bool:
+    return any(place[: len(loc)] == loc for place in cut)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(each) for key, each in value.items()}
+    return list(map(_copied, value)) if isinstance(value, list | tuple) else value
+
+
+def _place(data: Any, loc: Loc, stand_ins: Mapping[str, Any]) -> Loc:
+    """The innermost part of the data that a mistake is in, and that can be left out."""
+    path: list[str | int] = []
+    for step in loc:
+        if not _holds(data, step):
+            break
+        data = data[step]
+        path.append(step)
+    while path and isinstance(path[-1], int) and path[0] not in stand_ins:
+        path.pop()
+    return tuple(path)
+
+
+def _holds(data: Any, step: str | int) -> bool:
+    if isinstance(data, list):
+        return isinstance(step, int) and step < len(data)
+    return isinstance(data, dict) and step in data
+
+
+def _leave_out(data: Any, place: Loc, stand_ins: Mapping[str, Any]) -> None:
+    *way, last = place
+    for step in way:
+        data = data[step]
+    if isinstance(data, list):
+        data[last] = stand_ins[str(place[0])]  # type: ignore[index] # the last step into a list is a number
+    else:
+        del data[last]

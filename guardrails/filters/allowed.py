@@ -42,13 +42,22 @@ class Allowed:
     def __post_init__(self) -> None:
         if not self.topics and not self.scripts:
             raise ConfigError("allowed: neither topics nor scripts are given", hint="give one of them")
+        wrong, topics = [], []
         if not 0 < self.share <= 1:
-            raise ConfigError(f"allowed: share is {self.share}, but it lies above 0 and up to 1")
-        object.__setattr__(
-            self, "_topics", tuple(linear_pattern(topic, casefold=True) for topic in self.topics)
-        )
+            wrong.append(f"allowed: share is {self.share}, but it lies above 0 and up to 1")
+        for topic in self.topics:
+            try:
+                topics.append(linear_pattern(topic, casefold=True))
+            except ConfigError as error:
+                wrong.append(str(error))
         for script in self.scripts:
-            _script(script)
+            try:
+                _script(script)
+            except ConfigError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+        object.__setattr__(self, "_topics", tuple(topics))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.topics, self.scripts, self.share, self.stride, self.name)
@@ -141,11 +150,12 @@ class UrlAllow:
 
     def __post_init__(self) -> None:
         bare = [host.removeprefix("*.") for host in self.hosts]
-        for host in bare:
-            if not re.fullmatch(r"[\w.\-]+|\[[0-9a-fA-F:.]+\]", host):
-                raise ConfigError(
-                    f"url_allow: {host!r} is no host", hint="write it like example.org or *.example.org"
-                )
+        wrong = [host for host in bare if not re.fullmatch(r"[\w.\-]+|\[[0-9a-fA-F:.]+\]", host)]
+        if wrong:
+            raise ConfigError(
+                f"url_allow: {', '.join(map(repr, wrong))}: no host",
+                hint="write it like example.org or *.example.org",
+            )
         object.__setattr__(self, "_exact", frozenset(map(_plain, bare)))
         under = tuple("." + _plain(host[2:]) for host in self.hosts if host.startswith("*."))
         object.__setattr__(self, "_under", under)

@@ -58,7 +58,7 @@ class _Settings:
 
     def _rules(self, given: Given, direction: Direction) -> Rules:
         rules = Rules.of(given, action=self.action, on_exceeded=self.on_error, on_crash=self.on_error)
-        wrong = [f"{rule.name}: {why}" for rule in rules.rules if (why := misplaced(rule, direction))]
+        wrong = [f"{rule.name}: {why}" for rule in rules.rules if (why := misplaced(rule.action, direction))]
         if self.vaults is None and any(rule.action == "pseudonymize" for rule in rules.rules):
             wrong.append("pseudonymize needs a vault: give `vaults`")
         if wrong:

@@ -98,8 +98,8 @@ class Rule:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.detector.name)
-        for mistake in self._mistakes():
-            raise ConfigError(f"{self.name}: {mistake}")
+        if found := "; ".join(self._mistakes()):
+            raise ConfigError(f"{self.name}: {found}")
 
     def _mistakes(self) -> Iterable[str]:
         if self.action not in ACTIONS:
@@ -336,10 +336,10 @@ class Rulebook:
                 detectors.append(detector.detector)
 
 
-def misplaced(rule: Rule, direction: Direction) -> str:
-    """Why a rule cannot work in a direction; empty if it can."""
-    if rule.action == "reask" and direction in ("input", "tool_results"):
+def misplaced(action: Action, direction: Direction) -> str:
+    """Why an action cannot work in a direction; empty if it can."""
+    if action == "reask" and direction in ("input", "tool_results"):
         return "reask asks for another answer, so it is for output and tool_arguments"
-    if rule.action == "pseudonymize" and direction in ("output", "tool_arguments"):
+    if action == "pseudonymize" and direction in ("output", "tool_arguments"):
         return "pseudonymize is for input and tool_results: an answer gets its values back"
     return ""

@@ -22,7 +22,7 @@ so do secrets in what is asked.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from guardrails.errors import ConfigError
 from guardrails.filters.policy import DIRECTIONS, Direction, Rule, Rulebook, misplaced
 from guardrails.named import Named, Site, Strict, load
-from guardrails.source import Loc, mistakes
+from guardrails.source import Loc, valid_part
 
 GROUP = "guardrails.filters"
 
@@ -273,35 +273,33 @@ def rulebook(site: Site, filters: Filters) -> Rulebook:
 
 def _rules(site: Site, given: tuple[Named, ...], direction: Direction) -> Iterator[Rule]:
     for index, named in enumerate(given):
-        loc: Loc = ("filters", direction, index)
-        rule = _rule(site, named, (*loc, named.name))
+        rule = _rule(site, named, ("filters", direction, index, named.name), direction)
         if rule is not None:
-            why = misplaced(rule, direction)
-            if why:
-                site.found.append(f"{site.source.at((*loc, named.name, 'action'))}: {why}")
             yield rule
 
 
-def _rule(site: Site, named: Named, loc: Loc) -> Rule | None:
-    common = None
-    try:
-        common = RuleOptions.model_validate(named.options)
-    except ValidationError as error:
-        site.found += mistakes(error, site.source, loc)
-    rest = {key: value for key, value in named.options.items() if key not in RuleOptions.model_fields}
+def _rule(site: Site, named: Named, loc: Loc, direction: Direction) -> Rule | None:
+    """The rule; None after writing down all that is wrong with it."""
+    before = len(site.found)
+    given, rest = _parted(named.options, RuleOptions.model_fields)
+    common = valid_part(RuleOptions, given, site.source, site.found, loc).made
     own, kept = _split(site, named.name, rest)
     detector = site.make(GROUP, named.name, own, loc, named.name)
+    valid_part(OwnOptions, kept, site.source, site.found, loc)
     if common is None:
         return None
+    if why := misplaced(common.action, direction):
+        site.found.append(f"{site.source.at((*loc, 'action'))}: {why}")
     exceeded = _otherwise(site, common, "on_exceeded", loc)
     crash = _otherwise(site, common, "on_crash", loc)
-    if detector is None or exceeded is None or crash is None:
+    if len(site.found) > before or detector is None:
         return None
     if common.normalize:
         from guardrails.filters.normal import Normalized
 
         detector = Normalized(detector, spelled=common.normalize == "spelled")
     plain = {"action", "times", "text", "budget_ms", "sample", "shadow", "hold", "roles"}
+    kept = OwnOptions.model_validate(kept).model_dump(include=set(kept))
     options = {**common.model_dump(include=plain), **kept, "on_exceeded": exceeded, "on_crash": crash}
     if named.name in _WINDOWED:
         options = {"scope": "text", "context": 400, "stride": 200, **options}
@@ -314,7 +312,18 @@ def _rule(site: Site, named: Named, loc: Loc) -> Rule | None:
         return None
 
 
-_RULES_OWN = ("threshold", "kinds", "stride")
+class OwnOptions(Strict):
+    """What a rule takes where its detector has no option of that name."""
+
+    threshold: float = Field(default=0.0, ge=0, le=1)
+    kinds: tuple[str, ...] | None = None
+    stride: int | None = Field(default=None, ge=1)
+
+
+def _parted(options: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of these names, and the others."""
+    here = {key: value for key, value in options.items() if key in names}
+    return here, {key: value for key, value in options.items() if key not in names}
 
 
 def _split(site: Site, name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -324,10 +333,8 @@ def _split(site: Site, name: str, options: dict[str, Any]) -> tuple[dict[str, An
     except ConfigError:
         return options, {}
     known: Any = getattr(factory, "model_fields", None) or inspect.signature(factory).parameters
-    kept = {key: options.pop(key) for key in _RULES_OWN if key in options and key not in known}
-    if "kinds" in kept:
-        kept["kinds"] = tuple(kept["kinds"])
-    return options, kept
+    kept, own = _parted(options, OwnOptions.model_fields.keys() - set(known))
+    return own, kept
 
 
 def _otherwise(site: Site, common: RuleOptions, which: str, loc: Loc) -> Any:

@@ -283,6 +283,94 @@ def test_a_wrong_policy_ends_with_all_mistakes(tmp_path: Path) -> None:
     assert "11 mistakes" in str(done.exception)
 
 
+STAGES = """
+url: http://127.0.0.1:9/v1
+modell: m
+retry: {attemptss: 3}
+admit: {weights: {nobody: -2}}
+cache: {ttl: -1}
+layers:
+  - {one: 1, two: 2}
+  - nonsense
+filters:
+  input:
+    - pii: {entities: [NOTHING], colour: red}
+    - [pii]
+    - jailbreak: {action: explode, on_crash: hope, threshold: 7, roles: [nobody]}
+    - secrets: {action: reask, on_exceeded: {pii: {colour: red}}}
+    - denied: {strings: [a], stride: 0, kinds: 5}
+  outputt: []
+  output:
+    - allowed: {share: 3, topics: ["("], scripts: [Klingon]}
+    - url_allow: {hosts: ["a b", "c d"]}
+    - pii: {custom: [{kind: A, patterns: [{regex: "(", score: 0.5}]}, {kind: B}]}
+"""
+
+
+def test_mistakes_of_one_stage_do_not_hide_those_of_another(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules(write(tmp_path, STAGES))
+    said = [row.removeprefix(f"  {tmp_path / 'policy.yaml'}:") for row in str(caught.value).splitlines()[1:]]
+    expected = [
+        (3, "modell: is not a known field"),
+        (4, "retry.attemptss: is not a known field"),
+        (5, "queue.weights must be above 0"),
+        (6, "cache.ttl: input should be greater than 0"),
+        (8, "layers.0.name: field required"),
+        (8, "layers.0.one: is not a known field"),
+        (8, "layers.0.two: is not a known field"),
+        (9, "unknown name 'nonsense'"),
+        (12, "no pattern finds NOTHING"),
+        (12, "colour: is not a known field"),
+        (13, "filters.input.1: "),
+        (14, "action: input should be 'block'"),
+        (14, "on_crash: use block"),
+        (14, "jailbreak: threshold is 7"),
+        (14, "roles.0: input should be 'user'"),
+        (15, "action: reask asks for another answer"),
+        (15, "on_exceeded.pii.colour: is not a known field"),
+        (16, "stride: input should be greater than or equal to 1"),
+        (16, "kinds: input should be a valid tuple"),
+        (17, "filters.outputt: is not a known field"),
+        (19, "share is 3"),
+        (19, "Klingon"),
+        (20, "'a b', 'c d'"),
+        (21, "custom.0.patterns.0.regex: "),
+        (21, "custom.1: has neither patterns nor words"),
+    ]
+    for line, words in expected:
+        assert any(row.startswith(f"{line}: ") and words in row for row in said), (line, words, said)
+    assert len(said) == len(expected) - 1, said  # the two of line 19 are said in one sentence
+
+
+def test_an_endpoint_is_not_missed_because_its_route_is_wrong(tmp_path: Path) -> None:
+    text = "routes:\n  - {url: 'http://127.0.0.1:9/v1'}\nfilters: {input: [nonsense]}\n"
+    with pytest.raises(ConfigError) as caught:
+        rules(write(tmp_path, text))
+    said = str(caught.value)
+    assert "2 mistakes" in said
+    assert ":2: routes.0.name: field required" in said
+    assert ":3: filters.input.0.nonsense: unknown name" in said
+
+
+def test_the_endpoints_of_routes_are_looked_at_too(tmp_path: Path) -> None:
+    text = "routes:\n  - {name: a, url: 'http://127.0.0.1:9/v1', modell: m}\n"
+    with pytest.raises(ConfigError, match=r":2: routes\.0\.modell: is not a known field"):
+        rules(write(tmp_path, text))
+
+
+def test_keys_that_stand_there_twice_are_all_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules(write(tmp_path, "filters:\n  input: []\n  input: []\nurl: a\nurl: b\n"))
+    assert ":3: 'input'" in str(caught.value)
+    assert ":5: 'url'" in str(caught.value)
+
+
+def test_a_rule_names_all_that_is_wrong_with_it() -> None:
+    with pytest.raises(ConfigError, match=r"times is 0.*threshold is 7.*stride is 0"):
+        Rule(Denied(("x",)), times=0, threshold=7, stride=0)
+
+
 # --- scan --------------------------------------------------------------------------------------------------
 
 SECRET = "jane.doe@example.com"
