@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import FunctionType
+from urllib.parse import urlsplit
 
 from guardrails.filters.policy import DIRECTIONS, Direction, Otherwise, Rule, Rulebook
 
@@ -55,7 +58,78 @@ def _done(rule: Rule) -> str:
     return f"in the shadow: recorded as if {done}, and nothing is done." if rule.shadow else f"{done}."
 
 
+# --- a detector's own options ------------------------------------------------------------------------------
+
+# Lists whose items are said. Of all others only the count is: what is denied may itself be a secret.
+_LISTED = frozenset({"entities", "hosts", "kinds", "labels", "scripts"})
+_WORDS = frozenset({"kind", "model", "rules", "scope", "source"})
+_FUNCTIONS = frozenset({"function", "model"})
+_ELSEWHERE = frozenset({"name", "stride", "context", "reach", "fine"})
+_MOST = 20
+
+
+def _options(detector: object) -> Iterator[str]:
+    """How the detector looks: numbers, kinds and hosts, never a pattern or a word that it looks for."""
+    from guardrails.filters.normal import Normalized
+
+    if isinstance(detector, Normalized):
+        yield f"Finds values in disguise too{', [at] and (dot) included' if detector.spelled else ''}."
+        detector = detector.detector
+    if not is_dataclass(detector):
+        return
+    own = [each.name for each in fields(detector) if each.init and each.name not in _ELSEWHERE]
+    parts = [said for name in own if (said := _option(name, getattr(detector, name)))]
+    if parts:
+        yield f"Options: {'; '.join(parts)}."
+
+
+def _option(name: str, value: object) -> str:
+    plain = name.replace("_", " ")
+    match value:
+        case bool():
+            return f"{plain} {'yes' if value else 'no'}"
+        case int() | float():
+            return f"{plain} {value:g}"
+        case str() if name == "url":
+            address = urlsplit(value)  # without what may be a key in it
+            return f"url {address.scheme}://{address.hostname}{address.path}"
+        case str() if name in _WORDS:
+            return f"{plain} {value}" if value else ""
+        case FunctionType():
+            return f"{plain} {value.__module__}:{value.__qualname__}" if name in _FUNCTIONS else ""
+        case tuple() | list() | frozenset() if name in _LISTED:
+            more = f" and {len(value) - _MOST} more" if len(value) > _MOST else ""
+            return f"{plain} {', '.join(map(str, sorted(value)[:_MOST]))}{more}" if value else f"no {plain}"
+        case tuple() | list() | frozenset():
+            return "; ".join(_counted(plain, list(value)))
+        case Mapping():
+            return f"{plain} with {_many(len(value), 'keyword')}"
+        case None if name == "threshold":
+            return "threshold by default, see the model's card"
+        case _:
+            return ""
+
+
+def _counted(name: str, values: list[object]) -> Iterator[str]:
+    """How many there are; of kinds of one's own, what they are called and are made of."""
+    if values and not all(is_dataclass(each) and hasattr(each, "kind") for each in values):
+        yield _many(len(values), name.removesuffix("s"))
+        return
+    for each in values:
+        counts = [
+            _many(len(listed), part.removesuffix("s"))
+            for part in ("patterns", "words")
+            if (listed := getattr(each, part, ()))
+        ]
+        yield f"{name} {getattr(each, 'kind', '')} ({', '.join(counts)})"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 def _details(rule: Rule, direction: Direction) -> Iterator[str]:
+    yield from _options(rule.detector)
     if rule.kinds is not None:
         yield f"Only {', '.join(rule.kinds)}."
     if rule.threshold:

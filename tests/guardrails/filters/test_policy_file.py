@@ -371,6 +371,47 @@ def test_a_rule_names_all_that_is_wrong_with_it() -> None:
         Rule(Denied(("x",)), times=0, threshold=7, stride=0)
 
 
+OPTIONS = """
+filters:
+  input:
+    - pii:
+        entities: [US_SSN, PROJECT]
+        normalize: spelled
+        custom: [{kind: PROJECT, words: [Hush, Falcon], patterns: [{regex: 'hush\\d', score: 0.4}]}]
+    - secrets: {threshold: 0.9}
+    - jailbreak
+    - denied: {strings: [Hush IX, Hush X], action: block}
+    - max_length: {tokens: 200}
+    - allowed: {topics: [refund, hush], scripts: [Latin]}
+    - function: {target: "os.path:isabs", kind: X}
+  output:
+    - url_allow: {hosts: [example.org, "*.good.com"]}
+    - json_schema: {schema: {type: object, properties: {hush: {type: string}}}}
+    - guard: {endpoint: {url: "http://hush/v1", model: hush}, prompt: "hush {text}"}
+    - moderation: {url: "https://u:hush@mod.org/v1?key=hush", key_env: HUSH}
+"""
+
+
+def test_a_detectors_own_options_are_explained_and_what_it_looks_for_is_not(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["policy", "check", write(tmp_path, OPTIONS)])
+    assert done.exit_code == 0
+    for words in [
+        "Finds values in disguise too, [at] and (dot) included.",
+        "entities PROJECT, US_SSN; threshold 0.4; rules own; custom PROJECT (1 pattern, 2 words).",
+        "Options: threshold 0.9.",
+        "threshold by default",
+        "2 strings; kind DENIED; whole words yes.",
+        "tokens 200.",
+        "2 topics; scripts Latin; share 0.9.",
+        "function posixpath:isabs; kind X; threshold 0.5",
+        "hosts *.good.com, example.org.",
+        "schema with 2 keywords.",
+        "url https://mod.org/v1; model omni-moderation-latest; threshold 0.5",
+    ]:
+        assert words in done.stdout, (words, done.stdout)
+    assert "hush" not in done.stdout.lower()
+
+
 # --- scan --------------------------------------------------------------------------------------------------
 
 SECRET = "jane.doe@example.com"
