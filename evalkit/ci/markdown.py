@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evalkit import words
 from evalkit.ci.plain import Numbers
+from evalkit.report_end import remarks
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, counted, urgent
@@ -28,16 +29,9 @@ _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "⚠️ undecided
 _ENTITIES = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()<>#+!|~&@:$\"'"}
 
 
-def append(
-    path: Path,
-    numbers: Numbers,
-    failing: Iterable[Trial] = (),
-    *,
-    title: str = "evalkit",
-    rescored: bool = False,
-) -> None:
+def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> None:
     """Add a run to a summary. Raises `ConfigError` when it cannot be written."""
-    text = summary(numbers, failing, title=title, rescored=rescored)
+    text = summary(numbers, failing, title=title)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", errors="replace", newline="\n") as out:
@@ -46,19 +40,19 @@ def append(
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def summary(
-    numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit", rescored: bool = False
-) -> str:
-    """The page. Of `failing` no more is read than the 50 rows that did not pass and are shown.
-
-    `rescored`: the calls are those of an earlier run, which paid for them.
-    """
-    lines = [f"## {escape(title)}", "", *_gates(numbers.gates)]
+def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> str:
+    """The page. Of `failing` no more is read than the 50 rows that did not pass and are shown."""
+    run = numbers.run
+    info = {**run.info, "run": run.id, "status": run.status}
+    lines = [f"## {escape(title)}", ""]
+    for remark in remarks(info, numbers.columns):
+        lines += [f"❌ **{escape(remark, MAX_TEXT * 2)}**", ""]
+    lines += _gates(numbers.gates)
     sets = by_set(numbers.endpoints)
     for name, arms in sets.items():
         if len(sets) > 1:
             lines += [f"### {escape(name)}", ""]
-        lines += _table(arms, rescored)
+        lines += _table(arms, bool(info.get("rescored")))
     several = len({each.set for each in numbers.comparisons}) > 1
     for each in numbers.comparisons:
         at = f"**{escape(each.set)}**: " if several else ""

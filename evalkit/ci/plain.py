@@ -10,15 +10,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evalkit.compare import Comparison
 from evalkit.summary import Endpoint
 from evalkit.verdict import Decided
 
+if TYPE_CHECKING:
+    from evalkit.columns import Columns
+    from evalkit.stores import Run
+
 
 class Numbers(Protocol):
     """What a run came to; `evalkit.evaluate.Outcome` is one."""
+
+    @property
+    def run(self) -> Run:
+        """The run itself."""
+
+    @property
+    def columns(self) -> Columns:
+        """Its rows."""
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -39,18 +51,20 @@ class Numbers(Protocol):
 
 def plain(numbers: Numbers) -> dict[str, Any]:
     """`endpoints`, `comparisons` and `gates`, of values that every JSON library can write."""
+    rescored = bool(numbers.run.info.get("rescored"))
     return {
-        "endpoints": [_json(_endpoint(each)) for each in numbers.endpoints],
+        "endpoints": [_json(_endpoint(each, rescored)) for each in numbers.endpoints],
         "comparisons": [_json({**asdict(each), "verdict": each.verdict}) for each in numbers.comparisons],
         "gates": [_gate(each) for each in numbers.gates],
     }
 
 
-def _endpoint(each: Endpoint) -> dict[str, Any]:
+def _endpoint(each: Endpoint, rescored: bool) -> dict[str, Any]:
     found = asdict(each)
     for latency in found["latency"].values():
         del latency["values"]
-    found["cost"]["paid"] = each.cost.paid
+    # The calls of a rescored run were paid for by the run that it judged again.
+    found["cost"]["paid"] = each.cost.judging if rescored else each.cost.paid
     found["findings"] = [
         {"direction": direction, "kind": kind, "action": action, "count": count}
         for (direction, kind, action), count in each.findings.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import StringIO
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from evalkit import report, view
 from evalkit.ci import markdown
 from evalkit.ci.plain import plain
 from evalkit.columns import Columns
+from evalkit.stores import Run
 from evalkit.summary import Endpoint, summarise
 from evalkit.tiers import Tiers, tiers_of
 from evalkit.trial import Trial
@@ -59,7 +61,10 @@ def test_it_stands_beside_pass_at_k_everywhere(made: Made) -> None:
     found = summarise(columns, sandboxes=tiers.found)
     assert [each.sandboxes for each in found] == [tuple(sorted(TITLES[:2]))] * 2 + [()]
 
-    numbers = SimpleNamespace(warnings=[], endpoints=found, comparisons=[], gates=[])
+    run = Run("r", "r", "digest", "complete", datetime(2026, 1, 1, tzinfo=UTC))
+    numbers = SimpleNamespace(
+        run=run, columns=columns, warnings=[], endpoints=found, comparisons=[], gates=[]
+    )
     info = {"started_at": "2026-01-01T00:00:00", "status": "complete", "run": "r"}
     pages = {
         "terminal": terminal(found),

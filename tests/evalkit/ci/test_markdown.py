@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from evalkit.ci import markdown
 from evalkit.columns import Columns
 from evalkit.compare import compare
 from evalkit.gate import parse
+from evalkit.stores import Run, Status
 from evalkit.summary import summarise
 from evalkit.trial import Trial
 from evalkit.verdict import decide_all
@@ -28,13 +30,22 @@ NASTY = (
 )
 
 
-def page(rows: list[Trial], *gates: str, rescored: bool = False) -> str:
+def a_run(status: Status = "complete", **info: object) -> Run:
+    return Run("run-1", "set", "digest", status, datetime(2026, 1, 1, tzinfo=UTC), info=info)
+
+
+def page(rows: list[Trial], *gates: str, run: Run | None = None) -> str:
     columns = Columns.of(rows)
     decided = decide_all([parse(gate) for gate in gates], columns)
     numbers = SimpleNamespace(
-        warnings=[], endpoints=summarise(columns), comparisons=compare(columns), gates=decided
+        run=run or a_run(),
+        columns=columns,
+        warnings=[],
+        endpoints=summarise(columns),
+        comparisons=compare(columns),
+        gates=decided,
     )
-    return markdown.summary(numbers, iter(rows), title="run-1", rescored=rescored)
+    return markdown.summary(numbers, iter(rows), title="run-1")
 
 
 def rendered(text: str) -> str:
@@ -49,8 +60,17 @@ def test_numbers_come_with_n_interval_and_cost(made: Made) -> None:
 
 
 def test_a_rescored_run_has_not_paid_for_its_calls(made: Made) -> None:
-    said = rendered(page([made(n) for n in range(100)], rescored=True))
+    said = rendered(page([made(n) for n in range(100)], run=a_run(rescored="run-0")))
     assert "| cost | $0 now ($0.100 by the run that it judged again) |" in said
+
+
+def test_it_says_first_how_the_run_ended(made: Made) -> None:
+    rows = [made(n, "timeout" if n else True) for n in range(9)]
+    said = rendered(page(rows, "pass_rate >= 80%", run=a_run("capped", suite={"max_error_rate": 0.1})))
+    head = said.partition("| gate |")[0]
+    assert "88.9% of the calls or their judges failed" in head
+    assert "The cost cap ended this run" in head
+    assert "❌ **" not in rendered(page(rows[:1]))
 
 
 def test_gates_have_three_words(made: Made) -> None:
@@ -84,7 +104,10 @@ def test_only_as_many_failing_rows_are_read_as_are_shown(made: Made) -> None:
             read += 1
             yield made(number, False)
 
-    numbers = SimpleNamespace(warnings=[], endpoints=[], comparisons=[], gates=[])
+    columns = Columns.of([])
+    numbers = SimpleNamespace(
+        run=a_run(), columns=columns, warnings=[], endpoints=[], comparisons=[], gates=[]
+    )
     said = markdown.summary(numbers, failing())
     assert read == markdown.MAX_FAILING + 1
     assert "and more" in said
@@ -132,8 +155,14 @@ def test_a_summary_is_never_too_long(made: Made, monkeypatch: pytest.MonkeyPatch
 
 def test_pages_are_added_to_the_file(made: Made, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "summary.md"
+    columns = Columns.of([made("\ud800")])
     numbers = SimpleNamespace(
-        warnings=[], endpoints=summarise(Columns.of([made("\ud800")])), comparisons=[], gates=[]
+        run=a_run(),
+        columns=columns,
+        warnings=[],
+        endpoints=summarise(columns),
+        comparisons=[],
+        gates=[],
     )
     markdown.append(path, numbers, [made("\ud800", False)])
     markdown.append(path, numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,19 +12,26 @@ from evalkit.ci.plain import plain
 from evalkit.columns import Columns
 from evalkit.compare import compare
 from evalkit.gate import parse
+from evalkit.stores import Run
 from evalkit.summary import summarise
 from evalkit.trial import Trial
 from evalkit.verdict import decide_all
+from judges.judge import Score
 
 FOUND = {"direction": "output", "kind": "EMAIL_ADDRESS", "action": "redact", "count": 2}
 
 
-def numbers(rows: list[Trial], *gates: str) -> dict[str, Any]:
+def numbers(rows: list[Trial], *gates: str, **info: object) -> dict[str, Any]:
     columns = Columns.of(rows)
     decided = decide_all([parse(gate) for gate in gates], columns)
     found = plain(
         SimpleNamespace(
-            warnings=[], endpoints=summarise(columns), comparisons=compare(columns), gates=decided
+            run=Run("r", "r", "digest", "complete", datetime(2026, 1, 1, tzinfo=UTC), info=info),
+            columns=columns,
+            warnings=[],
+            endpoints=summarise(columns),
+            comparisons=compare(columns),
+            gates=decided,
         )
     )
     read: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
@@ -51,6 +59,12 @@ def test_every_json_library_can_write_it(made: Callable[..., Trial]) -> None:
     assert [gate["status"] for gate in found["gates"][:2]] == ["undecided", "undecided"]
     assert found["gates"][0]["gate"] == "p99_ttft_ms <= 800.0"
     assert found["gates"][-1]["measured"] is None
+
+
+def test_a_rescored_run_has_paid_for_its_judges_alone(made: Callable[..., Trial]) -> None:
+    rows = [made(n, scores={"rubric": Score(1.0, True, "", cost_usd=0.5)}) for n in range(2)]
+    assert numbers(rows)["endpoints"][0]["cost"]["paid"] == "1.002"
+    assert numbers(rows, rescored="run-0")["endpoints"][0]["cost"]["paid"] == "1.0"
 
 
 def test_answers_are_not_in_it(made: Callable[..., Trial]) -> None:
