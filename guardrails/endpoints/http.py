@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from urllib.request import getproxies_environment
 from guardrails.call import Attempt, Call, Event, Request
 from guardrails.clock import Clock, Expired, Watchdog
 from guardrails.dialects import Dialect, dialect
+from guardrails.endpoints.address import Key, check_headers, check_variable, key_for, target
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.endpoints.ratelimits import reported
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
@@ -31,19 +31,6 @@ from guardrails.handler import Opening
 if TYPE_CHECKING:
     import httpx
 
-Key = str | Callable[[], str | Awaitable[str]] | None
-
-# A key from the environment goes only to the host that it belongs to.
-VENDOR_KEYS: Mapping[str, str] = {
-    "api.openai.com": "OPENAI_API_KEY",
-    "api.anthropic.com": "ANTHROPIC_API_KEY",
-    "api.mistral.ai": "MISTRAL_API_KEY",
-    "api.groq.com": "GROQ_API_KEY",
-    "api.together.xyz": "TOGETHER_API_KEY",
-    "openrouter.ai": "OPENROUTER_API_KEY",
-    "api.deepseek.com": "DEEPSEEK_API_KEY",
-    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
-}
 MAX_ERROR_BODY = 64 * 1024
 DRAIN_SECONDS = 0.25
 MAX_WHOLE_BODY = 16 * 1024 * 1024
@@ -79,7 +66,9 @@ class HttpEndpoint:
     def __init__(self, config: HttpConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.config = config
         self._dialect: Dialect = dialect(config.dialect)
-        self._url = _target(config.url, self._dialect.path)
+        self._url = target(config.url, self._dialect.path)
+        check_headers(config.headers)
+        check_variable(config.key_env)
         self.name = config.name or config.model or self._url.split("/")[2]
         unknown = sorted(config.leniency - set(self._dialect.leniencies))
         if unknown:
@@ -175,13 +164,14 @@ class HttpEndpoint:
         import orjson
 
         config = self.config
+        key = await key_for(config.key, config.key_env, self._url)
         if not request.model and config.model:
             request = replace(request, model=config.model)
         body = self._dialect.encode_request(request)
         if request.stream and config.ask_usage:
             body = self._dialect.ask_usage(body)
         headers = {
-            **self._dialect.headers(await _key(config, self._url)),
+            **self._dialect.headers(key),
             "content-type": "application/json",
             "accept": "text/event-stream" if request.stream else "application/json",
             "accept-encoding": "identity",
@@ -237,44 +227,6 @@ class HttpEndpoint:
             make = _aiohttp_transport if self.config.transport == "aiohttp" else _httpx_transport
             self._transport, self._loop = make(), loop
         return self._transport
-
-
-def _target(url: str, path: str) -> str:
-    """The address to post to: base URL and the dialect's path, without doubling what both have."""
-    scheme, separator, rest = url.strip().rstrip("/").partition("://")
-    if not separator or scheme not in ("http", "https") or not rest.partition("/")[0]:
-        raise ConfigError(
-            "an endpoint's url must look like http://host:port/v1",
-            hint="write the scheme (http:// or https://) and the host",
-        )
-    base = f"{scheme}://{rest}"
-    if "?" in base or "#" in base or "@" in rest.partition("/")[0]:
-        raise ConfigError(
-            "an endpoint's url must have no query, fragment or credentials", hint="keys go to key or key_env"
-        )
-    if base.endswith(path):
-        return base
-    first, _, others = path.lstrip("/").partition("/")
-    if others and base.endswith(f"/{first}"):
-        return f"{base}/{others}"
-    return base + path
-
-
-async def _key(config: HttpConfig, url: str) -> str | None:
-    if callable(config.key):
-        given = config.key()
-        return given if isinstance(given, str) else await given
-    if config.key is not None:
-        return config.key
-    if config.key_env is not None:
-        value = os.environ.get(config.key_env)
-        if not value:
-            raise ConfigError(
-                f"the environment variable {config.key_env} is not set", hint=f"export {config.key_env}=…"
-            )
-        return value
-    host = url.split("/")[2].partition(":")[0]
-    return os.environ.get(VENDOR_KEYS[host]) if host in VENDOR_KEYS else None
 
 
 def _tells_limits(response: httpx.Response) -> bool:
