@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from evalkit.stores.store import Kept, Run, Status, Store, Tally, run_id
@@ -21,7 +22,7 @@ def open_store(url: str | Path, *, create: bool = True) -> Store:
     if isinstance(url, Path) or "://" not in url:
         from evalkit.stores.sqlite import open_file
 
-        return open_file(Path(url).expanduser(), create=create)
+        return open_file(_path(url, home=True), create=create)
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -33,12 +34,23 @@ def open_store(url: str | Path, *, create: bool = True) -> Store:
     if scheme == "sqlite" and parsed.database and not parsed.host:
         from evalkit.stores.sqlite import open_file
 
-        return open_file(Path(parsed.database), create=create)
+        return open_file(_path(parsed.database), create=create)
     if scheme in _POSTGRES:
         from evalkit.stores.postgres import open_server
 
         return open_server(parsed)
     raise ConfigError(f"runs cannot be kept in {scheme}:// with this URL", hint=_HINT)
+
+
+def _path(given: str | Path, *, home: bool = False) -> Path:
+    """The path; with `home`, one that begins with `~` is in somebody's home."""
+    try:
+        path = Path(given).expanduser() if home else Path(given)
+        if b"\0" in os.fsencode(path):
+            raise ValueError("a path ends at its first NUL")
+    except (ValueError, RuntimeError):  # half a surrogate pair; nobody of that name
+        raise ConfigError(f"runs cannot be kept in {str(given)[:200]!r}: it is no path", hint=_HINT) from None
+    return path
 
 
 _HINT = "a path, sqlite:///PATH (absolute: sqlite:////PATH), or postgresql://USER:PASSWORD@HOST:5432/DATABASE"

@@ -36,12 +36,7 @@ _PRAGMAS = (
 
 def open_file(path: Path, *, create: bool = True) -> SqlStore:
     """The store in this file. Raises `ConfigError` when it cannot be used."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder", hint=f"name a file in it: {path / 'runs.db'}")
-    if not path.exists():
-        if not create:
-            raise ConfigError(f"no runs are kept in {path}", hint="evalkit run makes some; or name a --store")
-        _make_folder(path.parent)
+    _make_room(path, create)
 
     def words(error: SQLAlchemyError) -> ConfigError:
         return _words(path, error)
@@ -83,11 +78,19 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
     return SqlStore(engine, str(path), claim, words)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_room(path: Path, create: bool) -> None:
+    at = path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error.strerror or type(error).__name__) from None
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder", hint=f"name a file in it: {path / 'runs.db'}")
+        if path.exists():
+            return
+        if not create:
+            raise ConfigError(f"no runs are kept in {path}", hint="evalkit run makes some; or name a --store")
+        at = path.parent
+        at.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # such as a name that is too long
+        raise _unwritable(at, error.strerror or type(error).__name__) from None
 
 
 def _unwritable(path: Path, reason: str) -> ConfigError:

@@ -54,6 +54,28 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert refused(tmp_path).hint == f"name a file in it: {tmp_path / 'runs.db'}"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "a\0b",
+        Path("a\0b/runs.db"),
+        "a\ud800b",
+        "sqlite:///a%00b",
+        "sqlite:///a\0b",
+        "~nobody-of-that-name/runs.db",
+        "x" * 300,
+        "postgresql://u:not-to-be-seen@127.0.0.1:9/a%00b",
+        "postgresql://u:not-to-be-seen@a\0b:9/db",
+    ],
+)
+def test_what_can_be_no_path_is_said(
+    url: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(url)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("dear diary, " * 500)
