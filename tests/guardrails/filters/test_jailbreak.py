@@ -320,9 +320,12 @@ def test_an_order_beside_a_negation_that_is_not_its_own_is_one(text: str) -> Non
     assert OVERRIDES & {RULES[match.rule].name for match in matches(text)}
 
 
-@given(filler=st.text(max_size=20), order=st.sampled_from(ORDERS[:1] + ORDERS[7:9]))
+UNQUOTED = st.characters(exclude_characters="".join(jailbreak_rules._QUOTES), codec="utf-8")
+
+
+@given(filler=st.text(UNQUOTED, max_size=20), order=st.sampled_from(ORDERS[:1] + ORDERS[7:9]))
 def test_no_plea_hides_an_order_on_a_later_line(filler: str, order: str) -> None:
-    text = f"Vergiss nicht, do not forget {filler.replace(chr(34), '')}\n{order}"
+    text = f"Vergiss nicht, do not forget {filler}\n{order}"
     assert OVERRIDES & {RULES[match.rule].name for match in matches(text)}
 
 
