@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evalkit.conversation import SimulatedUser, converse
 from evalkit.plan import Job, Plan, Target
 from evalkit.trial import Failure, Trial
-from guardrails.call import Call, Request
+from guardrails.call import Call
 from guardrails.clock import SYSTEM, Clock
-from guardrails.errors import ConfigError
-from guardrails.flow.spent import worst_case
 from guardrails.handler import Handler, close_all, collect
 from judges.judge import Answer, Score
 
 if TYPE_CHECKING:
     from evalkit.stores import Kept
-    from guardrails.record import PriceOf
 
 
 class Executor(Protocol):
@@ -142,40 +138,3 @@ def _row(
         record=record,
         error=error,
     )
-
-
-def most_expensive(target: Target, request: Request, assumed_output: int) -> Decimal:
-    """What a call to `target` may cost, in USD: the dearest of the models that it may reach.
-
-    Raises `ConfigError` for a model without a price, under which no cap can hold.
-    """
-    call = Call(request)
-    return max(
-        (_cost(target, model, call, assumed_output) for model in target.models),
-        default=Decimal(0),
-    )
-
-
-def check_prices(plan: Plan) -> None:
-    """Raises `ConfigError` for a plan with a cost cap and an endpoint whose price is not known."""
-    if plan.suite.budget is None:
-        return
-    for target in plan.targets:
-        if (job := next(plan.jobs(target), None)) is not None:
-            most_expensive(target, plan.request(job), plan.suite.budget.assumed_output)
-
-
-def _cost(target: Target, model: str, call: Call, assumed_output: int) -> Decimal:
-    cost = (target.price or _default_price())(model, worst_case(call, model, assumed_output=assumed_output))
-    if cost is None:
-        raise ConfigError(
-            f"{target.name}: no price is known for the model {model!r}, so a cost cap cannot hold",
-            hint="give the endpoint a `prices` file, or take the budget out",
-        )
-    return cost
-
-
-def _default_price() -> PriceOf:
-    from guardrails.prices import PriceBook
-
-    return PriceBook.default().cost

@@ -3,7 +3,8 @@
 A call sets aside the most that it can cost before it is sent, and gives the rest back when its record says
 what it did cost. A call that does not fit waits for others to give back; when none is under way that could,
 the cap is reached. So spending passes the cap by no more than a record may pass its reservation – that is,
-an answer without `max_tokens` that is longer than assumed, or retries and hedges inside the endpoint.
+an answer without `max_tokens` that is longer than assumed, retries and hedges inside the endpoint, or a
+judging that costs more than each one before it.
 """
 
 from __future__ import annotations
@@ -60,3 +61,29 @@ class Cap:
     async def _wake(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+@dataclass(slots=True)
+class Dearest:
+    """What to reserve for something whose price shows only afterwards: the most that it has cost so far.
+
+    `most` is None as long as nothing is known. Until then one is made at a time, or many that begin together
+    would pass the cap together.
+    """
+
+    most: Decimal | None = None
+    _alone: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+
+    @asynccontextmanager
+    async def guess(self) -> AsyncGenerator[Decimal]:
+        """USD to reserve for the body; whoever is the first to know calls `learn` in it."""
+        if self.most is None:
+            async with self._alone:
+                if self.most is None:
+                    yield Decimal(0)
+                    return
+        yield self.most
+
+    def learn(self, cost: Decimal) -> None:
+        """Take what one has cost into account."""
+        self.most = cost if self.most is None else max(self.most, cost)

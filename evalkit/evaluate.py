@@ -18,12 +18,13 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit.asking import Asker, Executor, check_prices
+from evalkit.asking import Asker, Executor
 from evalkit.config import Suite
 from evalkit.plan import Job, Plan
 from evalkit.runner import Control, Work, run
 from evalkit.stores import Kept, Run, Status, Store, open_store, run_id
 from evalkit.trial import Trial
+from evalkit.worst import check_prices
 from evalkit.writer import Writer
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError

@@ -16,11 +16,12 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
 
-from evalkit.asking import Executor, most_expensive
-from evalkit.cap import Cap
+from evalkit.asking import Executor
+from evalkit.cap import Cap, Dearest, Hold
 from evalkit.plan import Job, Plan, Target
 from evalkit.stores import Kept
 from evalkit.trial import Failure, Trial
+from evalkit.worst import at_worst
 from evalkit.writer import Writer
 from guardrails.errors import BudgetExceeded, GuardrailsError
 
@@ -159,11 +160,12 @@ async def run(plan: Plan, work: Work) -> None:
     """
     budget = plan.suite.budget
     cap = None if budget is None else Cap(budget.max_usd, work.spent)
+    judging = Dearest(None if plan.judges else Decimal(0))
     workers = []
     for target in plan.targets:
         jobs = _Jobs(plan.jobs(target, work.done), work.lookup)
         first = _First(min(FIRST, plan.size // len(plan.targets)))
-        workers.append(_Worker(plan, target, work, jobs, first, cap))
+        workers.append(_Worker(plan, target, work, jobs, first, cap, judging))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(plan.suite.concurrency, plan.size)):
@@ -183,6 +185,7 @@ class _Worker:
     jobs: _Jobs
     first: _First
     cap: Cap | None
+    judging: Dearest
 
     async def work(self) -> None:
         control = self.work_.control
@@ -195,30 +198,32 @@ class _Worker:
                 raise _hopeless(self.target, self.first)
 
     async def _trial(self, job: Job, kept: Kept | None) -> Trial | None:
-        """The row; None when there is no money left for it."""
+        """The row; None when there is no money left for it, or a stop came before its turn did."""
         work = self.work_
         if self.cap is None:
             return await work.executor(job, work.run, kept)
-        worst = self._worst(job) if kept is None else Decimal(0)  # judges are booked when they have been paid
+        call = at_worst(self.plan, self.target, job) if kept is None else Decimal(0)
         try:
-            async with self.cap.hold(worst) as held:
+            async with self.judging.guess() as judging, self.cap.hold(call + judging) as held:
+                if work.control.stopping:
+                    held.cost = Decimal(0)
+                    return None
                 trial = await work.executor(job, work.run, kept)
-                if kept is not None and kept.own:  # its call was booked when it was made
-                    held.cost = trial.judging_usd
-                elif (cost := trial.paid_usd) is not None:
-                    held.cost = cost
+                self._book(held, call, trial, kept)
         except BudgetExceeded:
             work.control.capped = True
             work.control.stop()
             return None
         return trial
 
-    def _worst(self, job: Job) -> Decimal:
-        budget, plan = self.plan.suite.budget, self.plan
-        assert budget is not None, "there is a cap"
-        request = plan.request(job)
-        turns = 1 + len(job.sample.turns) + int((job.sample.user or {}).get("max_turns", 0))
-        return turns * most_expensive(self.target, request, budget.assumed_output)
+    def _book(self, held: Hold, call: Decimal, trial: Trial, kept: Kept | None) -> None:
+        if trial.scores:
+            self.judging.learn(trial.judging_usd)
+        if kept is not None and kept.own:  # its call was booked when it was made
+            held.cost = trial.judging_usd
+        else:
+            paid = trial.paid_usd
+            held.cost = call + trial.judging_usd if paid is None else paid
 
 
 def _hopeless(target: Target, first: _First) -> Hopeless:

@@ -1,0 +1,199 @@
+"""A cost cap covers whoever is paid: the endpoints, the simulated user and the judges."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit.config import Suite
+from evalkit.evaluate import Outcome, evaluate
+from evalkit.plan import Plan, Target
+from evalkit.runner import Control
+from evalkit.stores import open_store
+from evalkit.worst import at_worst
+from guardrails.call import Request, Usage
+from guardrails.client import Llm
+from guardrails.endpoints.function import FunctionEndpoint
+from guardrails.errors import ConfigError
+from guardrails.handler import Handler
+from guardrails.testing import Script, ScriptedEndpoint
+
+JUDGES = {"j": {"url": "http://j/v1", "model": "unpriced"}}
+RUBRIC = [{"rubric": {"model": "j", "criteria": "Is it right?"}}]
+
+
+def by_tokens(model: str, usage: Usage) -> Decimal:
+    """One USD for a token that is read, a million for one that is written."""
+    return Decimal(usage.input_tokens + 1_000_000 * usage.output_tokens)
+
+
+def plan(folder: Path, handler: Any = None, *, price: Any = by_tokens, n: int = 1, **fields: Any) -> Plan:
+    sample = fields.pop("sample", {})
+    lines = ({"id": f"s{i}", "input": f"question {i}", "reference": "yes", **sample} for i in range(n))
+    (folder / "g.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8")
+    suite = Suite.model_validate(
+        {
+            "golden": str(folder / "g.jsonl"),
+            "endpoints": [{"name": "e", "url": "http://x/v1"}],
+            "out": folder,
+            "max_error_rate": 1,
+            "budget": {"max_usd": 1, "assumed_output": 7},
+            **fields,
+        }
+    )
+    llm = Llm(handler or ScriptedEndpoint("yes"), name="e")
+    made = Plan.of(suite, [Target(llm, "e", {"model": "m"}, price=price)])
+    return made if made.user is None else replace(made, user=replace(made.user, price=price))
+
+
+def worst(made: Plan) -> tuple[int, int]:
+    """The tokens in and out that are reserved for the first job."""
+    (target,) = made.targets
+    out, into = divmod(int(at_worst(made, target, next(made.jobs(target)))), 1_000_000)
+    return into, out
+
+
+# --- whose price is not known
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"judges": JUDGES, "scorers": RUBRIC}, "j"),
+        ({"user": {"url": "http://u/v1", "model": "unpriced"}}, "user"),
+    ],
+    ids=["judge", "user"],
+)
+async def test_a_cap_is_refused_where_a_price_is_not_known(
+    tmp_path: Path, fields: dict[str, Any], name: str
+) -> None:
+    made = plan(tmp_path, price=None, **fields)
+    made = replace(made, targets=tuple(replace(each, price=by_tokens) for each in made.targets))
+
+    with pytest.raises(ConfigError, match=f"{name}: no price is known for the model 'unpriced'"):
+        await evaluate(made)
+
+    assert open_store(made.suite.database).runs() == [], "it leaves no run behind"
+    free = made.suite.model_copy(update={"budget": None})
+    assert Plan.of(free, made.targets), "without a cap nothing has to be known"
+
+
+# --- what a job may cost
+
+
+def test_a_call_may_cost_its_prompt_and_its_longest_answer(tmp_path: Path) -> None:
+    read, assumed = worst(plan(tmp_path))
+
+    assert assumed == 7
+    assert worst(plan(tmp_path, sampling={"max_tokens": 20})) == (read, 20)
+
+
+def test_every_turn_reads_again_what_was_said_before(tmp_path: Path) -> None:
+    one, out = worst(plan(tmp_path, sampling={"max_tokens": 20}))
+
+    into, out_of_three = worst(
+        plan(tmp_path, sampling={"max_tokens": 20}, sample={"turns": ["b c d", "e f"]})
+    )
+
+    assert out_of_three == 3 * out
+    assert into >= 3 * one + 20 + 2 * 20, "the second turn reads one answer again, the third two"
+
+
+@pytest.mark.parametrize(
+    ("described", "turns"), [({"max_turns": 3}, 3), ({}, 8)], ids=["three", "as many as may be"]
+)
+def test_a_simulated_user_is_paid_too(tmp_path: Path, described: dict[str, Any], turns: int) -> None:
+    played = {"sampling": {"max_tokens": 20}, "user": {"url": "http://u/v1", "model": "u"}}
+    sample = {"user": {"goal": "a refund", **described}}
+    one, _ = worst(plan(tmp_path, sampling={"max_tokens": 20}))
+
+    into, out = worst(plan(tmp_path, sample=sample, **played))
+
+    assert out == (1 + turns) * 20 + turns * 400, "its texts have 400 tokens at most"
+    assert into > (1 + 2 * turns) * one + (turns * (turns + 1) // 2) * (20 + 400)
+
+
+# --- judges
+
+
+FREE = Script("yes", usage=Usage(1, 1, cost=Decimal(0)))
+
+LONG = 500
+"""Turns of the event loop, in which every worker begins that may begin."""
+
+
+def judging(folder: Path, cost: str, *answers: Any, handler: Handler | None = None, n: int = 32) -> Plan:
+    """So many answers at once that cost nothing, but judging one costs `cost`."""
+    (folder / "dear.py").write_text(
+        "import asyncio\n"
+        "from judges.judge import Score\n"
+        "async def dear(question, answer):\n"
+        f"    for _ in range({LONG}):\n"
+        "        await asyncio.sleep(0)\n"
+        f"    return Score(1.0, True, '', cost_usd={cost})\n",
+        encoding="utf-8",
+    )
+    made = plan(
+        folder,
+        handler or ScriptedEndpoint(*answers or [FREE]),
+        price=lambda model, usage: Decimal(0),
+        n=n,
+        scorers=[{"python": f"{folder}/dear.py:dear"}],
+        concurrency=n,
+    )
+    # A judge of the suite, so that it is known that somebody is paid.
+    return replace(made, judges=(replace(made.targets[0], name="j"),))
+
+
+def judged(outcome: Outcome) -> Decimal:
+    return sum((row.judging_usd for row in outcome.store.trials(outcome.run.id)), Decimal(0))
+
+
+@pytest.mark.asyncio
+async def test_many_judgings_at_once_do_not_pass_the_cap_together(tmp_path: Path) -> None:
+    outcome = await evaluate(judging(tmp_path, "0.3"))
+
+    assert (outcome.status, judged(outcome)) == ("capped", Decimal("0.9"))
+
+
+@pytest.mark.asyncio
+async def test_one_judging_dearer_than_the_cap_is_the_last(tmp_path: Path) -> None:
+    outcome = await evaluate(judging(tmp_path, "100"))
+
+    assert (outcome.status, judged(outcome)) == ("capped", Decimal(100))
+
+
+@pytest.mark.asyncio
+async def test_judges_that_cost_nothing_are_not_waited_for(tmp_path: Path) -> None:
+    outcome = await evaluate(judging(tmp_path, "0", n=8))
+
+    assert (outcome.status, len(outcome.columns)) == ("complete", 8)
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_failed_says_nothing_of_what_judging_costs(tmp_path: Path) -> None:
+    outcome = await evaluate(judging(tmp_path, "0.3", ConnectionError("gone"), FREE))
+
+    assert (outcome.status, judged(outcome)) == ("capped", Decimal("0.9"))
+
+
+@pytest.mark.asyncio
+async def test_whoever_waits_for_its_turn_does_not_begin_after_a_stop(tmp_path: Path) -> None:
+    control = Control()
+
+    async def answer(request: Request) -> str:
+        for _ in range(LONG):
+            await asyncio.sleep(0)
+        control.stop()
+        return "yes"
+
+    outcome = await evaluate(judging(tmp_path, "0.01", handler=FunctionEndpoint(answer)), control=control)
+
+    assert (outcome.status, len(outcome.columns)) == ("interrupted", 1)
