@@ -361,9 +361,13 @@ def _mapping(given: Mapping[str, Any]) -> Gate:
     )
 
 
+SUREST = 0.999999
+"""Beyond it intervals say nothing: no sample is that typical, and a number next to 1 has no quantile."""
+
+
 def _confidence(given: Any) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0.5 <= given < 1:
-        raise ConfigError("the confidence of a gate is a number from 0.5 to below 1, such as 0.95")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0.5 <= given <= SUREST:
+        raise ConfigError(f"the confidence of a gate is a number from 0.5 to {SUREST}, such as 0.95")
     return float(given)
 
 
