@@ -310,9 +310,10 @@ class _Pass:
 
 
 def _rank(name: str, seed: int) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(name.encode(), digest_size=8, key=str(seed).encode()).digest(), "big"
-    )
+    key = str(seed).encode()
+    if len(key) > hashlib.blake2b.MAX_KEY_SIZE:
+        key = hashlib.blake2b(key).digest()
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, key=key).digest(), "big")
 
 
 def _twice(pass_: _Pass, store: Store, problems: Problems) -> None:

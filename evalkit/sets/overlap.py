@@ -232,7 +232,7 @@ def _texts_of(file: Path) -> Iterator[tuple[int, str, bool]]:
             if not isinstance(row, str):
                 yield row.line, "\n".join(_strings(row.fields)), True
         if problems.count:
-            raise ConfigError(f"{file} cannot be read as Parquet")
+            raise ConfigError(f"{file} {problems.kept[0].reason}")
         return
     rows = kind in (".jsonl", ".ndjson")
     packed = file.name.lower().endswith(".gz")

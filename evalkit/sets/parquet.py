@@ -1,4 +1,8 @@
-"""Rows of a Parquet file, a batch at a time. Needs pyarrow: `pip install 'evalkit-guardrails[parquet]'`."""
+"""Rows of a Parquet file, a batch at a time. Needs pyarrow: `pip install 'evalkit-guardrails[parquet]'`.
+
+A small file can unpack to any amount: one with a row group that says of itself to unpack to more than
+`MAX_GROUP` is refused before anything of it is unpacked.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from evalkit.rows import Problems, Row
 from guardrails.errors import ConfigError
 
 BATCH = 256
+MAX_GROUP = 2 * 2**30  # bytes, unpacked
 _CHUNK = 2**20
 
 
-def read(path: Path, problems: Problems) -> Iterator[Row | str]:
+def read(path: Path, problems: Problems, *, most: int = MAX_GROUP) -> Iterator[Row | str]:
     """The rows, numbered from 1, and last of all the sha256 of the file. Raises OSError."""
     try:
         arrow: Any = import_module("pyarrow")
@@ -32,13 +37,25 @@ def read(path: Path, problems: Problems) -> Iterator[Row | str]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH):
+            if (largest := _largest(file.metadata)) > most:
+                said = f"has a row group that unpacks to {largest / 2**20:,.1f} MiB"
+                problems.add(1, "file", f"{said}, more than {most / 2**20:,.0f}; write it with smaller ones")
+            for batch in file.iter_batches(batch_size=BATCH) if largest <= most else ():
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(number, plain(fields))
     except (arrow.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
         problems.add(number + 1, "file", f"cannot be read as Parquet ({type(error).__name__})")
     yield digest.hexdigest()
+
+
+def _largest(metadata: Any) -> int:
+    """Bytes that a row group unpacks to, by the file's own account: of its columns, or as a whole."""
+    largest = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = sum(group.column(n).total_uncompressed_size for n in range(group.num_columns))
+        largest = max(largest, columns, group.total_byte_size)
+    return largest
 
 
 def plain(value: Any) -> Any:

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from evalkit import datasets as builtin
+from evalkit.rows import Problems
 from evalkit.sample import GoldenSet, GoldenSetError, load
 from evalkit.sets import hugging
+from evalkit.sets.parquet import read as read_parquet
 from guardrails.errors import ConfigError
 from judges.judge import Answer
 from judges.registry import judge
@@ -220,6 +222,22 @@ def test_a_parquet_file_that_is_none_or_holds_bytes(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "bytes.parquet")
     with pytest.raises(GoldenSetError, match="metadata: holds what JSON cannot store"):
         load("bytes.parquet", tmp_path)
+
+
+def test_a_parquet_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "bomb.parquet"
+    rows = [{"input": "x" * 50_000 + str(n)} for n in range(100)]
+    parquet.write_table(arrow.Table.from_pylist(rows), path, row_group_size=50, compression="zstd")
+    assert path.stat().st_size < 100_000, "5 MB packed"
+
+    problems = Problems()
+    assert [row for row in read_parquet(path, problems, most=2_000_000) if not isinstance(row, str)] == []
+    assert "unpacks to 2.4 MiB, more than 2;" in problems.kept[0].reason
+    problems = Problems()
+    assert len(list(read_parquet(path, problems, most=3_000_000))) == 101, "a row group at a time"
+    assert problems.count == 0
 
 
 def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:

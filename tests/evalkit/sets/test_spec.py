@@ -115,6 +115,8 @@ def test_a_draw_depends_on_the_seed_and_the_ids_alone(tmp_path: Path) -> None:
     assert set(ids(tmp_path, sample={"n": 10, "seed": 3})) < set(first)
     # pinned: it must not depend on Python's version or its hash seed
     assert ids(tmp_path, sample={"n": 3, "seed": 3}) == ["q55", "q31", "q8"]
+    huge = [ids(tmp_path, sample={"n": 20, "seed": seed}) for seed in (10**80, 10**80 + 1, -(10**80))]
+    assert len({tuple(each) for each in huge}) == 3, "no digit of a seed is left out, however many it has"
     with pytest.raises(GoldenSetError, match="asks for 101 samples, and 100 are there"):
         ids(tmp_path, sample={"n": 101})
 
