@@ -93,7 +93,7 @@ def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> 
         below = values_of(columns, rows, (times <= np.quantile(times, q)).astype(np.float64))
         found = below.share(level)
         effective = float(len(below)) if found is None or found.effective is None else found.effective
-    return stats.quantile(times.tolist(), q, level, effective)
+    return stats.quantile_of(np.sort(times), q, level, effective)
 
 
 def values_by_question(metric: Metric, columns: Columns) -> Values:
@@ -103,11 +103,13 @@ def values_by_question(metric: Metric, columns: Columns) -> Values:
     if metric.k is not None:
         questions = Questions.of_rows(columns)
         return questions.pass_at(metric.k) if "@" in metric.name else questions.pass_all(metric.k)
-    if metric.name in ("pass_rate", "flake_rate", "majority_rate"):
+    if metric.name in ("flake_rate", "majority_rate"):
         questions = Questions.of_rows(columns)
-        if metric.name == "flake_rate":
-            return questions.flaky()
-        return questions.pass_rate() if metric.name == "pass_rate" else questions.majority()[0]
+        return questions.flaky() if metric.name == "flake_rate" else questions.majority()[0]
+    if metric.name == "pass_rate":
+        passed = columns.rows["passed"]
+        rows = np.flatnonzero(passed >= 0)
+        return values_of(columns, rows, (passed[rows] == 1).astype(np.float64))
     if metric.unit == "score" or metric.scorer is not None:
         return _scored(metric, columns)
     if metric.name == "error_rate":
@@ -139,15 +141,15 @@ def _scored(metric: Metric, columns: Columns) -> Values:
     import numpy as np
 
     scores = columns.scores
+    meant = np.ones(len(scores), dtype=np.bool_)
     if metric.scorer is not None:
         names = columns.words.scorers
-        number = names.index(metric.scorer) if metric.scorer in names else len(names)
-        scores = scores[scores["scorer"] == number]
+        meant = scores["scorer"] == (names.index(metric.scorer) if metric.scorer in names else len(names))
     if metric.unit == "share":
-        scores = scores[scores["verdict"] >= 0]
-        return values_of(columns, scores["row"], (scores["verdict"] == 1).astype(np.float64))
-    scores = scores[~np.isnan(scores["value"])]
-    return values_of(columns, scores["row"], scores["value"])
+        meant &= scores["verdict"] >= 0
+        return values_of(columns, scores["row"][meant], (scores["verdict"][meant] == 1).astype(np.float64))
+    meant &= ~np.isnan(scores["value"])
+    return values_of(columns, scores["row"][meant], scores["value"][meant])
 
 
 def _found(metric: str, columns: Columns) -> Values:

@@ -212,10 +212,6 @@ class Questions:
         answers = int(self.judged[kept].sum())
         return Values(self.sample[kept], value[kept], self.weight[kept], answers)
 
-    def pass_rate(self) -> Values:
-        """The share of a question's answers that passed."""
-        return self._values(self.passed / self.judged)
-
     def pass_at(self, k: int) -> Values:
         """pass@k of each question with k answers at least; `answers` counts draws of k."""
         return self._drawn(k, pass_at_k)

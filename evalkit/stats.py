@@ -216,19 +216,25 @@ def quantile(
     `effective`: so many independent values say as much as these; the ranks are those of that many, spread
     over all (Woodruff 1952, JASA 47:635).
     """
-    if not 0 < q < 1:
-        raise ValueError("a quantile is between 0 and 1, such as 0.99")
     if any(math.isnan(value) for value in values):
         raise ValueError("a value is not a number")
-    if not values:
-        return None
-    ordered = sorted(values)
+    return quantile_of(sorted(values), q, level, effective)
+
+
+def quantile_of(
+    ordered: Sequence[float] | Floats, q: float, level: float = LEVEL, effective: float | None = None
+) -> Measured | None:
+    """`quantile` of values that rise already and hold no NaN; an array needs no list of all its values."""
+    if not 0 < q < 1:
+        raise ValueError("a quantile is between 0 and 1, such as 0.99")
     n = len(ordered)
+    if n == 0:
+        return None
     if effective is not None and effective >= n:
         effective = None
     lower, upper = quantile_ranks(n, q, level) if effective is None else _spread_ranks(n, effective, q, level)
-    low = ordered[lower - 1] if lower >= 1 else -math.inf
-    high = ordered[upper - 1] if upper <= n else math.inf
+    low = float(ordered[lower - 1]) if lower >= 1 else -math.inf
+    high = float(ordered[upper - 1]) if upper <= n else math.inf
     value = _interpolated(ordered, q)
     return Measured(value, min(low, value), max(high, value), n, level, effective)
 
@@ -251,11 +257,11 @@ def least_for_bound(q: float, level: float = LEVEL) -> int:
     return math.ceil(math.log((1 - level) / 2) / math.log(q))
 
 
-def _interpolated(ordered: Sequence[float], q: float) -> float:
+def _interpolated(ordered: Sequence[float] | Floats, q: float) -> float:
     place = (len(ordered) - 1) * q
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
-    first, second, share = ordered[below], ordered[above], place - below
+    first, second, share = float(ordered[below]), float(ordered[above]), place - below
     return first if share == 0 or first == second else first + (second - first) * share
 
 
