@@ -8,11 +8,10 @@ import random
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit import gate, sample
+from evalkit import fitting, gate, sample
 from evalkit.config import Suite, endpoint_name
 from evalkit.lineage import lineage
 from evalkit.prompts import Prompt, PromptSpec
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 UNTOLD = {"endpoints", "judges", "user", "store"}
 """Fields of a suite that may hold secrets: of endpoints `about` tells what may be told."""
-
-SHOWN_TAGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +121,9 @@ class Plan:
         user = None if suite.user is None else _target({"name": "user", **suite.user}, folder)
         gates = tuple(gate.parse(each) for each in suite.gates)
         plan = cls(suite, tuple(parts), made, prompts, gates, user, folder, judges)
-        _check_places(plan)
-        _check_tags(plan)
         for part in plan.parts:
             part.scoring.check(plan.samples(part), prompts, user is not None or not made)
+        fitting.check(plan)
         return plan
 
     @classmethod
@@ -304,44 +300,6 @@ def _names_file(spec: Any) -> bool:
 def _prompts(suite: Suite, folder: Path | None) -> tuple[Prompt, ...]:
     specs = suite.prompts or (PromptSpec(system=suite.system),)
     return tuple(Prompt.of(spec.resolved(folder or Path())) for spec in specs)
-
-
-def _check_places(plan: Plan) -> None:
-    """Raises `ConfigError` for a gate on a set, an endpoint or answers that the run has not."""
-    sets, arms = [part.golden.name for part in plan.parts], plan.arm_names
-    n = plan.suite.sampling.n
-    for each in plan.gates:
-        needed = each.metric.k or (2 if each.metric.name == "flake_rate" else 1)
-        if needed > n:
-            raise ConfigError(
-                f"the gate `{each}` needs {needed} answers to a sample, and the run asks for {n}",
-                hint=f"`sampling: {{n: {needed}}}`, or -n {needed}",
-            )
-        for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
-            if name is not None and there and name not in there:
-                raise ConfigError(
-                    f"the gate `{each}` means {what} {name!r} that the run has not",
-                    hint=f"it has {', '.join(there)}",
-                )
-
-
-def _check_tags(plan: Plan) -> None:
-    """Raises `ConfigError` for a gate on a tag that no sample of its sets has, asked in this run or not."""
-    for each in plan.gates:
-        if each.tag is None:
-            continue
-        meant = [part.golden for part in plan.parts if each.set in (None, part.golden.name)]
-        tags: set[str] = set()
-        for one in chain.from_iterable(golden.samples for golden in meant):
-            tags.update(one.tags)
-            if each.tag in tags:
-                break
-        else:
-            listed = ", ".join(sorted(tags)[:SHOWN_TAGS]) + (", …" if len(tags) > SHOWN_TAGS else "")
-            raise ConfigError(
-                f"the gate `{each}` means a tag {each.tag!r} that no sample has",
-                hint=f"there are {listed}" if tags else "the samples have no tags",
-            )
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit import progress, report, view
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, arms_of, baselines, carry_out, check_rows, conclude
+from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
 from evalkit.rescoring import Rescoring
@@ -159,6 +160,8 @@ class Session:
             self._say(
                 f"going on with {self.resumed.id}: {done:,} of {self.plan.size:,} calls are done already"
             )
+        for doubt in doubts(self.plan):
+            self._warn(doubt)
         totals = dict.fromkeys(self.plan.arm_names, total)
         if done:  # which arms they are of is not known before the rows are read
             totals = {"all": self.plan.size - done}
@@ -191,7 +194,7 @@ class Session:
         view.gates(self.out, outcome.gates)
         view.hints(self.err, outcome.columns)
         for warning in outcome.warnings:
-            self.err.print(f"[yellow]warning:[/] {progress.escape(warning)}", highlight=False, soft_wrap=True)
+            self._warn(warning)
 
     def _write(self, outcome: Outcome, files: Files, banner: str) -> ConfigError | None:
         """Write each file that can be written; what was wrong with the first one that could not."""
@@ -224,6 +227,9 @@ class Session:
             except ConfigError as error:
                 wrong = wrong or error
         return wrong
+
+    def _warn(self, text: str) -> None:
+        self.err.print(f"[yellow]warning:[/] {progress.escape(text)}", highlight=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
         self.err.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -423,6 +423,39 @@ def test_a_gate_on_a_tag_that_no_sample_has_is_said_before_the_first_call(tmp_pa
     assert made.size == 1, "a sample has it, though none that this run asks"
 
 
+def test_a_gate_on_a_scorer_that_judges_nothing_is_said_before_the_first_call(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint("yes")
+    with pytest.raises(
+        ConfigError, match=r"`contain\.pass_rate >= 0.5` means a scorer 'contain' that no sample"
+    ) as refused:
+        plan(tmp_path, handler, gates=["contain.pass_rate >= 0.5"])
+    assert refused.value.hint == "there are contains"
+    with pytest.raises(ConfigError, match="means a scorer 'x'") as bare:
+        plan(tmp_path, handler, gates=["x.mean_score >= 0.5"], scorers=["none"])
+    assert bare.value.hint == "no scorer judges the samples"
+
+    both = ["exact.pass_rate >= 0.5", "contains.pass_rate >= 0.5"]
+    assert plan(tmp_path, handler, gates=both, scorers=["contains", "exact"]).gates
+
+
+def test_a_scorer_that_only_a_later_sample_names_is_no_mistake(tmp_path: Path) -> None:
+    lines = [
+        {"id": "a", "input": "2 + 2?", "reference": "4"},
+        {"id": "b", "input": "2 + 3?", "reference": "5", "metadata": {"scorer": "numeric"}},
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    suite = Suite.model_validate(
+        {
+            "golden": str(tmp_path / "own.jsonl"),
+            "endpoints": [{"name": "e", "url": "http://x/v1"}],
+            "gates": ["numeric.pass_rate >= 0.5"],
+            "limit": 1,
+        }
+    )
+
+    assert Plan.of(suite).size == 1, "a sample has it, though none that this run asks"
+
+
 @pytest.mark.asyncio
 async def test_a_stop_before_the_first_call_makes_none(tmp_path: Path) -> None:
     control, handler = Control(), ScriptedEndpoint("yes")

@@ -1,0 +1,83 @@
+"""Do the gates fit the run? A gate that nothing can decide is a mistake, and it is found before any call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from evalkit.gate import BASELINE
+from guardrails.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evalkit.gate import Gate
+    from evalkit.plan import Part, Plan
+
+SHOWN = 20
+"""Names in a hint."""
+
+
+def check(plan: Plan) -> None:
+    """Raises `ConfigError` for a gate on what the run has not.
+
+    A plan that asks nobody judges what another one asked: only the tags of its gates can be looked for.
+    """
+    _check_places(plan)
+    for each in plan.gates:
+        parts = [part for part in plan.parts if each.set in (None, part.golden.name)]
+        if each.tag is not None:
+            _find(each, "a tag", each.tag, _tags(parts), "the samples have no tags")
+        if each.metric.scorer is not None and plan.targets:
+            _find(each, "a scorer", each.metric.scorer, _scorers(parts), "no scorer judges the samples")
+
+
+def doubts(plan: Plan) -> Iterator[str]:
+    """What is no mistake, and still leaves a gate undecided: the first run of all has no baseline yet."""
+    if plan.suite.baseline is not None or BASELINE in plan.arm_names:
+        return
+    for each in plan.gates:
+        if each.against == BASELINE:
+            yield f"the gate `{each}` will be undecided: no baseline is given (`--baseline RUN`)"
+
+
+def _find(each: Gate, what: str, name: str, there: Iterable[str], none: str) -> None:
+    """Look for a name among those that any sample has, asked in this run or not."""
+    seen: set[str] = set()
+    for one in there:
+        if one == name:
+            return
+        seen.add(one)
+    listed = ", ".join(sorted(seen)[:SHOWN]) + (", …" if len(seen) > SHOWN else "")
+    raise ConfigError(
+        f"the gate `{each}` means {what} {name!r} that no sample has",
+        hint=f"there are {listed}" if seen else none,
+    )
+
+
+def _tags(parts: Iterable[Part]) -> Iterator[str]:
+    return chain.from_iterable(one.tags for part in parts for one in part.golden.samples)
+
+
+def _scorers(parts: Iterable[Part]) -> Iterator[str]:
+    for part in parts:
+        for one in part.golden.samples:
+            yield from (judge.name for judge in part.scoring.judges(one).made)
+
+
+def _check_places(plan: Plan) -> None:
+    """Raises `ConfigError` for a gate on a set, an endpoint or answers that the run has not."""
+    sets, arms = [part.golden.name for part in plan.parts], plan.arm_names
+    n = plan.suite.sampling.n
+    for each in plan.gates:
+        needed = each.metric.k or (2 if each.metric.name == "flake_rate" else 1)
+        if needed > n:
+            raise ConfigError(
+                f"the gate `{each}` needs {needed} answers to a sample, and the run asks for {n}",
+                hint=f"`sampling: {{n: {needed}}}`, or -n {needed}",
+            )
+        for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
+            if name is not None and there and name not in there:
+                raise ConfigError(
+                    f"the gate `{each}` means {what} {name!r} that the run has not",
+                    hint=f"it has {', '.join(there)}",
+                )

@@ -1,0 +1,55 @@
+"""A gate that will stay undecided is said so before anybody is asked."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evalkit.config import Suite
+from evalkit.fitting import doubts
+from evalkit.plan import Plan, Target
+from evalkit.session import Session
+from evalkit.stores import open_store
+from guardrails.call import Call
+from guardrails.client import Llm
+from guardrails.testing import ScriptedEndpoint
+
+GATE = "pass_rate >= baseline - 5%"
+
+
+def plan(folder: Path, handler: ScriptedEndpoint, name: str = "e", **fields: Any) -> Plan:
+    line = {"id": "a", "input": "q", "reference": "yes"}
+    (folder / "g.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    endpoints = [{"name": name, "url": "http://x/v1"}]
+    suite = {"golden": str(folder / "g.jsonl"), "endpoints": endpoints, "out": folder, **fields}
+    return Plan.of(Suite.model_validate(suite), [Target(Llm(handler, name=name), name)])
+
+
+def test_a_first_run_has_no_baseline_and_is_made_all_the_same(tmp_path: Path) -> None:
+    """It is the one to tag, for the next ones to be held against."""
+    before: list[str] = []
+    said = StringIO()
+
+    def answer(call: Call) -> str:
+        before.append(said.getvalue())
+        return "yes"
+
+    made = plan(tmp_path, ScriptedEndpoint(answer), gates=[GATE])
+    consoles = Console(file=StringIO()), Console(file=said, width=200)
+    code = Session(made, open_store(made.suite.database), None, *consoles).run()
+
+    assert code == 3
+    assert "will be undecided: no baseline is given (`--baseline RUN`)" in before[0]
+
+
+def test_a_baseline_that_is_given_or_an_endpoint_of_that_name_leaves_no_doubt(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint("yes")
+
+    assert len(list(doubts(plan(tmp_path, handler, gates=[GATE, "pass_rate >= 5%"])))) == 1
+    assert not list(doubts(plan(tmp_path, handler, gates=[GATE], baseline="latest")))
+    assert not list(doubts(plan(tmp_path, handler, gates=[GATE], name="baseline")))
+    assert not list(doubts(plan(tmp_path, handler, gates=["pass_rate >= 5%"])))
