@@ -26,6 +26,7 @@ out: .evalkit                        # runs are kept in `runs.db` under it, unle
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -43,10 +44,11 @@ from pydantic import (
 )
 
 from evalkit import gate
+from evalkit.meant import hinted, looks_like_a_set, of_endpoint
 from evalkit.prompts import PromptSpec
 from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
-from guardrails.source import Loc, Source, load_yaml, mistakes, report
+from guardrails.source import Loc, Source, load_yaml, report
 from judges.llm.model import nobody
 from judges.registry import judge
 
@@ -187,11 +189,25 @@ def load(path: str | Path, **overrides: Any) -> Suite:
     Of a mapping such as `budget` only what they name is replaced. Files that the suite names are looked for
     beside it. Raises `ConfigError` with every mistake, file and line.
     """
-    source = load_yaml(path)
+    try:
+        source = load_yaml(path)
+    except ConfigError:
+        if Path(path).is_file() and looks_like_a_set(Path(path), None):
+            raise _no_suite(path) from None
+        raise
+    if looks_like_a_set(Path(path), source.data):
+        raise _no_suite(path)
     if not isinstance(source.data, Mapping):
         raise ConfigError(f"{source.name}: expected fields such as golden and endpoints", hint=EXAMPLE)
     merged = {name: _merged(source.data.get(name), value) for name, value in overrides.items()}
     return check(Source(source.name, {**source.data, **merged}, source.lines), Path(path).parent)
+
+
+def _no_suite(path: str | Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is no suite: it looks like a golden set",
+        hint=f"evalkit run --golden {shlex.quote(str(path))} --endpoint URL --model NAME",
+    )
 
 
 def _merged(old: Any, new: Any) -> Any:
@@ -211,7 +227,7 @@ def check(source: Source, folder: Path | None = None) -> Suite:
     try:
         suite = Suite.model_validate(source.data, context={"folder": folder})
     except ValidationError as error:
-        found += mistakes(error, source)
+        found += hinted(error, source, Suite)
     endpoints = source.data.get("endpoints") if isinstance(source.data, Mapping) else None
     for number, config in enumerate(endpoints if isinstance(endpoints, list | tuple) else ()):
         if isinstance(config, Mapping):
@@ -241,4 +257,4 @@ def _endpoint_mistakes(source: Source) -> Iterator[str]:
         build(source)
     except ConfigError as error:
         listed = [line.strip() for line in str(error).splitlines()]
-        yield from listed[1:] or listed
+        yield from map(of_endpoint, listed[1:] or listed)

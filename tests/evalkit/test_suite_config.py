@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import orjson
@@ -131,6 +132,75 @@ def test_an_option_replaces_of_a_mapping_what_it_names(tmp_path: Path) -> None:
     assert suite.budget is not None
     assert (str(suite.budget.max_usd), suite.budget.assumed_output) == ("2", 100)
     assert suite.gates == ("error_rate <= 1%",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (GOOD + "scorer: [exact]\n", 4, "scorer: is not a known field – did you mean `scorers`?"),
+        (GOOD + "sampling: {max_token: 5}\n", 4, "sampling.max_token: is not a known field – did you mean"),
+        (GOOD + "temprature: 1\n", 4, "is not a known field – did you mean `sampling.temperature`?"),
+        (GOOD + "max_usd: 1\n", 4, "did you mean `budget.max_usd`?"),
+        (
+            GOOD.replace("short-facts", "{path: g, wher: x}"),
+            1,
+            "golden.0.wher: is not a known field – did you",
+        ),
+        (GOOD.replace("short-facts", "{path: g, where: {nto: x}}"), 1, "did you mean `not`?"),
+        (GOOD.replace("model: m", "modle: m"), 3, "modle: is not a known field – did you mean `model`?"),
+        (GOOD + "user: {url: http://x/v1, key_evn: K}\n", 4, "key_evn: is not a known field – did you mean"),
+    ],
+)
+def test_a_misspelt_field_says_which_one_may_be_meant(
+    tmp_path: Path, text: str, line: int, said: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config.load(write(tmp_path, text))
+    (mistake,) = str(refused.value).splitlines()[1:]
+    assert f"suite.yaml:{line}: " in mistake
+    assert said in mistake
+
+
+def test_a_field_that_is_like_none_gets_no_guess(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"frobnicate: is not a known field$"):
+        config.load(write(tmp_path, GOOD + "frobnicate: 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("two.jsonl", '{"id": "a", "input": "x"}\n{"id": "b", "input": "y"}\n'),
+        ("one.jsonl", '{"id": "a", "input": "x"}\n'),
+        ("rows.csv", "id,input\na,x\n"),
+        ("list.json", '[{"id": "a", "input": "x"}]'),
+        ("with space.json", '{"samples": [{"id": "a", "input": "x"}]}'),
+        ("large.jsonl", '{"id": "a", "input": "x"}\n' * 200_000),
+        ("packed.jsonl.gz", "\x1f\x8b"),
+    ],
+)
+def test_a_golden_set_in_the_place_of_a_suite_says_how_to_run_it(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match="is no suite: it looks like a golden set") as refused:
+        config.load(path)
+    assert refused.value.hint == f"evalkit run --golden {shlex.quote(str(path))} --endpoint URL --model NAME"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("absent.jsonl", None, "does not exist"),
+        ("suite.yaml", "golden: [", "not valid YAML"),
+        ("suite.json", '{"golden": "short-facts", "input": 1}', "input: is not a known field"),
+    ],
+)
+def test_other_mistakes_stay_what_they_are(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        config.load(tmp_path / name)
 
 
 @pytest.mark.parametrize(
