@@ -310,14 +310,19 @@ def baselines(
     found = {name: store.find(run).id for name, run in wanted.items()}
     if resume is None:
         return found
-    began = resume.info.get(AGAINST) or {}
-    found = {name: began.get(name, run) if run == resume.id else run for name, run in found.items()}
+    found = as_begun(found, resume)
     if resume.id in found.values():
         raise ConfigError(
             f"the run {resume.id} would be compared with itself",
             hint="name another baseline by its id or its tag, or begin another run with --fresh",
         )
     return found
+
+
+def as_begun(found: Mapping[str, str], run: Run) -> dict[str, str]:
+    """Those runs, with what a run was held against when it began in place of itself."""
+    began = run.info.get(AGAINST) or {}
+    return {name: began.get(name, at) if at == run.id else at for name, at in found.items()}
 
 
 def spent_before(store: Store, run: Run) -> Decimal:

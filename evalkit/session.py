@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import progress, report, view
 from evalkit.config import Suite
-from evalkit.evaluate import Outcome, arms_of, baselines, carry_out, check_rows, conclude
+from evalkit.evaluate import Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
@@ -264,6 +264,8 @@ def rescored(
 
     async def again() -> tuple[Run, Mapping[str, str]]:
         earlier = await asyncio.to_thread(baselines, plan, store, arms=arms_of(old))
+        if suite is None:  # `latest` is the old run itself by now
+            earlier = as_begun(earlier, old)
         with interruptible(control, consoles[1].print):
             return await Rescoring(plan, store, old).run(control, SYSTEM), earlier
 

@@ -99,6 +99,17 @@ def test_a_gate_may_name_another_endpoint_of_the_run(tmp_path: Path) -> None:
         again(tmp_path, gates=['pass_rate of e1 >= "e7" - 90%'])
 
 
+def test_it_is_held_against_the_run_that_its_own_was_held_against(tmp_path: Path) -> None:
+    """By now `latest` is the run that is judged again, which is never worse than itself."""
+    gates = ["pass_rate >= baseline - 1%"]
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=40)))
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("no"), n=40, gates=gates, baseline="latest")))
+
+    code, said, _ = again(tmp_path)
+
+    assert code == 1, said
+
+
 def test_conversations_with_simulated_users_are_judged_again(tmp_path: Path) -> None:
     user = {"user": {"goal": "a refund", "max_turns": 1}}
     made = plan(tmp_path, ScriptedEndpoint("yes"), n=1, extra=user, user={"url": "http://u/v1"})
