@@ -16,7 +16,8 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from evalkit.trial import Failure, Trial
+from evalkit.trial import Failure, Trial, call_cost, usd, user_cost
+from guardrails.record import EXACT, total
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ class Group:
     """An arm on a set. `spent` and `judging`: what this run paid for answers and for judges, in USD, exactly.
     Who plays a user is paid in `spent`.
 
-    What has no known price is in neither.
+    What has no known price is in neither: `unknown_judgings` and `unknown_users` are how many such there are.
     """
 
     set: str
@@ -71,6 +72,8 @@ class Group:
     spent: Decimal
     prices: tuple[str, ...]
     judging: Decimal = Decimal(0)
+    unknown_judgings: int = 0
+    unknown_users: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,14 @@ class Columns:
         return self.words.id(int(self.rows["id"][row]))
 
 
+def distinct(values: npt.NDArray[Any]) -> int:
+    """How many different values there are. `np.unique` would make a hash table with a node for each."""
+    import numpy as np
+
+    ordered = np.sort(values)
+    return min(1, len(ordered)) + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
+
+
 def hash64(*parts: str) -> int:
     """64 bits of a hash of texts, never 0; the same in every process."""
     hashed = blake2b(digest_size=8)
@@ -206,9 +217,8 @@ def content_hash(row: Trial) -> int:
 
 def cost_of(row: Trial) -> Decimal | None:
     """What a row's call cost, all its attempts included; None when that is not known."""
-    if row.record is None or row.record["cost_usd"] is None:
-        return None
-    return Decimal(str(row.record["cost_usd"])) + Decimal(str(row.record["wasted_usd"]))
+    known, whole = call_cost(row.record)
+    return known if whole else None
 
 
 # --- building ----------------------------------------------------------------------------------------------
@@ -242,10 +252,13 @@ class _Group:
     models: Counter[str] = field(default_factory=Counter)
     prices: dict[str, None] = field(default_factory=dict)
     judging: Decimal = Decimal(0)
+    unknown_judgings: int = 0
+    unknown_users: int = 0
 
     def done(self) -> Group:
         model = self.models.most_common(1)[0][0] if self.models else ""
-        return Group(self.set, self.arm, model, self.spent, tuple(sorted(self.prices)), self.judging)
+        prices, unknown = tuple(sorted(self.prices)), (self.unknown_judgings, self.unknown_users)
+        return Group(self.set, self.arm, model, self.spent, prices, self.judging, *unknown)
 
 
 class _Numbers(dict[Any, int]):
@@ -332,16 +345,15 @@ class _Building:
             flags |= CACHED
         if "output" in record["scanned"]:
             flags |= SCANNED
-        cost = cost_of(row)
-        if cost is None:
-            return flags, _NAN
+        (cost, whole), (user, told) = call_cost(record), user_cost(record)
         if not flags & CACHED:  # an earlier call's cost was paid then
-            group.spent += cost + Decimal(str(record.get("user_cost_usd") or 0))
+            group.spent = total([group.spent, cost, user])
+            group.unknown_users += not told
         if version := record["price_version"]:
             group.prices[str(version)] = None
-        if "estimate" in record["token_source"]:
+        if cost and "estimate" in record["token_source"]:
             flags |= ESTIMATED
-        return flags | PRICED, float(cost)
+        return (flags | PRICED, float(cost)) if whole else (flags, _NAN)
 
     def _filters(self, number: int, record: Mapping[str, Any]) -> None:
         for found in record["findings"]:
@@ -363,7 +375,8 @@ class _Building:
             for each in score.values if len(score.values) > 1 else ():
                 self.again.add(number, scorer, each)
             if score.cost_usd is not None:
-                group.judging += Decimal(str(score.cost_usd))
+                group.judging = EXACT.add(group.judging, usd(score.cost_usd))
+        group.unknown_judgings += row.unknown_judgings
         return lost
 
     def columns(self) -> Columns:

@@ -257,8 +257,7 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
 
     The same rows give the same outcome: the generator's seed is fixed.
     """
-    import numpy as np
-
+    from evalkit import stats
     from evalkit.columns import Columns
     from evalkit.compare import compare, compare_runs
     from evalkit.gate import BASELINE
@@ -274,7 +273,7 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     if kept.info.get(AGAINST) != dict(earlier):
         kept = replace(kept, info={**kept.info, AGAINST: dict(earlier)})
         store.update(kept)
-    rng = np.random.default_rng(0)
+    rng = stats.seeded(0)
     runs = {name: Columns.of(store.trials(run)) for name, run in earlier.items()}
     gates = decide_all(plan.gates, columns, runs, rng)
     compared = compare(columns, rng)

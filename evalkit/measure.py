@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit import stats
-from evalkit.columns import FAILED, MISJUDGED, PRICED, RECORDED, SCANNED, Columns
+from evalkit.columns import FAILED, MISJUDGED, PRICED, RECORDED, SCANNED, Columns, distinct
 from evalkit.metric import Metric
 from evalkit.questions import (
     Questions,
@@ -89,7 +89,7 @@ def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> 
         return None
     times = times[rows]
     effective = None
-    if len(np.unique(columns.rows["sample"][rows])) < len(rows):
+    if distinct(columns.rows["sample"][rows]) < len(rows):
         below = values_of(columns, rows, (times <= np.quantile(times, q)).astype(np.float64))
         found = below.share(level)
         effective = float(len(below)) if found is None or found.effective is None else found.effective

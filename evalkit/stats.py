@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from evalkit.stats_student import student
 
@@ -286,6 +287,25 @@ def _binomial_cdf(k: int, n: int, q: float) -> float:
 
 
 # --- means -------------------------------------------------------------------------------------------------
+
+
+def seeded(seed: int) -> np.random.Generator:
+    """numpy's generator, loaded with the first draw: it takes 7 MiB, and large runs draw nothing."""
+    return cast("np.random.Generator", _Later(seed))
+
+
+@dataclass(frozen=True)
+class _Later:
+    seed: int
+
+    @cached_property
+    def made(self) -> np.random.Generator:
+        import numpy as np
+
+        return np.random.default_rng(self.seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.made, name)
 
 
 def mean(

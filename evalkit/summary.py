@@ -29,12 +29,14 @@ from evalkit.columns import (
     UNJUDGED,
     Columns,
     Group,
+    distinct,
 )
 from evalkit.measure import measure, percentile
 from evalkit.metric import METRICS, metric
 from evalkit.questions import values_of
 from evalkit.repeats import Repeats, repeats
 from evalkit.stats import Measured
+from guardrails.record import total
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,6 +71,10 @@ class Cost:
     what judges paid, as far as they say; it is in neither. `replaced` was paid for earlier tries, in whose
     place the run has other rows now.
 
+    `unknown` calls have a cost that is not known, or one of their attempts has; what is known of it is in
+    `total`. `unknown_judgings` and `unknown_users` are how many judgings and simulated users were paid nobody
+    knows what.
+
     `estimated`: at least one of them was priced by token counts that were estimated.
     """
 
@@ -80,11 +86,18 @@ class Cost:
     versions: tuple[str, ...]
     judging: Decimal = Decimal(0)
     replaced: Decimal = Decimal(0)
+    unknown_judgings: int = 0
+    unknown_users: int = 0
 
     @property
     def paid(self) -> Decimal:
         """What is known to have been paid, for calls, for judging and for what had to be done again."""
-        return self.total + self.judging + self.replaced
+        return total([self.total, self.judging, self.replaced])
+
+    @property
+    def whole(self) -> bool:
+        """Whether that is all."""
+        return not (self.unknown or self.unknown_judgings or self.unknown_users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +183,7 @@ def endpoint(group: Group, columns: Columns, rng: np.random.Generator) -> Endpoi
         name=group.arm,
         model=group.model,
         calls=len(rows),
-        samples=len(np.unique(rows["sample"])),
+        samples=distinct(rows["sample"]),
         passed=int(np.sum(passed == 1)),
         failed=int(np.sum((passed == 0) & ~failed)),
         errors=_counted(columns.words.errors, rows["error"][failed]),
@@ -190,7 +203,7 @@ def endpoint(group: Group, columns: Columns, rng: np.random.Generator) -> Endpoi
         findings=_counted(columns.words.findings, columns.findings["what"], columns.findings["count"]),
         not_scanned=_counted(columns.words.not_scanned, columns.not_scanned["what"]),
         tags=_tags(columns),
-        weighted=len(np.unique(rows["weight"])) > 1,
+        weighted=distinct(rows["weight"]) > 1,
         repeats=repeats(columns, rng),
     )
 
@@ -220,12 +233,17 @@ def _bounds(columns: Columns) -> tuple[float | None, float | None]:
     return rate(passed == 1), rate(passed != 0)
 
 
-def _scorers(columns: Columns, rng: np.random.Generator) -> dict[str, Measured | None]:
-    """Each scorer's own pass rate, of the answers that it judged."""
+def _used(columns: Columns) -> Whole:
+    """The scorers, by number, that judged any of the rows."""
     import numpy as np
 
-    used = np.unique(columns.scores["scorer"])
-    names = [columns.words.scorers[number] for number in used]
+    return np.flatnonzero(np.bincount(columns.scores["scorer"]))
+
+
+def _scorers(columns: Columns, rng: np.random.Generator) -> dict[str, Measured | None]:
+    """Each scorer's own pass rate, of the answers that it judged."""
+
+    names = [columns.words.scorers[number] for number in _used(columns)]
     return {name: measure(metric(f"{name}.pass_rate"), columns, rng) for name in names}
 
 
@@ -233,7 +251,7 @@ def _scores(columns: Columns, rng: np.random.Generator) -> dict[str, Measured]:
     import numpy as np
 
     found = {}
-    for number in np.unique(columns.scores["scorer"]):
+    for number in _used(columns):
         values = columns.scores["value"][columns.scores["scorer"] == number]
         name = columns.words.scorers[number]
         if bool(np.all(np.isnan(values) | (values == 0) | (values == 1))):
@@ -248,7 +266,7 @@ def _latency(columns: Columns, phase: str) -> Latency:
 
     times = columns.rows[phase]
     times = np.sort(times[~np.isnan(times)])
-    ranks = np.unique(np.linspace(0, len(times) - 1, min(_POINTS, len(times))).round().astype(int))
+    ranks = np.linspace(0, len(times) - 1, min(_POINTS, len(times))).round().astype(int)
     drawn = tuple(float(value) for value in times[ranks])
     return Latency(percentile(columns, phase, 0.5), percentile(columns, phase, 0.99), len(times), drawn)
 
@@ -265,6 +283,8 @@ def _cost(group: Group, columns: Columns, rng: np.random.Generator) -> Cost:
         estimated=bool(columns.flagged(ESTIMATED).any()),
         versions=group.prices,
         judging=group.judging,
+        unknown_judgings=group.unknown_judgings,
+        unknown_users=group.unknown_users,
     )
 
 

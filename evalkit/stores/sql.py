@@ -41,7 +41,7 @@ from evalkit.trial import Trial
 from guardrails.errors import ConfigError
 from judges.judge import Answer
 
-PIECE = 500
+PIECE = 100
 """Rows that are read at a time, at most."""
 HEAVY = 4_000_000
 """Characters that a piece holds at most, unless it is a single row."""

@@ -21,6 +21,7 @@ from evalkit.columns import (
     PRICED,
     Columns,
     answer_hash,
+    distinct,
     hash64,
 )
 from evalkit.trial import Trial
@@ -196,3 +197,8 @@ def test_scores_of_many_judges_are_kept_by_row(made: Callable[..., Trial]) -> No
     assert columns.scores["value"][:2].tolist() == [0.0, 0.5]
     assert columns.again.tolist() == [(0, 1, 0.4), (0, 1, 0.6)]
     assert columns.words.errors[columns.scores["error"][2]] == "timeout"
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3)))
+def test_distinct_counts_the_different_values(values: list[int]) -> None:
+    assert distinct(np.array(values, dtype=np.uint64)) == len(set(values))

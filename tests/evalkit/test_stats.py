@@ -338,3 +338,9 @@ def test_importing_evalkit_and_its_gates_does_not_import_numpy() -> None:
 
     code = "import sys, evalkit, evalkit.gate; assert 'numpy' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_seeded_generator_draws_what_numpys_own_draws() -> None:
+    later, own = stats.seeded(7), np.random.default_rng(7)
+    for _ in range(2):
+        assert later.integers(0, 100, size=5).tolist() == own.integers(0, 100, size=5).tolist()
