@@ -5,6 +5,9 @@ what it did cost. A call that does not fit waits for others to give back; when n
 the cap is reached. So spending passes the cap by no more than a record may pass its reservation – that is,
 an answer without `max_tokens` that is longer than assumed, retries and hedges inside the endpoint, or a
 judging that costs more than each one before it.
+
+A judging whose cost nobody knows (its call broke off, say) is booked as the dearest one, which was reserved
+for it. No cap holds over judges of which not even one cost is known: after a few of those it is reached.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from guardrails.errors import BudgetExceeded
+from guardrails.record import EXACT, total
+
+MOST_UNKNOWN = 3
+"""So many judgings of unknown cost are made under a cap before one whose cost is known."""
 
 
 @dataclass(slots=True)
@@ -40,21 +47,21 @@ class Cap:
     async def hold(self, worst: Decimal) -> AsyncGenerator[Hold]:
         """Reserve `worst` USD for the body. Raises `BudgetExceeded` when that can never fit any more."""
         async with self._changed:
-            while self.spent + self.reserved + worst > self.limit:
+            while total([self.spent, self.reserved, worst]) > self.limit:
                 if self._open == 0 or self.reached:
                     self.reached = True
                     self._changed.notify_all()
                     raise BudgetExceeded("the run's cost cap is reached", kind="cost_cap")
                 await self._changed.wait()
-            self.reserved += worst
+            self.reserved = EXACT.add(self.reserved, worst)
             self._open += 1
         held = Hold(worst)
         try:
             yield held
         finally:
             # No await before this: a cancellation must not keep the reservation.
-            self.reserved -= worst
-            self.spent += held.cost
+            self.reserved = EXACT.subtract(self.reserved, worst)
+            self.spent = EXACT.add(self.spent, held.cost)
             self._open -= 1
             await asyncio.shield(self._wake())
 
@@ -68,22 +75,33 @@ class Dearest:
     """What to reserve for something whose price shows only afterwards: the most that it has cost so far.
 
     `most` is None as long as nothing is known. Until then one is made at a time, or many that begin together
-    would pass the cap together.
+    would pass the cap together. `owed` are those that were made by then and whose own cost stays unknown.
     """
 
     most: Decimal | None = None
+    owed: int = 0
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @asynccontextmanager
     async def guess(self) -> AsyncGenerator[Decimal]:
-        """USD to reserve for the body; whoever is the first to know calls `learn` in it."""
+        """USD to reserve for the body, which calls `learn`. Raises `BudgetExceeded` if nothing gets known."""
         if self.most is None:
             async with self._alone:
                 if self.most is None:
+                    if self.owed >= MOST_UNKNOWN:
+                        raise BudgetExceeded("nobody knows what judging costs", kind="cost_cap")
                     yield Decimal(0)
                     return
         yield self.most
 
-    def learn(self, cost: Decimal) -> None:
-        """Take what one has cost into account."""
+    def learn(self, cost: Decimal, *, whole: bool = True) -> Decimal:
+        """Take into account what one has cost, at least if that is not the `whole`; what to book for it.
+
+        The first cost that is known is booked for those too of which none was.
+        """
+        if not whole and self.most is None:
+            self.owed += 1
+            return cost
         self.most = cost if self.most is None else max(self.most, cost)
+        owed, self.owed = self.owed, 0
+        return total([cost if whole else self.most, EXACT.multiply(self.most, owed)])

@@ -215,12 +215,6 @@ def content_hash(row: Trial) -> int:
     return hash64(row.content) if row.content else 0
 
 
-def cost_of(row: Trial) -> Decimal | None:
-    """What a row's call cost, all its attempts included; None when that is not known."""
-    known, whole = call_cost(row.record)
-    return known if whole else None
-
-
 # --- building ----------------------------------------------------------------------------------------------
 
 
@@ -351,7 +345,7 @@ class _Building:
             group.unknown_users += not told
         if version := record["price_version"]:
             group.prices[str(version)] = None
-        if cost and "estimate" in record["token_source"]:
+        if record["cost_usd"] is not None and "estimate" in record["token_source"]:
             flags |= ESTIMATED
         return (flags | PRICED, float(cost)) if whole else (flags, _NAN)
 

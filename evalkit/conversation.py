@@ -12,7 +12,7 @@ anything, and another model behind it gives other conversations: name it beside 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 from guardrails.call import Call, Message, Request, Response, Sampling, Text, ToolResult
 from guardrails.errors import ConfigError, GuardrailsError
 from guardrails.handler import Handler, collect
-from guardrails.record import CallRecord
+from guardrails.record import CallRecord, total
 from judges.answer import Answer
 
 MAX_TURNS = 100
@@ -124,7 +124,7 @@ class Conversation:
         """The model's calls as one record (see `merged`); `user_cost_usd` is the simulated user's cost."""
         whole = merged(self.records)
         if whole is not None and self.user_records:
-            whole["user_cost_usd"] = _plain(_total(each.cost_usd for each in self.user_records))
+            whole["user_cost_usd"] = _plain(_total(_with_attempts(self.user_records)))
         return whole
 
     def answer(self) -> Answer:
@@ -279,12 +279,19 @@ def _findings(records: Iterable[CallRecord]) -> list[dict[str, Any]]:
 
 
 def _total(costs: Iterable[Decimal | None]) -> Decimal | None:
-    total = Decimal(0)
+    known = []
     for cost in costs:
         if cost is None:
             return None
-        total += cost
-    return total
+        known.append(cost)
+    return total(known)
+
+
+def _with_attempts(records: Iterable[CallRecord]) -> Iterator[Decimal | None]:
+    """What the calls cost; an attempt that broke off may have been billed, nobody knows what."""
+    for record in records:
+        yield from (record.cost_usd, record.wasted_usd)
+        yield from (None for attempt in record.attempts if attempt.cost_usd is None)
 
 
 def _plain(cost: Decimal | None) -> str | None:

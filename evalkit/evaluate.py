@@ -19,6 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.asking import Asker, Executor
+from evalkit.cap import Dearest
 from evalkit.config import Suite
 from evalkit.plan import Job, Plan
 from evalkit.runner import Control, Work, run
@@ -28,6 +29,7 @@ from evalkit.worst import check_prices
 from evalkit.writer import Writer
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError
+from guardrails.record import EXACT, total
 
 if TYPE_CHECKING:
     from evalkit.columns import Columns
@@ -327,7 +329,12 @@ def as_begun(found: Mapping[str, str], run: Run) -> dict[str, str]:
 def spent_before(store: Store, run: Run) -> Decimal:
     """What a run has paid, in USD, judges included, for rows that are no longer there too.
 
-    Answers of other runs cost it nothing.
+    Answers of other runs cost it nothing. A judging of unknown cost is taken for as dear as the dearest.
     """
-    rows = sum((row.paid_usd or Decimal(0) for row in store.trials(run.id)), Decimal(0))
-    return rows + sum(store.replaced(run.id).values())
+    judging, spent = Dearest(), total(store.replaced(run.id).values())
+    for row in store.trials(run.id):
+        spent = EXACT.add(spent, row.known_usd)
+        if row.scores:
+            booked = judging.learn(row.judging_usd, whole=not row.unknown_judgings)
+            spent = EXACT.add(spent, EXACT.subtract(booked, row.judging_usd))
+    return spent

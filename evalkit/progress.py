@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape as _escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from evalkit.columns import cost_of
 from evalkit.stats import score_interval
 from evalkit.trial import Trial
 from guardrails.clock import SYSTEM, Clock
+from guardrails.record import EXACT
 
 EVERY = 10.0
 """Seconds between two plain lines; a tenth of the run done brings one too, but see `LEAST`."""
@@ -55,6 +55,7 @@ class Tally:
     tokens: float = 0.0
     cost: Decimal = Decimal(0)
     priced: bool = False
+    unknown: bool = False
 
     def add(self, row: Trial) -> None:
         """Count a row."""
@@ -63,15 +64,14 @@ class Tally:
         self.judged += passed is not None
         self.passed += passed is True
         self.errors += row.error is not None
-        for score in row.scores.values():
-            self.cost += Decimal(str(score.cost_usd or 0))
+        self.cost = EXACT.add(self.cost, row.known_usd)
+        self.unknown = self.unknown or row.unknown_judgings > 0
         if row.cached:  # paid and waited for in an earlier run
             return
         self.tokens += row.number("output_tokens") or 0.0
-        cost = cost_of(row)
-        if cost is not None:
-            self.cost += cost
-            self.priced = True
+        if row.record is not None:
+            self.priced = self.priced or row.record.get("cost_usd") is not None
+            self.unknown = self.unknown or row.call_usd is None
 
     def shown(self, seconds: float) -> dict[str, Any]:
         """The numbers of the bar. Several answers a sample make an interval no narrower than one would."""
@@ -80,7 +80,9 @@ class Tally:
             p = self.passed / self.judged
             low, high = score_interval(p, max(1.0, self.judged / self.answers))
             rate = f"{100 * p:.0f}% [{100 * low:.0f},{100 * high:.0f}]"
-        cost = _usd(self.cost) if self.priced else "cost ?"
+        cost = "cost ?"
+        if self.priced or self.cost:
+            cost = _usd(self.cost) + (" + ?" if self.unknown else "")
         left = self.total - self.done
         return {
             "rate": rate,

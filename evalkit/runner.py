@@ -24,6 +24,7 @@ from evalkit.trial import Failure, Trial
 from evalkit.worst import at_worst
 from evalkit.writer import Writer
 from guardrails.errors import BudgetExceeded, GuardrailsError
+from guardrails.record import total
 
 T = TypeVar("T")
 
@@ -217,13 +218,14 @@ class _Worker:
         return trial
 
     def _book(self, held: Hold, call: Decimal, trial: Trial, kept: Kept | None) -> None:
+        judging = Decimal(0)
         if trial.scores:
-            self.judging.learn(trial.judging_usd)
+            judging = self.judging.learn(trial.judging_usd, whole=not trial.unknown_judgings)
         if kept is not None and kept.own:  # its call was booked when it was made
-            held.cost = trial.judging_usd
+            held.cost = judging
         else:
-            paid = trial.paid_usd
-            held.cost = call + trial.judging_usd if paid is None else paid
+            paid = trial.call_usd
+            held.cost = total([call if paid is None else paid, judging])
 
 
 def _hopeless(target: Target, first: _First) -> Hopeless:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from guardrails.errors import GuardrailsError
+from guardrails.record import NO_MONEY, total
 from judges.judge import Answer, Score
 
 
@@ -105,22 +106,34 @@ class Trial:
     @property
     def judging_usd(self) -> Decimal:
         """What judges were paid, as far as they say."""
-        return sum((Decimal(str(score.cost_usd or 0)) for score in self.scores.values()), Decimal(0))
+        return total(usd(score.cost_usd) for score in self.scores.values())
+
+    @property
+    def unknown_judgings(self) -> int:
+        """How many judges asked a model, and do not know what all of that cost."""
+        return sum(score.calls > 0 and score.cost_usd is None for score in self.scores.values())
+
+    @property
+    def known_usd(self) -> Decimal:
+        """What the row cost its run at least: the call with all attempts, a simulated user, the judging.
+
+        An earlier call's answer was paid by its own run.
+        """
+        calls = () if self.cached else (call_cost(self.record)[0], user_cost(self.record)[0])
+        return total([self.judging_usd, *calls])
+
+    @property
+    def call_usd(self) -> Decimal | None:
+        """What of that is not judging; None when a part of it is not known."""
+        if self.cached:
+            return NO_MONEY
+        (call, whole), (user, told) = call_cost(self.record), user_cost(self.record)
+        return total([call, user]) if whole and told else None
 
     @property
     def paid_usd(self) -> Decimal | None:
-        """What the row cost its run: the call with all attempts, a simulated user, the judging.
-
-        An earlier call's answer was paid by its own run. None when the call's cost is not known.
-        """
-        judging = self.judging_usd
-        if self.cached:
-            return judging
-        record = self.record
-        if record is None or record.get("cost_usd") is None:
-            return None
-        call = (record.get(name) or 0 for name in ("cost_usd", "wasted_usd", "user_cost_usd"))
-        return sum((Decimal(str(each)) for each in call), judging)
+        """What the row cost its run; None when a part of it is not known."""
+        return None if self.call_usd is None or self.unknown_judgings else self.known_usd
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, all of them; `read` gives the row back."""
@@ -146,6 +159,29 @@ class Trial:
             record=raw["record"],
             error=None if error is None else Failure(**error),
         )
+
+
+def usd(amount: object) -> Decimal:
+    """An amount as a record or a score has it; what is not known adds nothing."""
+    return NO_MONEY if amount is None else Decimal(str(amount))
+
+
+def call_cost(record: Mapping[str, Any] | None) -> tuple[Decimal, bool]:
+    """What is known of a call's cost, all its attempts included, and whether that is all of it.
+
+    An attempt that broke off before it said anything may have been billed.
+    """
+    if record is None:
+        return NO_MONEY, False
+    known = total([usd(record.get("cost_usd")), usd(record.get("wasted_usd"))])
+    parts = [record.get("cost_usd"), *(each["cost_usd"] for each in record.get("attempts", ()))]
+    return known, None not in parts
+
+
+def user_cost(record: Mapping[str, Any] | None) -> tuple[Decimal, bool]:
+    """What is known of the cost of a simulated user, if there was one, and whether that is all of it."""
+    cost = None if record is None else record.get("user_cost_usd", NO_MONEY)
+    return usd(cost), cost is not None
 
 
 _PLAIN = (

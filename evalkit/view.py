@@ -129,8 +129,9 @@ def cost(e: Endpoint, rescored: bool = False) -> str:
     """What an arm cost. A rescored run has the costs of the calls it judged again, but paid only judges."""
     if not rescored or not e.cost.known + e.cost.unknown:
         return words.cost_total(e.cost)
-    calls = words.cost_total(replace(e.cost, judging=Decimal(0)))
-    return f"{words.usd(float(e.cost.judging))} now ({calls} by the run that it judged again)"
+    calls = words.cost_total(replace(e.cost, judging=Decimal(0), unknown_judgings=0))
+    now = words.usd(float(e.cost.judging)) + words.judgings_unknown(e.cost)
+    return f"{now} now ({calls} by the run that it judged again)"
 
 
 def table(console: Console, endpoints: Sequence[Endpoint], *, rescored: bool = False) -> None:
@@ -195,8 +196,11 @@ def notes(endpoints: Sequence[Endpoint]) -> list[str]:
         said.append(f"∞: fewer than {least_for_bound(0.99)} answers say nothing of how high the p99 may be.")
     if any(e.cached for e in endpoints):
         said.append("Answers taken from earlier calls are judged, and take no part in latencies.")
-    if any(e.cost.unknown for e in endpoints):
-        said.append("Unknown cost: the model is in no price list; give the endpoint a `prices` file.")
+    if not all(e.cost.whole for e in endpoints):
+        said.append(
+            "Unknown cost: the model is in no price list (give its endpoint a `prices` file), or a call "
+            "broke off before it said what it used."
+        )
     if any(e.cost.estimated for e in endpoints):
         said.append("Estimated: the endpoint reports no usage and the model's vocabulary is not at hand.")
     return said

@@ -85,14 +85,26 @@ def usd(value: float) -> str:
 
 
 def cost_total(cost: Cost) -> str:
-    """`$0.0123`, `unknown`, or what is known and how many calls are not; judges included, and their part."""
+    """`$0.0123`, `unknown`, or what is known and how much is not; judges included, and their part."""
     judging = f", {usd(float(cost.judging))} of it for judging" if cost.judging else ""
     earlier = f", {usd(float(cost.replaced))} of it for tries that were repeated" if cost.replaced else ""
-    if not cost.known and not cost.judging and not cost.replaced:
-        return "unknown" if cost.unknown else "–"
+    if not cost.known and not cost.paid:
+        return "–" if cost.whole else "unknown"
     estimated = " (estimated tokens)" if cost.estimated else ""
-    missing = f" + {cost.unknown:,} calls unknown" if cost.unknown else ""
-    return f"{usd(float(cost.paid))}{missing}{estimated}{judging}{earlier}"
+    calls = f" + {cost.unknown:,} calls unknown" if cost.unknown else ""
+    return f"{usd(float(cost.paid))}{calls}{others_unknown(cost)}{estimated}{judging}{earlier}"
+
+
+def others_unknown(cost: Cost) -> str:
+    """` + 3 judgings of unknown cost`: what was paid besides the calls, nobody knows how much."""
+    users = f" + {cost.unknown_users:,} simulated users of unknown cost" if cost.unknown_users else ""
+    return users + judgings_unknown(cost)
+
+
+def judgings_unknown(cost: Cost) -> str:
+    """The judgings' part of that."""
+    count = cost.unknown_judgings
+    return f" + {count:,} judging{'s' if count > 1 else ''} of unknown cost" if count else ""
 
 
 def cost_per_thousand(cost: Cost) -> str:

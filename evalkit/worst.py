@@ -17,6 +17,7 @@ from evalkit.plan import Job, Plan, Target
 from guardrails.call import Call, Message, Request, Usage
 from guardrails.errors import ConfigError
 from guardrails.flow.spent import at_most
+from guardrails.record import EXACT, total
 
 if TYPE_CHECKING:
     from guardrails.record import PriceOf
@@ -51,7 +52,8 @@ def at_worst(plan: Plan, target: Target, job: Job) -> Decimal:
     cost = _dearest(target, Call(whole), before, budget.assumed_output)
     if user is not None and plan.user is not None:
         heard = [tokens + answer for tokens in before[scripted:-1]]
-        cost += _dearest(plan.user, Call(user.request(whole.messages)), heard, budget.assumed_output)
+        played = _dearest(plan.user, Call(user.request(whole.messages)), heard, budget.assumed_output)
+        cost = EXACT.add(cost, played)
     return cost
 
 
@@ -59,7 +61,7 @@ def _dearest(target: Target, call: Call, before: Sequence[int], assumed_output: 
     """What `call` may cost when it is made once for each of `before`, the tokens that it reads besides."""
     return max(
         (
-            sum((_cost(target, model, call, more, assumed_output) for more in before), Decimal(0))
+            total(_cost(target, model, call, more, assumed_output) for more in before)
             for model in target.models
         ),
         default=Decimal(0),

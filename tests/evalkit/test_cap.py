@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.cap import Cap
+from evalkit.cap import MOST_UNKNOWN, Cap, Dearest
 from evalkit.trial import Trial
 from guardrails.errors import BudgetExceeded
 from judges.judge import Score
@@ -122,3 +122,79 @@ def test_a_row_pays_for_its_attempts_its_user_and_its_judges_and_for_no_earlier_
 ) -> None:
     row = made(1, record=record, scores={"rubric": Score(1.0, True, "fine", cost_usd=0.01)})
     assert row.paid_usd == (None if paid is None else Decimal(paid))
+
+
+BROKEN = [{"cost_usd": None}, {"cost_usd": "0.1"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "calls", "known"),
+    [
+        ({"cost_usd": "0.1", "wasted_usd": "0"}, 1, "0.1"),
+        ({"cost_usd": "0.1", "wasted_usd": "0.02", "attempts": BROKEN}, 0, "0.12"),
+        ({"cost_usd": "0.1", "wasted_usd": "0", "user_cost_usd": None}, 0, "0.1"),
+        ({"cost_usd": None, "wasted_usd": "0.02"}, 0, "0.02"),
+    ],
+    ids=["judge", "attempt", "user", "call"],
+)
+def test_a_part_of_unknown_cost_makes_the_whole_unknown(
+    made: Callable[..., Trial], record: dict[str, Any], calls: int, known: str
+) -> None:
+    row = made(1, record=record, scores={"rubric": Score(1.0, True, "fine", calls=calls)})
+
+    assert (row.paid_usd, row.known_usd) == (None, Decimal(known))
+    assert row.unknown_judgings == calls
+
+
+def test_a_row_is_paid_exactly_whatever_context_the_caller_has_set(made: Callable[..., Trial]) -> None:
+    record = {"cost_usd": "1000.001", "wasted_usd": "0.0001"}
+    row = made(1, record=record, scores={"rubric": Score(1.0, True, "fine", cost_usd=0.25)})
+    with localcontext(prec=2):
+        assert row.paid_usd == Decimal("1000.2511")
+
+
+@pytest.mark.asyncio
+async def test_a_cap_is_exact_whatever_context_the_caller_has_set() -> None:
+    with localcontext(prec=2):
+        cap = Cap(Decimal("1000.03"))
+        for _ in range(3):
+            async with cap.hold(Decimal("333.34")) as held:
+                held.cost = Decimal("333.34")
+        assert cap.spent == Decimal("1000.02")
+        with pytest.raises(BudgetExceeded):
+            async with cap.hold(Decimal("0.02")):
+                raise AssertionError("it must not run")
+
+
+# --- what judging costs
+
+
+def test_an_unknown_cost_is_booked_as_the_dearest() -> None:
+    judging = Dearest()
+
+    assert judging.learn(Decimal("0.3")) == Decimal("0.3")
+    assert judging.learn(Decimal("0.1"), whole=False) == Decimal("0.3")
+    assert judging.learn(Decimal("0.5"), whole=False) == Decimal("0.5"), "so much of it is known"
+    assert judging.most == Decimal("0.5")
+
+
+def test_the_first_known_cost_is_booked_for_those_before_it_too() -> None:
+    judging = Dearest()
+
+    assert [judging.learn(Decimal(0), whole=False) for _ in range(2)] == [0, 0]
+    assert judging.most is None
+    assert judging.learn(Decimal("0.3")) == Decimal("0.9")
+    assert judging.learn(Decimal("0.2")) == Decimal("0.2")
+
+
+@pytest.mark.asyncio
+async def test_no_cap_holds_over_judges_whose_cost_nobody_knows() -> None:
+    judging = Dearest()
+    for _ in range(MOST_UNKNOWN):
+        async with judging.guess() as guessed:
+            assert guessed == 0
+            judging.learn(Decimal(0), whole=False)
+
+    with pytest.raises(BudgetExceeded):
+        async with judging.guess():
+            raise AssertionError("it must not run")

@@ -25,6 +25,7 @@ from evalkit.conversation import (
 from guardrails.call import Call, Delta, Finish, Request, Sampling, Text, ToolHead, ToolResult, ToolUse, Usage
 from guardrails.client import Llm
 from guardrails.errors import ConfigError, Refused, Transient
+from guardrails.flow.retry import Retry
 from guardrails.handler import Handler
 from guardrails.record import Meter
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
@@ -252,6 +253,20 @@ def test_costs_and_times_add_up_and_the_users_are_kept_apart() -> None:
     assert len(record["attempts"]) == 2
     assert done.answer() == Answer("three", finish_reason="stop", turns=done.turns, record=record)
     json.dumps(record, allow_nan=False)
+
+
+@pytest.mark.parametrize(("kind", "paid"), [("connect", "0.01"), ("timeout", None)])
+def test_an_attempt_of_the_user_that_may_have_been_billed_is_not_free(kind: str, paid: str | None) -> None:
+    clock = FakeClock()
+    _, model = llm(timed("one"), clock=clock)
+    endpoint = ScriptedEndpoint(Transient("gone", kind=kind), timed("[DONE]"), model="m")
+    retried = Llm(endpoint, Retry(attempts=2), meter=METER, clock=clock)
+
+    record = talk(model, user=SimulatedUser(retried, "?"), clock=clock).record
+
+    assert record is not None
+    assert len(endpoint.calls) == 2
+    assert record["user_cost_usd"] == paid
 
 
 def test_an_unknown_price_makes_the_sum_unknown() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from io import StringIO
 
 import pytest
@@ -12,6 +12,7 @@ from rich.console import Console
 from evalkit.progress import ALL, EVERY, Tally, progress
 from evalkit.trial import Trial
 from guardrails.testing import FakeClock
+from judges.judge import Score
 
 Made = Callable[..., Trial]
 
@@ -118,3 +119,20 @@ def test_on_a_terminal_there_is_a_bar(made: Made) -> None:
     assert "2/2" in said(out)
     assert "1 err" in said(out)
     assert "\x1b[2J" not in said(out)
+
+
+def test_what_is_shown_is_not_all_where_a_part_is_not_known(made: Made) -> None:
+    tally = Tally(2)
+    tally.add(made(1, scores={"rubric": Score(1.0, True, "fine", cost_usd=0.5)}))
+    assert tally.shown(1.0)["cost"] == "$0.501"
+
+    tally.add(made(2, scores={"rubric": Score(1.0, True, "fine", calls=1)}))
+    assert tally.shown(1.0)["cost"] == "$0.502 + ?"
+
+
+def test_what_is_shown_is_exact_whatever_context_the_caller_has_set(made: Made) -> None:
+    tally = Tally(2)
+    with localcontext(prec=2):
+        for number in range(2):
+            tally.add(made(number, record={"cost_usd": "100.01"}))
+    assert tally.cost == Decimal("200.02")

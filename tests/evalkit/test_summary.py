@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from io import StringIO
 from typing import Any
 
@@ -518,3 +518,44 @@ def test_what_judging_cost_is_in_the_total_and_said_apart() -> None:
     assert (summary.cost.total, summary.cost.judging) == (Decimal("0.002"), Decimal("0.50"))
     assert words.cost_total(summary.cost) == "$0.502, $0.500 of it for judging"
     assert summary.cost.paid == Decimal("0.502")
+
+
+@pytest.mark.parametrize(("calls", "said"), [(1, "3 judgings"), (0, "")], ids=["asked", "asked nobody"])
+def test_judgings_of_unknown_cost_are_not_free(calls: int, said: str) -> None:
+    asked, unknown = Score(1.0, True, "", cost_usd=0.25), Score(1.0, True, "", calls=calls)
+    (summary,) = summarise([row(0, asked), *(row(n, unknown) for n in range(1, 4))], rng())
+
+    assert summary.cost.whole == (calls == 0)
+    missing = f" + {said} of unknown cost" if said else ""
+    assert words.cost_total(summary.cost) == f"$0.254{missing}, $0.250 of it for judging"
+    assert view.cost(summary, rescored=True).startswith(f"$0.250{missing} now ($0.00400 by")
+    assert any("Unknown cost" in line for line in view.notes([summary])) == (calls > 0)
+
+
+def test_only_unknown_judging_is_said_as_such() -> None:
+    (summary,) = summarise([row(1, Score(1.0, True, "", calls=1))], rng())
+    assert words.cost_total(summary.cost) == "$0.00100 + 1 judging of unknown cost"
+
+    (summary,) = summarise([row(1, Score(1.0, True, "", calls=1), record=None)], rng())
+    assert words.cost_total(summary.cost) == "unknown"
+
+
+def test_attempts_and_users_of_unknown_cost_are_not_free() -> None:
+    broken = record(attempts=[{"cost_usd": None}, {"cost_usd": "0.001"}], wasted_usd="0.5")
+    talked = record(attempts=[{"cost_usd": "0.001"}], user_cost_usd=None)
+    (summary,) = summarise([row(1, record=broken), row(2, record=talked), row(3)], rng())
+
+    assert (summary.cost.known, summary.cost.unknown) == (2, 1)
+    assert summary.cost.per_call is not None
+    assert summary.cost.per_call.value == pytest.approx(0.001), "nobody knows what the first one cost"
+    said = words.cost_total(summary.cost)
+    assert said == "$0.503 + 1 calls unknown + 1 simulated users of unknown cost"
+
+
+def test_sums_of_money_are_exact_whatever_context_the_caller_has_set() -> None:
+    dear = record(cost_usd="1000.001", wasted_usd="0.0001", user_cost_usd="0.00001")
+    with localcontext(prec=2):
+        (summary,) = summarise([row(1, Score(1.0, True, "", cost_usd=0.25), record=dear)], rng())
+        paid = summary.cost.paid
+
+    assert (summary.cost.total, paid) == (Decimal("1000.00111"), Decimal("1000.25111"))

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from evalkit.cap import MOST_UNKNOWN
 from evalkit.config import Suite
-from evalkit.evaluate import Outcome, evaluate
+from evalkit.evaluate import Outcome, evaluate, spent_before
 from evalkit.plan import Plan, Target
 from evalkit.runner import Control
 from evalkit.stores import open_store
@@ -129,15 +130,22 @@ LONG = 500
 """Turns of the event loop, in which every worker begins that may begin."""
 
 
-def judging(folder: Path, cost: str, *answers: Any, handler: Handler | None = None, n: int = 32) -> Plan:
-    """So many answers at once that cost nothing, but judging one costs `cost`."""
+def judging(
+    folder: Path, cost: str, *answers: Any, handler: Handler | None = None, n: int = 32, calls: int = 0
+) -> Plan:
+    """So many answers at once that cost nothing, but judging one costs `cost`; it says so many `calls`.
+
+    `cost` is an expression, and may be `next(costs)`: 0.3 once, and unknown from then on.
+    """
     (folder / "dear.py").write_text(
         "import asyncio\n"
+        "from itertools import chain, repeat\n"
         "from judges.judge import Score\n"
+        "costs = chain([0.3], repeat(None))\n"
         "async def dear(question, answer):\n"
         f"    for _ in range({LONG}):\n"
         "        await asyncio.sleep(0)\n"
-        f"    return Score(1.0, True, '', cost_usd={cost})\n",
+        f"    return Score(1.0, True, '', cost_usd={cost}, calls={calls})\n",
         encoding="utf-8",
     )
     made = plan(
@@ -197,3 +205,18 @@ async def test_whoever_waits_for_its_turn_does_not_begin_after_a_stop(tmp_path: 
     outcome = await evaluate(judging(tmp_path, "0.01", handler=FunctionEndpoint(answer)), control=control)
 
     assert (outcome.status, len(outcome.columns)) == ("interrupted", 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("cost", "rows"), [("next(costs)", 3), ("None", MOST_UNKNOWN)])
+async def test_judgings_of_unknown_cost_do_not_pass_the_cap(tmp_path: Path, cost: str, rows: int) -> None:
+    outcome = await evaluate(judging(tmp_path, cost, calls=1))
+
+    assert (outcome.status, len(outcome.columns)) == ("capped", rows)
+
+
+@pytest.mark.asyncio
+async def test_what_was_judged_at_unknown_cost_counts_after_a_resume(tmp_path: Path) -> None:
+    outcome = await evaluate(judging(tmp_path, "next(costs)", calls=1))
+
+    assert spent_before(outcome.store, outcome.run) == Decimal("0.9"), "each as dear as the dearest"

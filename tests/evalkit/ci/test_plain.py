@@ -67,5 +67,11 @@ def test_a_rescored_run_has_paid_for_its_judges_alone(made: Callable[..., Trial]
     assert numbers(rows, rescored="run-0")["endpoints"][0]["cost"]["paid"] == "1.0"
 
 
+def test_what_was_paid_is_not_all_where_judgings_have_an_unknown_cost(made: Callable[..., Trial]) -> None:
+    rows = [made(n, scores={"rubric": Score(1.0, True, "", calls=1)}) for n in range(2)]
+    cost = numbers(rows)["endpoints"][0]["cost"]
+    assert (cost["paid"], cost["unknown"], cost["unknown_judgings"]) == ("0.002", 0, 2)
+
+
 def test_answers_are_not_in_it(made: Callable[..., Trial]) -> None:
     assert "a secret" not in json.dumps(numbers([made(1, False, text="a secret")]))
