@@ -4,7 +4,8 @@
 
 One-line samples against an endpoint on loopback that answers at once (over SSE for us, as we always do;
 in one piece for Inspect and for bare aiohttp). Each run is a process of its own. Printed: CPU of the whole
-process divided by the samples, start-up included; the slope between the two sizes, which leaves it out;
+process divided by the samples, start-up included, as a library (`evalkit`) and as a command, with table and
+progress (`evalkit run`); the slope between the two sizes, which leaves it out;
 wall; peak RSS. `--inspect` is the Python of an environment that has inspect-ai; left out, it is not measured.
 `--memory` runs 100,000 samples too, `--delay` 1,000 samples at 100 concurrent against an endpoint that takes
 200 ms (ideal 2.0 s). Ratios hold on a busy machine; figures in ms do not.
@@ -74,6 +75,15 @@ outcome = asyncio.run(evaluate(suite))
 assert outcome.endpoints[0].pass_rate.value == 1, outcome
 """
 
+COMMAND = r"""
+import sys
+from pathlib import Path
+golden, url, concurrency = sys.argv[1:]
+from evalkit.cli import main
+main(["run", "--golden", golden, "--endpoint", url, "--model", "m", "--concurrency", concurrency,
+    "--out", str(Path(golden).parent), "--fresh"])
+"""
+
 RAW = r"""
 import asyncio, json, sys
 golden, url, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -138,6 +148,7 @@ def measured(python: str, code: str, golden: Path, url: str, concurrency: int) -
     process = subprocess.Popen(
         [python, "-c", code, str(golden), url, str(concurrency)],
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if code is COMMAND else None,  # where its progress goes
         env={**plain, "OPENAI_API_KEY": "x"},
     )
     _, status, used = os.wait4(process.pid, 0)
@@ -167,7 +178,11 @@ def main() -> None:
     options.add_argument("--memory", action="store_true")
     options.add_argument("--delay", action="store_true")
     chosen = options.parse_args()
-    systems = [("raw aiohttp", sys.executable, RAW), ("evalkit", sys.executable, OURS)]
+    systems = [
+        ("raw aiohttp", sys.executable, RAW),
+        ("evalkit", sys.executable, OURS),
+        ("evalkit run", sys.executable, COMMAND),
+    ]
     if chosen.inspect:
         systems.append(("inspect-ai", chosen.inspect, INSPECT))
     with tempfile.TemporaryDirectory() as temporary:
@@ -176,7 +191,10 @@ def main() -> None:
         with serving(0) as url:
             for name, python, code in systems:
                 before: tuple[int, float] | None = None
-                sizes = [*chosen.samples, *([100_000] if chosen.memory and name == "evalkit" else [])]
+                sizes = [
+                    *chosen.samples,
+                    *([100_000] if chosen.memory and name.startswith("evalkit") else []),
+                ]
                 for n in sizes:
                     cpu, wall, rss = measured(python, code, golden(folder, n), url, 20)
                     slope = "" if before is None else f"{1e3 * (cpu - before[1]) / (n - before[0]):7.3f}"
