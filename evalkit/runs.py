@@ -19,6 +19,7 @@ import typer
 
 from evalkit import listing
 from guardrails.errors import ConfigError
+from guardrails.record import total
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,7 +227,7 @@ def tag(
 
 def _replaced(store: Store, run: Run) -> Decimal:
     """What the run paid for rows that are no longer there."""
-    return sum(store.replaced(run.id).values(), Decimal(0))
+    return total(store.replaced(run.id).values())
 
 
 # --- what is shown -----------------------------------------------------------------------------------------

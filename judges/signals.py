@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
+from guardrails.record import EXACT
 from judges.judge import MAX_ANSWER, Answer, Question, Score
 
 # --- time and money ----------------------------------------------------------------------------------------
@@ -84,7 +85,8 @@ class Latency:
 class Cost:
     """Passes when the call cost at most `max_usd`, its failed attempts included.
 
-    An unknown price is an error row. A cached answer costs what its record says.
+    An unknown price, of the answer or of an attempt before it, is an error row. A cached answer costs what
+    its record says.
     """
 
     max_usd: float
@@ -104,8 +106,10 @@ class Cost:
         wasted = _measured(answer.record, "wasted_usd") or Decimal(0)
         known = _measured(answer.record, "cost_usd")
         bound = Decimal(str(self.max_usd))
-        cost = wasted if known is None else known + wasted
-        if known is None and cost <= bound:
+        cost = wasted if known is None else EXACT.add(known, wasted)
+        attempts = (answer.record or {}).get("attempts", ())
+        told = known is not None and all(each["cost_usd"] is not None for each in attempts)
+        if not told and cost <= bound:
             return Score.unjudged("not_measured", "the price of this call is not known")
         return Score.verdict(
             cost <= bound, f"{cost:.6f} USD {'≤' if cost <= bound else '>'} {self.max_usd:g}"

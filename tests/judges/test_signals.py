@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from decimal import localcontext
 from typing import Any
 
 import pytest
@@ -55,6 +56,8 @@ def test_a_cached_answer_says_nothing_about_latency() -> None:
         ({"cost_usd": "0", "wasted_usd": "0", "cached": True}, True),
         ({"cost_usd": None, "wasted_usd": "0.1"}, False),
         ({"cost_usd": None, "wasted_usd": "0"}, None),
+        ({"cost_usd": "0.001", "attempts": [{"cost_usd": None}, {"cost_usd": "0.001"}]}, None),
+        ({"cost_usd": "0.003", "attempts": [{"cost_usd": None}, {"cost_usd": "0.003"}]}, False),
         ({"cost_usd": "NaN"}, None),
         ({}, None),
     ],
@@ -63,6 +66,11 @@ def test_cost(record: dict[str, Any], passed: bool | None) -> None:
     said = score({"cost": 0.002}, recorded(**record))
     assert said.passed is passed
     assert (said.error == "not_measured") is (passed is None)
+
+
+def test_cost_is_exact_whatever_context_the_caller_has_set() -> None:
+    with localcontext(prec=2):
+        assert score({"cost": 1.001}, recorded(cost_usd="1.001", wasted_usd="0.001")).passed is False
 
 
 @pytest.mark.parametrize(
