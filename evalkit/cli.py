@@ -21,6 +21,7 @@ from evalkit.commands.label import label
 from evalkit.commands.probe import probe
 from evalkit.commands.rescore import rescore
 from evalkit.commands.run import run
+from evalkit.interrupt import terminable
 from evalkit.passk import passk
 from evalkit.runs import app as runs
 from evalkit.sets.command import lint
@@ -168,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. No traceback, unless EVALKIT_DEBUG asks for it."""
     gc.set_threshold(50_000, 20, 20)  # what a command loads is no garbage, and was walked for it many times
     try:
-        app(args=None if arguments is None else list(arguments))
+        with terminable():
+            app(args=None if arguments is None else list(arguments))
     except GuardrailsError as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise

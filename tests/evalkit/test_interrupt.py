@@ -1,4 +1,4 @@
-"""Ctrl-C, once, twice and three times: exit code 130, and what is finished is kept."""
+"""Ctrl-C or SIGTERM, once, twice and three times: exit code 130, and what is finished is kept."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rich.console import Console
 
 from evalkit import cli
 from evalkit.config import Suite
-from evalkit.interrupt import interruptible
+from evalkit.interrupt import interruptible, terminable
 from evalkit.plan import Plan, Target
 from evalkit.runner import Control
-from evalkit.session import INTERRUPTED, Session
+from evalkit.session import INTERRUPTED, Files, Session
 from evalkit.stores import open_store
 from evalkit.trial import Trial
 from guardrails.call import Call
@@ -26,7 +26,16 @@ from guardrails.client import Llm
 from guardrails.testing import ScriptedEndpoint
 
 
-def test_the_first_finishes_the_second_drops_and_the_third_leaves() -> None:
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (signal.SIGINT, "stopping: finishing what is in flight (Ctrl-C again to quit at once)"),
+        (signal.SIGTERM, "stopping on SIGTERM: finishing what is in flight (another one quits at once)"),
+    ],
+)
+def test_the_first_finishes_the_second_drops_and_the_third_leaves(
+    number: signal.Signals, sentence: str
+) -> None:
     control, said, steps = Control(), list[str](), list[tuple[bool, bool]]()
 
     async def hangs() -> None:
@@ -38,20 +47,20 @@ def test_the_first_finishes_the_second_drops_and_the_third_leaves() -> None:
 
         with interruptible(control, say):
             async with asyncio.timeout(10):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
                 await told.wait()
                 steps.append((control.stopping, control.dropping))
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
                 assert await control.carry(asyncio.Event().wait()) is None
                 steps.append((control.stopping, control.dropping))
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
                 await asyncio.Event().wait()
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(hangs())
 
     assert steps == [(True, False), (True, True)]
-    assert said == ["stopping: finishing what is in flight (Ctrl-C again to quit at once)"]
+    assert said == [sentence]
 
 
 @pytest.mark.asyncio
@@ -63,6 +72,17 @@ async def test_afterwards_it_is_python_s_own_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert not control.stopping
+
+
+@pytest.mark.asyncio
+async def test_afterwards_sigterm_does_what_it_did_before() -> None:
+    """The summing up follows, and there it is Ctrl-C still, not the end without a word."""
+    with terminable():
+        with interruptible(Control(), lambda text: None):
+            pass
+
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
 
 
 class Impatient:
@@ -123,11 +143,33 @@ def test_the_command_to_go_on_with_shows_no_password(tmp_path: Path) -> None:
     assert line.count("postgresql://***@db/evals") == 2
 
 
+def test_a_job_that_is_told_to_end_writes_its_reports(tmp_path: Path) -> None:
+    """Whoever ends it, such as a CI service at its limit of time, shows what was written by then."""
+
+    def answer(call: Call) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "yes"
+
+    made, said = plan(tmp_path, ScriptedEndpoint(answer), concurrency=1), StringIO()
+    store = open_store(made.suite.database)
+    session = Session(made, store, None, Console(file=StringIO()), Console(file=said, width=500))
+
+    code = session.run(Files(json=tmp_path / "numbers.json"), command=["evalkit", "run", "suite.yaml"])
+
+    assert code == INTERRUPTED
+    assert json.loads((tmp_path / "numbers.json").read_bytes())["status"] == "interrupted"
+    assert "--resume" in said.getvalue()
+    assert [(run.status, run.trials) for run in open_store(made.suite.database).runs()] == [
+        ("interrupted", 1)
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_leaving_anywhere_else_is_130_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     def leave(**_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr(cli, "app", leave)
     with pytest.raises(SystemExit) as left:
