@@ -36,7 +36,28 @@ class Listed:
 
         arms = [(name, arm, _rate(some)) for (name, arm), some in _arms(tallies).items()]
         trials = f"{run.trials:,}" if run.trials == run.planned else f"{run.trials:,} of {run.planned:,}"
-        return cls(run, arms, trials, _cost(tallies, replaced), _age(SYSTEM.wall() - run.started_at))
+        cost = _cost(Paid.of(run, tallies, replaced))
+        return cls(run, arms, trials, cost, _age(SYSTEM.wall() - run.started_at))
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What a run has paid in USD, None when none of it is known, and of how many rows that is not known."""
+
+    usd: float | None
+    unknown: int
+
+    @classmethod
+    def of(cls, run: Run, tallies: Sequence[Tally], replaced: Decimal) -> Paid:
+        """A rescored run paid its judges alone, if any: its calls were paid by the run that it judged again.
+
+        A list cannot tell whether a row's call or its judging has the unknown cost, so either counts then.
+        """
+        rescored = bool(run.info.get("rescored"))
+        priced, rows = sum(each.priced for each in tallies), sum(each.rows for each in tallies)
+        usd = sum(each.judging_usd if rescored else each.cost_usd for each in tallies) + float(replaced)
+        unknown = rows - priced if run.info.get("judges") or not rescored else 0
+        return cls(usd if usd or rows > unknown else None, unknown)
 
 
 def show(console: Console, runs: Sequence[Listed]) -> None:
@@ -96,8 +117,7 @@ def plain(run: Run, tallies: Sequence[Tally], replaced: Decimal = Decimal(0)) ->
         )
         rows = sum(each.rows for each in some)
         arms.append({"set": name, "endpoint": endpoint, "trials": rows, "pass_rate": shares})
-    priced = sum(each.priced for each in tallies)
-    paid = _paid(tallies, replaced)
+    paid = Paid.of(run, tallies, replaced)
     return {
         "id": run.id,
         "name": run.name,
@@ -109,8 +129,8 @@ def plain(run: Run, tallies: Sequence[Tally], replaced: Decimal = Decimal(0)) ->
         "planned": run.planned,
         "tags": list(run.tags),
         "arms": arms,
-        "cost_usd": paid if priced or paid else None,
-        "cost_unknown": sum(each.rows for each in tallies) - priced,
+        "cost_usd": paid.usd,
+        "cost_unknown": paid.unknown,
     }
 
 
@@ -136,18 +156,13 @@ def _rate(tallies: Sequence[Tally]) -> Measured | None:
     return share(values, weights, sum(each.judged * each.samples for each in judged))
 
 
-def _paid(tallies: Sequence[Tally], replaced: Decimal) -> float:
-    return sum(each.cost_usd for each in tallies) + float(replaced)
-
-
-def _cost(tallies: Sequence[Tally], replaced: Decimal) -> str:
+def _cost(paid: Paid) -> str:
     from evalkit import words
 
-    priced, rows = sum(each.priced for each in tallies), sum(each.rows for each in tallies)
-    if not priced and not replaced:
-        return "unknown" if rows else "–"
-    unknown = f" + {rows - priced:,} unknown" if rows > priced else ""
-    return words.usd(_paid(tallies, replaced)) + unknown
+    if paid.usd is None:
+        return "unknown" if paid.unknown else "–"
+    unknown = f" + {paid.unknown:,} unknown" if paid.unknown else ""
+    return words.usd(paid.usd) + unknown
 
 
 def _age(age: timedelta) -> str:

@@ -266,7 +266,7 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     decided = decide_all(gates, columns, {} if not gates else _against(store, run.info), rng)
     compared = compare(columns, rng)
     endpoints = summarise(columns, rng, tiers.found, store.replaced(run.id))
-    view.table(console, endpoints)
+    view.table(console, endpoints, rescored=bool(run.info.get("rescored")))
     view.comparisons(console, compared)
     view.gates(console, decided)
     view.hints(console, columns)

@@ -189,7 +189,7 @@ class Session:
         """Print table, verdicts, gates and hints."""
         if not len(outcome.columns):
             return
-        view.table(self.out, outcome.endpoints)
+        view.table(self.out, outcome.endpoints, rescored=bool(outcome.run.info.get("rescored")))
         view.comparisons(self.out, outcome.comparisons)
         view.gates(self.out, outcome.gates)
         view.hints(self.err, outcome.columns)

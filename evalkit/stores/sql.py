@@ -252,7 +252,7 @@ class SqlStore:
                 *(*arm, func.min(t.place).label("place"), func.max(t.weight).label("weight")),
                 *(func.count(t.passed).label("judged"), func.count(case((t.passed, 1))).label("passed")),
                 *(func.count().label("rows"), func.count(t.cost_usd).label("priced")),
-                func.sum(t.cost_usd).label("cost_usd"),
+                *(func.sum(t.cost_usd).label("cost_usd"), func.sum(t.judging_usd).label("judging_usd")),
             )
             .where(t.run == plain(run))
             .group_by(*arm, t.sample)
@@ -260,7 +260,7 @@ class SqlStore:
         )
         c = each.c
         alike = (c.set, c.endpoint, c.prompt, c.weight, c.judged, c.passed)
-        sums = (func.sum(c.rows), func.sum(c.cost_usd), func.sum(c.priced))
+        sums = (func.sum(c.rows), func.sum(c.cost_usd), func.sum(c.priced), func.sum(c.judging_usd))
         counts = select(*alike, func.count(), *sums).group_by(*alike).order_by(func.min(c.place))
         with self._reads() as connection:
             return [
@@ -273,6 +273,7 @@ class SqlStore:
                     rows=int(row[7]),  # PostgreSQL adds up integers as decimals
                     cost_usd=row[8] or 0.0,
                     priced=int(row[9]),
+                    judging_usd=row[10] or 0.0,
                 )
                 for row in connection.execute(counts)
             ]

@@ -49,7 +49,7 @@ def run_id(name: str, at: datetime) -> str:
 class Tally:
     """So many `samples` of an arm had `passed` of their `judged` rows pass; with `rows` in all, for lists.
 
-    `cost_usd` is the sum over the `priced` ones of the rows.
+    `cost_usd` is the sum over the `priced` ones of the rows, `judging_usd` what of all rows judges were paid.
     """
 
     set: str
@@ -62,6 +62,7 @@ class Tally:
     rows: int
     cost_usd: float
     priced: int
+    judging_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from dataclasses import replace
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
 from evalkit.session import Files, rescored
 from evalkit.stores import Run, Status, Store, open_store
+from guardrails.call import Usage
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
-from guardrails.testing import ScriptedEndpoint
+from guardrails.testing import Script, ScriptedEndpoint
 
 
 def plan(folder: Path, *handlers: ScriptedEndpoint, n: int = 200, **fields: Any) -> Plan:
@@ -217,3 +219,10 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_judged(tmp_pat
         rescored("latest", None, {"out": str(tmp_path)}, Files(html=tmp_path / "folder"), consoles)
 
     assert len(open_store(tmp_path / "runs.db").runs()) == 1
+
+
+def test_its_calls_are_said_to_be_paid_by_the_run_that_it_judged_again(tmp_path: Path) -> None:
+    free = Script("yes", usage=Usage(1, 1, cost=Decimal(2)))
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint(free), n=3)))
+
+    assert "$0 now ($6.00 by the run that it judged again)" in again(tmp_path)[1]

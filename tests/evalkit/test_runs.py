@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -149,6 +150,32 @@ def test_what_was_repeated_is_part_of_what_a_run_cost(home: Path) -> None:
     assert json.loads(said(home, "show", "baseline", "--json"))["cost_usd"] == paid
     assert "$1.88" in said(home, "list")
     assert "$1.88, $0.250 of it for tries that were repeated" in said(home, "show", "baseline")
+
+
+@pytest.mark.parametrize(
+    ("judges", "usd", "unknown", "shown"),
+    [([], None, 0, "$0"), ([{"name": "j"}], 0.25, 1, "$0.750 + 1 unknown")],
+    ids=["nobody was asked", "judges"],
+)
+def test_a_rescored_run_cost_its_judging(
+    home: Path, judges: list[dict[str, Any]], usd: float | None, unknown: int, shown: str
+) -> None:
+    """Its calls were paid by the run that it judged again."""
+    store = open_store(home / "runs.db")
+    info = {"rescored": "old", "judges": judges}
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1), info=info))
+    score = Score(1.0, True, "fine", cost_usd=usd, calls=len(judges))
+    lost = replace(score, cost_usd=None)
+    store.append([row(run.id, n, scores={"rubric": one}) for n, one in enumerate([score] * 3 + [lost])])
+    store.close()
+
+    listed = json.loads(said(home, "list", "--json"))[0]
+    assert (listed["cost_usd"], listed["cost_unknown"]) == (3 * (usd or 0), unknown)
+    assert json.loads(said(home, "show", "r", "--json"))["cost_usd"] == listed["cost_usd"]
+    (line,) = (line for line in said(home, "list").splitlines() if line.strip().startswith("r  "))
+    assert f" {shown} " in line
+    judging = "$0.750 + 1 judging of unknown cost" if judges else "$0"
+    assert f"{judging} now ($2.00 by the run" in said(home, "show", "r")
 
 
 def test_show_prints_lineage_and_numbers(home: Path) -> None:

@@ -449,6 +449,7 @@ def test_tallies_count_what_the_run_paid(store: Store) -> None:
     store.append([paid, taken])
     (tally,) = store.tallies(run.id)
     assert (tally.cost_usd, tally.priced) == (0.25 + 0.5 + 0.5, 2), "an earlier call's answer costs nothing"
+    assert tally.judging_usd == 0.5 + 0.5
 
 
 def test_what_gave_way_was_paid_too(store: Store) -> None:
