@@ -12,12 +12,13 @@ No repr here shows prompt or answer: a log line with a `Call` in it leaks nothin
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from guardrails.clock import SYSTEM, Clock
+from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from guardrails.record import CallRecord
@@ -74,6 +75,9 @@ class ToolResult:
     is_error: bool = False
     extra: Json = field(default_factory=dict, repr=False, hash=False)
 
+    def __post_init__(self) -> None:
+        _keep_parts(self, "ToolResult")
+
 
 @dataclass(frozen=True, slots=True)
 class OpaquePart:
@@ -83,11 +87,38 @@ class OpaquePart:
 
 
 Part = Text | Image | Reasoning | ToolUse | ToolResult | OpaquePart
+_PARTS = frozenset({Text, Image, Reasoning, ToolUse, ToolResult, OpaquePart})
+
+
+def _keep_parts(owner: Message | ToolResult, name: str) -> None:
+    """Take a text, or a list of parts, for a tuple of them, and refuse what is none.
+
+    A text has characters for elements: no filter and no dialect knows one, so the prompt would be empty.
+    """
+    parts: Any = owner.parts
+    if parts.__class__ is not tuple:
+        parts = (Text(parts),) if isinstance(parts, str) else tuple(parts) if _is_list(parts) else (parts,)
+        object.__setattr__(owner, "parts", parts)
+    for part in parts:
+        if part.__class__ not in _PARTS:
+            raise ConfigError(
+                f"a {name} holds parts such as Text, not {_a(part)}",
+                hint='write Message("user", "Hello"), or a list of parts such as [Text("Hello")]',
+            )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, Mapping | bytes)
+
+
+def _a(value: Any) -> str:
+    """What a value is, without what it says: it may be the prompt."""
+    return f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `role` is `system`, `developer`, `user`, `assistant` or `tool`.
+    """One turn. `role` is `system`, `developer`, `user`, `assistant` or `tool`; a text is taken as one part.
 
     `form` is a dialect's note on how the turn was spelled (a bare string or a list of parts, say), so that it
     can be spelled the same way again. Another dialect ignores it.
@@ -97,6 +128,9 @@ class Message:
     parts: tuple[Part, ...] = field(repr=False)
     extra: Json = field(default_factory=dict, repr=False, hash=False)
     form: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        _keep_parts(self, "Message")
 
     @classmethod
     def of(cls, role: str, text: str) -> Self:
@@ -152,13 +186,56 @@ class Request:
     dialect: str = ""
     form: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        messages: Any = self.messages
+        if messages.__class__ is not tuple:
+            messages = (
+                tuple(messages) if _is_list(messages) and not isinstance(messages, str) else (messages,)
+            )
+            object.__setattr__(self, "messages", messages)
+        for message in messages:
+            if message.__class__ is not Message:
+                raise ConfigError(f"a Request holds messages, not {_a(message)}", hint=_ASK)
+
     @classmethod
-    def of(cls, prompt: str | Request, *, system: str | None = None, **sampling: Any) -> Request:
-        """A request from a user's text; `sampling` are fields of `Sampling`. A `Request` passes as it is."""
+    def of(
+        cls,
+        prompt: str | Request | Sequence[Message] | Sequence[Json],
+        *,
+        system: str | None = None,
+        **sampling: Any,
+    ) -> Request:
+        """A request from a user's text; `sampling` are fields of `Sampling`. A `Request` passes as it is.
+
+        A list of messages may be ours, or OpenAI's (`{"role": "user", "content": "Hello"}`).
+        """
         if isinstance(prompt, Request):
             return prompt
         head = (Message.of("system", system),) if system is not None else ()
-        return cls((*head, Message.of("user", prompt)), sampling=Sampling(**sampling))
+        if isinstance(prompt, str):
+            return cls((*head, Message.of("user", prompt)), sampling=Sampling(**sampling))
+        turns, spoken = _turns(prompt)
+        return cls((*head, *turns), sampling=Sampling(**sampling), dialect=spoken)
+
+
+_ASK = (
+    'write Request.of("Hello"), Request((Message("user", "Hello"),)), or Request.of([{"role": "user", '
+    '"content": "Hello"}])'
+)
+
+
+def _turns(prompt: Any) -> tuple[tuple[Message, ...], str]:
+    """Messages that somebody gave as a list, and the dialect that they are in."""
+    turns = list(prompt) if _is_list(prompt) else []
+    if turns and all(isinstance(turn, Message) for turn in turns):
+        return tuple(turns), ""
+    spoken = all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) for turn in turns)
+    if not turns or not spoken:
+        raise ConfigError(f"a prompt is a text or a list of messages, not {_a(prompt)}", hint=_ASK)
+    from guardrails.dialects import dialect
+
+    openai = dialect("openai_chat")
+    return openai.decode_request({"messages": [dict(turn) for turn in turns]}).messages, openai.name
 
 
 # --- what comes back ---------------------------------------------------------------------------------------

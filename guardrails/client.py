@@ -7,11 +7,12 @@ print(answer.text, answer.record.ttft_ms)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from guardrails.call import Call, Request, Response
+from guardrails.call import Call, Json, Message, Request, Response
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError
 from guardrails.handler import Handler, Layer, Opening, close_all, collect, stack, warm_all
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from guardrails.record import CallRecord, Meter
 
 T = TypeVar("T")
+Prompt = str | Request | Sequence[Message] | Sequence[Json]
+"""A text, a list of messages (ours or OpenAI's), or a whole request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Llm:
         """Open the stream for a `Call` of your own (with its deadline, priority, tenant, labels)."""
         return self._handler(call)
 
-    async def ask(self, prompt: str | Request, *, system: str | None = None, **sampling: Any) -> Answer:
+    async def ask(self, prompt: Prompt, *, system: str | None = None, **sampling: Any) -> Answer:
         """Ask and wait for the whole answer. `sampling` are fields of `Sampling`, such as `max_tokens`.
 
         Raises a `GuardrailsError`: `guardrails.errors` says which, and what to do next.
@@ -84,7 +87,7 @@ class Llm:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: str | Request, *, system: str | None = None, **sampling: Any
+        self, prompt: Prompt, *, system: str | None = None, **sampling: Any
     ) -> AsyncGenerator[Stream]:
         """Open the answer as a stream of events: `async with llm.stream("…") as events`."""
         async with self(Call(Request.of(prompt, system=system, **sampling), clock=self._clock)) as events:

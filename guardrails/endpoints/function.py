@@ -19,7 +19,7 @@ from typing import Any
 
 from guardrails.call import Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
-from guardrails.errors import GuardrailsError, Interrupted, Refused, Transient, Truncated
+from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient, Truncated
 from guardrails.handler import Opening
 
 Answer = str | Response | Iterable[Event]
@@ -34,6 +34,13 @@ class FunctionEndpoint:
     name: str = "function"
     model: str = ""
     timeouts: Timeouts = Timeouts()
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ConfigError(
+                f"an endpoint is a url or an async function, not a {type(self.function).__name__}",
+                hint="write async def answer(request): …, and give the function itself",
+            )
 
     def __call__(self, call: Call) -> Opening:
         """Open the stream for `call`."""
@@ -88,6 +95,12 @@ def _broken(
 
 async def _batched(answer: Any) -> Batches:
     if not hasattr(answer, "__aiter__"):
+        if not isinstance(answer, Awaitable):
+            raise ConfigError(
+                f"the endpoint's function is no async one: it gave a {type(answer).__name__} at once",
+                hint="write async def in front of it, and await inside whatever takes time "
+                "(await asyncio.to_thread(…) for what cannot be awaited)",
+            )
         yield _whole(await answer)
         return
     text_only = True

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ from guardrails import (
     Truncated,
     Usage,
     collect,
+    endpoint,
     stack,
 )
 from guardrails.call import fold_response
@@ -67,6 +69,19 @@ async def test_an_async_generator_streams_text() -> None:
     call = Call(ASK, clock=FakeClock())
     async with FunctionEndpoint(pieces)(call) as stream:
         assert [event async for event in stream] == [Delta("a"), Delta("b"), Finish("stop")]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("function", [lambda _: "an answer", lambda _: (piece for piece in "abc")])
+async def test_a_function_that_is_not_async_is_told_so(function: Any) -> None:
+    with pytest.raises(ConfigError, match="async def"):
+        await answer(function)
+
+
+@pytest.mark.parametrize("target", [42, None, ["http://a/v1"]])
+def test_what_cannot_be_called_is_no_endpoint(target: Any) -> None:
+    with pytest.raises(ConfigError, match="async def"):
+        endpoint(target)
 
 
 @pytest.mark.asyncio
