@@ -71,8 +71,10 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """The newest runs, each with what its rows say."""
+    from evalkit.stores import as_found
+
     with _kept(store, out) as kept:
-        runs = kept.runs(tag=tag, limit=limit)
+        runs = [as_found(kept, run) for run in kept.runs(tag=tag, limit=limit)]
         found = [(run, kept.tallies(run.id), _replaced(kept, run)) for run in runs]
     if as_json:
         _print_json([listing.plain(*each) for each in found])
@@ -91,9 +93,10 @@ def show(
 ) -> None:
     """A run's numbers and where they come from; with --failing, the rows that did not pass."""
     from evalkit.known_judges import digests, flags, known
+    from evalkit.stores import as_found
 
     with _kept(store, out) as kept:
-        found = kept.find(run)
+        found = as_found(kept, kept.find(run))
         if as_json:
             shown = listing.plain(found, kept.tallies(found.id), _replaced(kept, found))
             rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()

@@ -19,7 +19,7 @@ from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
-from evalkit.stores import Run, Store, open_store
+from evalkit.stores import Run, Store, is_written, open_store
 from evalkit.told import shown
 from guardrails.errors import ConfigError, GuardrailsError
 
@@ -289,21 +289,13 @@ def left(err: Console) -> int:
 def _unfinished(plan: Plan, store: Store) -> Run | None:
     """The last run of the same plan, unless it is complete, or cannot be gone on with."""
     found = next(iter(store.runs(digest=plan.digest, limit=1)), None)
-    if found is None or found.status == "complete" or _is_written(store, found):
+    if found is None or found.status == "complete" or is_written(store, found.id):
         return None  # another job may run the same suite just now: this is a run of its own
     try:
         check_rows(plan, store, found)
     except ConfigError:
         return None  # another version of evalkit judged otherwise
     return found
-
-
-def _is_written(store: Store, run: Run) -> bool:
-    try:
-        with store.writing(run.id):
-            return False
-    except ConfigError:
-        return True
 
 
 def _too_many(outcome: Outcome) -> GuardrailsError:

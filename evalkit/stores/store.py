@@ -6,18 +6,23 @@ All methods block, and all may be called from any thread; the runner calls them 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from evalkit.trial import Trial
+from guardrails.errors import ConfigError
 from judges.judge import Answer
 
-Status = Literal["running", "complete", "interrupted", "stopped", "capped"]
-"""`stopped`: the run ended by itself before it was complete; `capped`: because its money was spent."""
+Status = Literal["running", "complete", "interrupted", "stopped", "capped", "killed"]
+"""`stopped`: the run ended by itself before it was complete; `capped`: because its money was spent.
+
+`killed` is never kept: it is said of a run that is kept as `running` and that nobody writes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +149,19 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Free the connections."""
+
+
+def is_written(store: Store, run: str) -> bool:
+    """Whether a process writes that run just now."""
+    try:
+        with store.writing(run):
+            return False
+    except ConfigError:
+        return True
+
+
+def as_found(store: Store, run: Run) -> Run:
+    """A run as it is to be shown: one whose process is gone could not say that it was killed."""
+    if run.status != "running" or is_written(store, run.id) or sys.platform == "win32":  # which has no locks
+        return run
+    return replace(run, status="killed")

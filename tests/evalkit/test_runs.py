@@ -126,6 +126,18 @@ def test_the_list_says_of_the_pass_rate_what_show_says(home: Path, weight: float
     )
 
 
+def test_a_run_that_nobody_writes_any_more_was_killed(home: Path) -> None:
+    """It could not say so itself, and was shown as running for good."""
+    assert [each["status"] for each in json.loads(said(home, "list", "--json"))] == ["killed", "complete"]
+    assert "killed" in said(home, "show", "latest")
+    store = open_store(home / "runs.db")
+    with store.writing(store.find("latest").id):
+        assert "running" in said(home, "list")
+        assert "killed" not in said(home, "list")
+    assert store.find("latest").status == "running", "looking writes nothing down"
+    store.close()
+
+
 def test_the_list_is_json_for_machines(home: Path) -> None:
     new, old = json.loads(said(home, "list", "--json"))
     assert (new["trials"], new["arms"], new["cost_usd"]) == (0, [], None)
