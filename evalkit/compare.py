@@ -257,6 +257,10 @@ def _ttft_words(c: Comparison, swap: bool) -> str:
     value, low, high = ttft.value, ttft.low, ttft.high
     if swap:
         value, low, high = -value, -high, -low
+    if math.isinf(high):
+        samples = "1 sample" if ttft.n == 1 else f"{ttft.n} samples, all alike"
+        when = f"{abs(value):,.0f} ms {'earlier' if value < 0 else 'later'}" if value else "at the same time"
+        return f"gave its first token {when} on {samples}: too few to say anything"
     if low <= 0 <= high:
         return f"shows no different time to first token ({value:+,.0f} ms [{low:+,.0f}, {high:+,.0f}])"
     if value < 0:

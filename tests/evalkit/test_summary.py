@@ -559,3 +559,24 @@ def test_sums_of_money_are_exact_whatever_context_the_caller_has_set() -> None:
         paid = summary.cost.paid
 
     assert (summary.cost.total, paid) == (Decimal("1000.00111"), Decimal("1000.25111"))
+
+
+@pytest.mark.parametrize(
+    ("n", "of_a", "said"),
+    [
+        (1, 150.0, "a gave its first token 50 ms later on 1 sample: too few to say anything."),
+        (1, 100.0, "a gave its first token at the same time on 1 sample: too few to say anything."),
+        (4, 50.0, "a gave its first token 50 ms earlier on 4 samples, all alike: too few to say anything."),
+        (5, 150.0, "a gives its first token 50 ms later [50, 50]."),
+    ],
+)
+def test_so_few_times_that_are_alike_say_nothing(n: int, of_a: float, said: str) -> None:
+    rows = [
+        row(sample, endpoint=arm, record=record(ttft_ms=ms, cost_usd=None))
+        for sample in range(n)
+        for arm, ms in (("a", of_a), ("b", 100.0))
+    ]
+    (found,) = compare(rows, rng())
+
+    assert found.verdict.endswith(said)
+    assert "inf" not in found.verdict
