@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from evalkit import listing
+from evalkit.told import told
 from guardrails.errors import ConfigError
 from guardrails.record import total
 
@@ -100,10 +101,10 @@ def show(
         if as_json:
             shown = listing.plain(found, kept.tallies(found.id), _replaced(kept, found))
             rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()
-            told = digests(found.info)
+            judges = digests(found.info)
             _print_json(
                 shown
-                | {"info": found.info, "warnings": flags(told, known(out), told)}
+                | {"info": told(found.info), "warnings": flags(judges, known(out), judges)}
                 | ({"failing": [r.as_dict() for r in rows]} if failing else {})
             )
             return
@@ -340,7 +341,7 @@ def _lines(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The lineage, a line each; what is long is in the JSON."""
     from evalkit.stores.codec import dumped
 
-    for name, value in info.items():
+    for name, value in told(info).items():
         if name in _UNSHOWN:
             continue
         if name in ("golden", "endpoints", "judges", "prompts") and isinstance(value, list):

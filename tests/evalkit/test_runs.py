@@ -198,6 +198,19 @@ def test_show_prints_lineage_and_numbers(home: Path) -> None:
     assert json.loads(said(home, "show", "baseline", "--json"))["info"] == {"commit": "abc"}
 
 
+def test_show_hides_secrets_that_older_versions_kept(home: Path) -> None:
+    store = open_store(home / "runs.db")
+    endpoint = {"name": "e", "url": "https://me:sesame@e/v1?key=sesame", "headers": {"x-key": "sesame"}}
+    info = {"endpoints": [endpoint], "scorers": {"my_token": "d1"}, "suite": {"user": {"token": "sesame"}}}
+    store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1), info=info))
+    store.close()
+
+    for words in (("show", "r"), ("show", "r", "--json")):
+        assert "sesame" not in said(home, *words)
+    shown = json.loads(said(home, "show", "r", "--json"))["info"]
+    assert shown["endpoints"] == [{"name": "e", "url": "https://***@e/v1?key=***", "headers": ["x-key"]}]
+
+
 def test_show_failing_says_why(home: Path) -> None:
     shown = said(home, "show", "baseline", "--failing")
     assert "s2" in shown
