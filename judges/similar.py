@@ -25,7 +25,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardrails.errors import ConfigError
@@ -52,6 +52,7 @@ class Similar:
 
     `embedder` is a function by its target (see the judge `python`), `url` an endpoint in OpenAI's words with
     `model`, `key_env` the variable that holds its key, `dimensions` a size that some models can be asked for.
+    `digest` is that of an embedder's file, so that rows that an older version judged are told apart.
     An embedder that fails, or takes longer than `timeout` seconds over HTTP, gives an error row.
     """
 
@@ -64,6 +65,7 @@ class Similar:
     threshold: float | None = 0.8
     name: str = "similar"
     targets: ClassVar[tuple[str, ...]] = ("embedder",)
+    digest: str = field(init=False, default="")
     _embed: Embedder = field(init=False, repr=False, compare=False)
     _kept: OrderedDict[str, Vector] = field(
         init=False, repr=False, compare=False, default_factory=OrderedDict
@@ -83,7 +85,12 @@ class Similar:
             raise ConfigError("threshold is a number from 0 to 1, or null for no verdict")
         if not 0 < self.timeout < math.inf:
             raise ConfigError("timeout must be a positive number of seconds")
-        object.__setattr__(self, "_embed", self._from_function() if self.embedder else self._post)
+        embed: Embedder = self._post
+        if self.embedder:
+            function, digest = load(self.embedder)
+            object.__setattr__(self, "digest", digest)
+            embed = partial(called, function)
+        object.__setattr__(self, "_embed", embed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = (self.embedder, self.url, self.model, self.key_env, self.dimensions)
@@ -118,14 +125,6 @@ class Similar:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return [known[text] for text in texts]
-
-    def _from_function(self) -> Embedder:
-        function, _ = load(self.embedder)
-
-        async def embed(texts: list[str]) -> Any:
-            return await called(function, texts)
-
-        return embed
 
     async def _post(self, texts: list[str]) -> Any:
         import httpx

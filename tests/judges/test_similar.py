@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import pickle
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -152,3 +153,15 @@ def test_vectors_of_references_are_kept_within_a_bound(monkeypatch: pytest.Monke
 def test_bad_options_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         judge({"similar": options})
+
+
+def test_an_embedder_that_has_changed_makes_another_judge(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def f(texts):\n    return [[1.0] for _ in texts]\n", encoding="utf-8")
+    options = {"similar": {"embedder": "mine.py:f"}}
+    old, same = (judge(options, folder=tmp_path) for _ in range(2))
+    (tmp_path / "mine.py").write_text("def f(texts):\n    return [[2.0] for _ in texts]\n", encoding="utf-8")
+    new = judge(options, folder=tmp_path)
+
+    assert repr(old) == repr(same)
+    assert repr(old) != repr(new), "a row's key is made of it"
+    assert repr(pickle.loads(pickle.dumps(new))) == repr(new)
