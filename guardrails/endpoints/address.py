@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from guardrails.errors import ConfigError
@@ -121,3 +121,12 @@ def _sendable(key: str, what: str) -> str:
             hint="does it end in a line break that is not part of it?",
         )
     return key
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it, down to its root."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -12,7 +12,7 @@ import asyncio
 import importlib
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from guardrails.call import Attempt, Call, Event, Request
 from guardrails.clock import Clock, Expired, Watchdog
 from guardrails.dialects import Dialect, dialect
 from guardrails.endpoints.address import Key, check_headers, check_variable, key_for, target
+from guardrails.endpoints.address import causes as root_causes
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.endpoints.ratelimits import reported
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
@@ -284,7 +285,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
 def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsError:
     """httpx's (or the socket's) error as ours, told apart by what lies at its root."""
     host = url.split("/")[2]
-    causes = list(_causes(error))
+    causes = list(root_causes(error))
     names = {type(cause).__name__ for cause in causes}
     if entered:
         return Interrupted("the connection broke in mid-answer", kind="reset")
@@ -301,14 +302,6 @@ def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsEr
     if "ConnectError" in names or "ClientConnectorError" in names:
         return Transient(f"cannot connect to {host}", kind="connect")
     return Transient(f"{host} closed the connection before it answered", kind="reset")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 # --- transports --------------------------------------------------------------------------------------------

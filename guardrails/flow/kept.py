@@ -206,4 +206,9 @@ def kept(spec: str) -> Kept:
         raise ConfigError("cache: store is empty", hint="use memory, a file's path or redis://HOST:PORT/DB")
     if spec == "memory":
         return MemoryKept()
-    return RedisKept(spec) if spec.startswith(("redis://", "rediss://", "unix://")) else SqliteKept(spec)
+    if not spec.startswith(("redis://", "rediss://", "unix://")):
+        return SqliteKept(spec)
+    from guardrails.flow.redis_store import check
+
+    check(spec)
+    return RedisKept(spec)

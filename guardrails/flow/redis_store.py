@@ -8,8 +8,9 @@ clocks can disagree. When Redis does not answer, calls go on in the mode that wa
   known here, so a budget may be spent again up to that share; what was booked here never reaches Redis.
 
 Either way the journal says so (`flow` note `store_gone:MODE`), Redis is asked again at most every
-`retry_every` seconds, and a decision that undoes an earlier one goes where that one was made. What a budget
-has to book for calls that ended meanwhile is kept (`later`) and sent with the first decision after.
+`retry_every` seconds, and a decision that undoes an earlier one goes where that one was made. The log hears
+once that it went, why, and that it is back. What a budget has to book for calls that ended meanwhile is kept
+(`later`) and sent with the first decision after.
 
 Needs the extra `redis` (`pip install "evalkit-guardrails[redis]"`).
 """
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from guardrails.call import Call
 from guardrails.errors import ConfigError, Shed
+from guardrails.flow.redis_away import Why, is_gone, needed, place, why
 from guardrails.flow.store import LOCAL, SHARED, Decision, MemoryStore, background
+from guardrails.telling import Spell
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -36,15 +39,11 @@ OWED = 10_000
 
 def connect(url: str, timeout: float) -> Redis:
     """A client for this event loop. `timeout` in seconds, for connecting and for each answer."""
-    try:
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError:
-        raise ConfigError(
-            "sharing limits through Redis needs the package redis",
-            hint='pip install "evalkit-guardrails[redis]"',
-        ) from None
+    needed()
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
     # One retry covers a pooled connection that the server closed meanwhile.
     retry = Retry(NoBackoff(), 1)
     try:
@@ -56,14 +55,9 @@ def connect(url: str, timeout: float) -> Redis:
     return client
 
 
-def is_gone(error: Exception) -> bool:
-    """Whether the error means that the server cannot do its work now (rather than that we asked wrongly)."""
-    from redis import exceptions as e
-
-    away = e.ConnectionError, e.TimeoutError, e.BusyLoadingError, e.ReadOnlyError, e.OutOfMemoryError
-    return isinstance(error, (OSError, asyncio.TimeoutError, *away)) or (
-        isinstance(error, e.ResponseError) and str(error).startswith(("MISCONF", "NOREPLICAS", "OOM", "BUSY"))
-    )
+def check(url: str) -> None:
+    """Raises `ConfigError` for what no call could use: without the package, or with a url of another kind."""
+    connect(url, 1.0)  # only made, nothing is opened
 
 
 class RedisStore:
@@ -89,6 +83,8 @@ class RedisStore:
         self._client: Redis | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gone_until = float("-inf")
+        self._why = Why("it did not answer", "is Redis running there?")
+        self._spell = Spell()
         self._owed: list[Decision[Any]] = []
 
     def __repr__(self) -> str:
@@ -99,23 +95,44 @@ class RedisStore:
         if where != LOCAL and call.clock.now() >= self._gone_until:
             try:
                 reply = await self._ask(decision)
+                if self._spell.told:
+                    self._back(call.clock.now())
                 if self._owed:
                     background(self._pay())
                 return decision.read(reply), SHARED
             except Exception as error:
                 if not is_gone(error):
                     raise
-                self._gone_until = call.clock.now() + self._retry_every
+                self._away(why(error), call.clock.now())
         if where != LOCAL:
             call.journal.note(call.clock.now(), "flow", f"store_gone:{self._mode}")
         if where == SHARED or self._mode == "closed":
             raise Shed(
-                "the store of shared limits cannot be reached",
+                f"the Redis of shared limits at {place(self._url)} is away: {self._why.cause}",
                 kind="store_gone",
-                hint="is Redis running? when_gone: local_share would go on without it",
+                hint=f"{self._why.hint}; when_gone: local_share would go on without it",
                 retry_after=self._retry_every,
             )
         return await self._local.decide(decision.share(self._replicas), call, LOCAL)
+
+    def _away(self, reason: Why, now: float) -> None:
+        """Redis did not do its work: ask it again later, and tell the log, once."""
+        self._why = reason
+        self._gone_until = now + self._retry_every
+        if self._spell.goes_on(reason.cause, now):
+            log.warning(
+                "the Redis of shared limits at %s is away (%s); until it is back calls go by when_gone: %s "
+                "– %s",
+                place(self._url),
+                reason.cause,
+                self._mode,
+                reason.hint,
+            )
+
+    def _back(self, now: float) -> None:
+        if self._spell.over():
+            gone = now - self._spell.since
+            log.warning("the Redis of shared limits at %s is back after %.0f s", place(self._url), gone)
 
     def later(self, decision: Decision[Any], /) -> None:
         """Send it when Redis answers again."""

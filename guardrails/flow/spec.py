@@ -184,8 +184,9 @@ class StoreSpec(Strict):
             from guardrails.flow.store import MemoryStore
 
             return MemoryStore()
-        from guardrails.flow.redis_store import RedisStore
+        from guardrails.flow.redis_store import RedisStore, check
 
+        check(self.redis)
         return RedisStore(self.redis, when_gone=self.when_gone, replicas=self.replicas, timeout=self.timeout)
 
 
