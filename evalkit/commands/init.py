@@ -25,9 +25,10 @@ golden: golden.jsonl
 
 # Who is asked. Each is a whole policy: put `filters`, `retry`, `breaker`, `budget` here as you deploy them.
 endpoints:
-  - name: simulated
+  - name: simulated                  # in place of these four lines: your own endpoint
     url: http://127.0.0.1:8010/v1
     model: simulated
+    prices: prices.toml              # of models that are not in the published lists; a cost cap needs a price
   # - name: vendor
   #   url: https://api.openai.com/v1
   #   model: gpt-4o-mini
@@ -58,9 +59,16 @@ gates:
   # - pass_rate[arithmetic] >= 85%   # of the samples with a tag
   # - pass_rate >= baseline - 2%     # not worse than an earlier run, with `baseline: RUN` below
 
-# budget: {max_usd: 1.00}            # the run stops before it costs more (the model needs a known price)
+# budget: {max_usd: 1.00}            # the run stops before it costs more
 concurrency: 8
 timeout: 60
+"""
+
+PRICES = """\
+# USD per million tokens, over the published lists of `guardrails`: a model of yours, or a negotiated price.
+[models.simulated]
+input = 0
+output = 0
 """
 
 GOLDEN = (
@@ -85,11 +93,12 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
-    """Write a commented suite, a small golden set and the suite's JSON schema for your editor."""
+    """Write a commented suite, a small golden set, a price list, and a JSON schema for your editor."""
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in GOLDEN)
     files = {
         "suite.yaml": SUITE,
         "golden.jsonl": lines,
+        "prices.toml": PRICES,
         "suite.schema.json": json.dumps(schema(), indent=1) + "\n",
     }
     there = [name for name in files if (folder / name).exists()]

@@ -1,11 +1,19 @@
-"""The files in `examples/ci` are what the services read, and every command in them is one of ours."""
+"""The files in `examples/ci` are what the services read, and run on what `evalkit init` writes."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import typer.main
@@ -19,6 +27,23 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
 def loaded(name: str) -> dict[Any, Any]:
     found: dict[Any, Any] = yaml.safe_load((EXAMPLES / name).read_text(encoding="utf-8"))
     return found
+
+
+def script(name: str) -> list[str]:
+    """What the job runs, without what installs it."""
+    (job,) = loaded(name)["jobs"].values() if name.startswith("github") else loaded(name).values()
+    lines = job["script"] if "script" in job else [step["run"] for step in job["steps"] if "run" in step]
+    return [line for line in lines if not line.startswith("pip ")]
+
+
+def kept(name: str) -> list[str]:
+    """The paths that the job uploads."""
+    (job,) = loaded(name)["jobs"].values() if name.startswith("github") else loaded(name).values()
+    if "artifacts" in job:
+        return [*job["artifacts"]["paths"], *job["artifacts"]["reports"].values()]
+    upload = job["steps"][-1]["with"]
+    assert upload["include-hidden-files"] is True, "or the service leaves out .evalkit"
+    return list(upload["path"].split())
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -61,6 +86,46 @@ def test_the_gitlab_job_is_one() -> None:
     assert job["artifacts"]["reports"] == {"junit": "junit.xml"}
     assert job["artifacts"]["when"] == "always"
     assert all(isinstance(line, str) for line in job["script"])
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="the services' images have it")
+@pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml"])
+def test_the_job_passes_on_what_init_writes_and_keeps_all_of_it(name: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program, module in (("evalkit", "evalkit"), ("guardrails", "guardrails.cli")):
+        file = programs / program
+        file.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {module} "$@"\n', encoding="utf-8")
+        file.chmod(0o755)
+    here = tmp_path / "project"
+    lines = "\n".join(["set -e", "evalkit init .", f"sed -i s/8010/{port}/ suite.yaml", *script(name)])
+    environment = {name: value for name, value in os.environ.items() if name != "GITHUB_STEP_SUMMARY"}
+    here.mkdir()
+    job = subprocess.Popen(
+        ["bash", "-c", lines.replace("8010 ", f"{port} ")],
+        cwd=here,
+        env=environment | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # the simulator ends with it, as with the machine of a service
+    )
+    try:
+        said, _ = job.communicate(timeout=100)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+
+    assert job.returncode == 0, said
+    patterns = kept(name)
+    assert all(any(here.glob(each)) for each in patterns), patterns
+    (here / ".evalkit" / "runs.db-wal").touch()
+    found = {path.name for each in patterns for path in here.glob(each)}
+    assert {"runs.db", "runs.db-wal", "junit.xml", "report.html", "numbers.json"} <= found
+    assert ElementTree.parse(here / "junit.xml").getroot().attrib["failures"] == "0"
 
 
 @pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml"])

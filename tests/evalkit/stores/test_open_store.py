@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,6 +44,29 @@ def test_a_path_is_a_file_whose_folders_are_made(tmp_path: Path, form: str) -> N
     assert store.place == str(path)
     assert path.is_file()
     store.close()
+
+
+def test_a_store_that_is_closed_is_one_file(tmp_path: Path) -> None:
+    """Whoever copies `runs.db` alone, as a CI job's cache may, has all rows of a run that ended by itself."""
+    store = open_store(tmp_path / "runs.db")
+    run = store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
+
+    def append(number: int) -> None:
+        store.append([Trial(run.id, f"s{number}", "e", f"k{number}", "now")])
+
+    with ThreadPoolExecutor(4) as pool:  # each with a connection of its own
+        list(pool.map(append, range(20)))
+    reader = store.trials(run.id)
+    next(reader)
+    assert (tmp_path / "runs.db-wal").exists()
+
+    store.close()
+
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["runs.db"]
+    (tmp_path / "copy.db").write_bytes((tmp_path / "runs.db").read_bytes())
+    copy = open_store(tmp_path / "copy.db")
+    assert len(list(copy.trials(run.id))) == 20
+    copy.close()
 
 
 def test_a_store_that_is_only_looked_at_is_not_made(tmp_path: Path) -> None:
