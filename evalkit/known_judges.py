@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guardrails.errors import ConfigError
+from evalkit.whole import opened
 
 if TYPE_CHECKING:
     from evalkit.calibration import Calibration
@@ -35,13 +35,8 @@ def keep(found: Calibration, home: Path) -> Path:
     if safe != found.judge:
         safe += "-" + blake2b(found.judge.encode("utf-8", "replace"), digest_size=4).hexdigest()
     path = folder / f"{safe}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="--out DIR") from None
+    with opened(path) as file:
+        file.write(json.dumps(found.as_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
     return path
 
 

@@ -13,13 +13,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evalkit import whole
 from evalkit.stats import Measured
 from guardrails.errors import ConfigError
 
@@ -216,28 +216,10 @@ def score(done: Sequence[tuple[Job, Result]], known: int, ks: Sequence[int], tie
 
 def write(path: Path, done: Iterable[tuple[Job, Result]]) -> None:
     """The samples with their results. Written whole or not at all. Raises `ConfigError` when it cannot be."""
-    with _draft(path) as unfinished:
-        with unfinished.open("w", encoding="utf-8") as file:
-            for job, result in done:
-                row = {**job.row, "result": said(result), "passed": result.passed}
-                file.write(json.dumps(row) + "\n")
-        unfinished.replace(path)
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write first, gone in the end."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.touch()
-        yield unfinished
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}", hint="choose another --out"
-        ) from None
-    finally:
-        with suppress(OSError):  # it has its name, or was never made
-            unfinished.unlink()
+    with whole.opened(path) as file:
+        for job, result in done:
+            row = {**job.row, "result": said(result), "passed": result.passed}
+            file.write(json.dumps(row).encode() + b"\n")
 
 
 # --- the command -------------------------------------------------------------------------------------------
@@ -266,8 +248,7 @@ def passk(
     if not sum(1 for _ in jobs(samples, known)):  # a bad line is said before anything runs
         raise ConfigError(f"{samples} holds no samples", hint='a line each: {"task_id": …, "completion": …}')
     target = out or samples.with_name(samples.name + "_results.jsonl")
-    with _draft(target):  # a place that cannot be written is, too
-        pass
+    whole.check(target)  # and so is a place that cannot be written
     interpreter = Interpreter.here(packages=places(package or ()))
     limits = Limits(cpu=cpu, wall=wall, memory=memory << 20)
     count = workers or os.cpu_count() or 1

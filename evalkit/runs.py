@@ -158,6 +158,7 @@ def export(
     In CSV, text that a spreadsheet would take for a formula gets an apostrophe before it.
     """
     from evalkit.stores import export as exporting
+    from evalkit.whole import opened
 
     chosen = form or _form_of(out)
     with _kept(store, folder) as kept:
@@ -169,7 +170,7 @@ def export(
         if out is None:
             _print_rows(lambda target: exporting.write(rows, chosen.value, target), chosen)
             return
-        with exporting.opened(out) as file:
+        with opened(out) as file:
             count = exporting.write(rows, chosen.value, file)
     typer.echo(f"{count:,} rows in {out} ({chosen.value})", err=True)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import progress, report, view
+from evalkit import progress, report, view, whole
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
 from evalkit.fitting import doubts
@@ -48,22 +47,8 @@ class Files:
 
     def check(self) -> None:
         """Raises `ConfigError` for one that could not be written: better before the first call than after."""
-        for path in (self.html, self.json, self.junit, self.markdown):
-            if path is None:
-                continue
-            there = path.exists()
-            if there and not path.is_file() and not path.is_dir() and os.access(path, os.W_OK):
-                continue  # a pipe's reader would take the closing for the end
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab"):  # what is there stays
-                    pass
-                if not there:  # an empty file would be taken for a result
-                    path.unlink(missing_ok=True)
-            except OSError as error:
-                raise ConfigError(
-                    f"{path} cannot be written: {error.strerror}", hint="nothing was run; name another file"
-                ) from None
+        for path in filter(None, (self.html, self.json, self.junit, self.markdown)):
+            whole.check(path, hint="nothing was run; name another file")
 
 
 NOTHING = Files()

@@ -1,6 +1,6 @@
 """Rows for other tools: JSONL holds all of a row, CSV and Parquet a table of it that is flat.
 
-All three are written as the rows are read, in flat memory. A file appears when it is whole.
+All three are written as the rows are read, in flat memory.
 
 CSV opens in spreadsheets, and a model's answer may be written to act there: text that begins with `=`, `+`,
 `-`, `@` or the like gets an apostrophe before it. Numbers stay numbers. In CSV and Parquet, half a surrogate
@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from secrets import token_hex
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from evalkit.trial import Trial
@@ -72,32 +69,6 @@ def write(rows: Rows, format_: Format, target: IO[bytes]) -> int:
                 paid.add(name)
     fields = flat(sorted(judges), paid)
     return (_csv if format_ == "csv" else _parquet)(rows(), fields, target)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is whole. Raises `ConfigError` when it cannot be written.
-
-    Pipes and devices are written to as they are.
-    """
-    place = path.resolve()  # where a link leads: it stays
-    draft = place.with_name(f".evalkit-{token_hex(8)}.part")
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
-            return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("xb") as file:
-            yield file
-        draft.replace(place)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}", hint="choose another --out"
-        ) from None
-    finally:
-        with suppress(OSError):  # it has its name, or was never made
-            draft.unlink()
 
 
 # --- columns -----------------------------------------------------------------------------------------------

@@ -308,6 +308,10 @@ def test_a_name_with_a_slash_stays_in_its_folder(tmp_path: Path) -> None:
         "../../x", Material([Case(1.0, 1.0), Case(0.0, 0.0, "b")], []), np.random.default_rng(0)
     )
     path = keep(found, tmp_path)
+    draft = path.with_suffix(".part")
+    draft.write_text("of another process")
+    assert keep(found, tmp_path) == path
+    assert draft.read_text() == "of another process"
     assert path.parent == tmp_path / known_judges.FOLDER
     assert list(known(tmp_path)) == ["../../x"]
 

@@ -11,24 +11,26 @@ import threading
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from evalkit import passk, whole
 from evalkit.config import Suite
 from evalkit.evaluate import evaluate
 from evalkit.plan import Plan, Target
 from evalkit.runs import app
 from evalkit.session import Files, Session
 from evalkit.stores import Run, open_store
-from evalkit.stores.export import opened
 from evalkit.trial import Trial
+from evalkit.whole import opened
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
 from guardrails.testing import ScriptedEndpoint
 from judges.judge import Answer
+from judges.sandbox import Result
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no such files there")
 
@@ -92,6 +94,21 @@ def test_rows_go_through_a_pipe_and_leave_it_a_pipe(tmp_path: Path) -> None:
     assert read == [b"rows"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert [each.name for each in tmp_path.iterdir()] == ["pipe"]
+
+
+@posix
+def test_results_of_programs_go_through_a_pipe_and_leave_it_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    whole.check(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    program, outcome = cast(Any, None), Result("passed", "passed")
+    passk.write(pipe, [(passk.Job({"task_id": "T/0"}, "T/0", program), outcome)])
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    reader.join()
+    assert json.loads(read[0])["passed"] is True
 
 
 @posix

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from evalkit.stores.export import Format, flat, guarded, opened, write
+from evalkit.stores.export import Format, flat, guarded, write
 from evalkit.trial import Failure, Trial
+from evalkit.whole import opened
 from guardrails.errors import ConfigError
 from judges.judge import Answer, Score
 
