@@ -39,6 +39,12 @@ class GuardrailsError(Exception):
         self.kind = kind or self.default_kind
         self.hint = hint
 
+    def add(self, more: str) -> None:
+        """Say more: what a layer between the endpoint and the caller knows. Nothing is said twice."""
+        if more not in self.message:
+            self.message = f"{self.message}; {more}"
+            self.args = (self.message,)
+
     def __str__(self) -> str:
         return f"{self.message} – {self.hint}" if self.hint else self.message
 
@@ -125,6 +131,19 @@ class EndpointError(GuardrailsError):
         super().__init__(message, kind=kind, hint=hint)
         self.endpoint = endpoint
         self.status = status
+
+    def tell_from(self, endpoint: str) -> None:
+        """Say which endpoint it was, where nobody has yet: who reads an answer does not know its name."""
+        if not self.endpoint:
+            self.endpoint = endpoint
+            if self.message.startswith(_NAMELESS):
+                self.message = endpoint + self.message.removeprefix(_NAMELESS)
+                self.args = (self.message,)
+
+
+_NAMELESS = "the endpoint"
+ASK_AGAIN = "`retry` asks again, "
+"""Part of some hints. A `Retry` that did ask again takes it out."""
 
 
 class Transient(EndpointError):

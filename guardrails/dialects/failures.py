@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from guardrails.errors import (
+    ASK_AGAIN,
     Blocked,
     BudgetExceeded,
     DeadlineExceeded,
@@ -104,6 +105,16 @@ _HINTS = {
     "redirect": "the endpoint moved: put its new address into the base URL",
     "too_large": "make the request smaller: fewer or smaller images, a shorter prompt",
 }
+_ELSEWHERE = ASK_AGAIN + "another of `routes` takes over"
+_TRANSIENT_HINTS = {
+    "rate_limited": f"`rate_limit` keeps below its limits, {_ELSEWHERE}",
+    "overloaded": f"`admit` sends it fewer calls at once, {_ELSEWHERE}",
+    "unavailable": f"`admit` sends it fewer calls at once, {_ELSEWHERE}",
+}
+_TOO_LATE_HINT = (
+    "after the first token nothing is tried again; `holdback` hides a failure among the first tokens, "
+    "`restart` starts again on another of `routes`"
+)
 _NOT_INFERENCE = "this does not look like an inference endpoint: check the base URL (did you forget /v1?)"
 
 
@@ -149,7 +160,9 @@ def failure(
     number = f" {code}" if code is not None else " an error"
     message = f"the endpoint answered{number}{place}: {kind}{words}"
     if transient:
-        return Transient(message, kind=kind, status=code, retry_after=retry_after)
+        wish = f", and asked to wait {retry_after:g} s" if retry_after is not None else ""
+        hint = _TRANSIENT_HINTS.get(kind, _ELSEWHERE)
+        return Transient(message + wish, kind=kind, status=code, hint=hint, retry_after=retry_after)
     return Refused(message, kind=kind, status=code, hint=_HINTS.get(kind, ""))
 
 
@@ -206,7 +219,11 @@ def _as_told(error: Transient | Refused, headers: Mapping[str, str]) -> Transien
     wish = headers.get("x-should-retry", "").strip().lower()
     if wish == "true" and isinstance(error, Refused) and error.kind not in _FINAL:
         return Transient(
-            error.message, kind=error.kind, status=error.status, retry_after=retry_after(headers)
+            error.message,
+            kind=error.kind,
+            hint=error.hint,
+            status=error.status,
+            retry_after=retry_after(headers),
         )
     if wish == "false" and isinstance(error, Transient):
         error.retry_here = False
@@ -255,7 +272,8 @@ def not_inference() -> Refused:
 
 def interrupted(error: Transient | Refused) -> Interrupted:
     """The same failure after the answer began: too late for another try."""
-    return Interrupted(error.message, kind=error.kind, hint=error.hint, status=error.status)
+    hint = _TOO_LATE_HINT if isinstance(error, Transient) else error.hint
+    return Interrupted(error.message, kind=error.kind, hint=hint, status=error.status)
 
 
 def http_status(error: GuardrailsError) -> int:

@@ -148,8 +148,8 @@ def _verdict(error: BaseException, endpoint: str, *, entered: bool) -> BaseExcep
         return _timed_out(error, endpoint, entered=entered)
     if isinstance(error, StopAsyncIteration):
         return Transient(f"{endpoint} ended its answer before it began", kind="empty", endpoint=endpoint)
-    if isinstance(error, EndpointError) and not error.endpoint:
-        error.endpoint = endpoint
+    if isinstance(error, EndpointError):
+        error.tell_from(endpoint)
     if isinstance(error, Interrupted) and not entered:
         return error.undelivered()
     return error

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from guardrails.call import Call, Delta, Event, Finish, Reset
-from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused
+from guardrails.errors import Blocked, ConfigError, EndpointError, GuardrailsError, Interrupted, Refused
 from guardrails.flow.entering import Kept
 from guardrails.flow.holdback import filtered, played
 from guardrails.flow.retry import RetryBudget
@@ -90,9 +90,15 @@ class _Walk:
     async def go_on(self, opened: Kept, failure: GuardrailsError | None = None) -> Stream:
         """Open the next route that opens. Raises the last failure when there is none."""
         misfits: list[str] = []
+        said: list[str] = []
+        unasked: list[str] = []
         while self._left:
             route = self._left.pop(0)
-            if failure is not None and not reasons(failure) & route.on:
+            if failure is not None and not (words := reasons(failure)) & route.on:
+                if words:
+                    unasked.append(
+                        f"{route.name} was not asked, its `on` lacks {' and '.join(sorted(words))}"
+                    )
                 continue
             if (why := route.misfit(self._call.request)) is not None:
                 misfits.append(f"{route.name}: {why}")
@@ -101,13 +107,18 @@ class _Walk:
             if failure is not None:
                 if was_sent(failure) and not self._budget.take(self._call.clock.now()):
                     self._note("no_fallback:budget_spent")
+                    unasked.append(f"{route.name} was not asked, the retry budget is spent")
                     break
                 self._note(f"fallback:{route.name}:{failure.kind}")
             try:
                 return await opened.enter(self._opening(route))
             except GuardrailsError as error:
+                said.append(f"{route.name}: {_short(error)}")
                 failure = error
-        raise failure if failure is not None else does_not_fit("; ".join(misfits) or "no route was chosen")
+        if failure is None:
+            raise does_not_fit("; ".join(misfits) or "no route was chosen")
+        _explain(failure, said, [*misfits, *unasked])
+        raise failure
 
     def _opening(self, route: Route) -> Opening:
         """Of a route. It raises `Refused` when its filter speaks before its first token, if that helps."""
@@ -153,6 +164,23 @@ class _Walk:
 
     def _note(self, detail: str) -> None:
         self._call.journal.note(self._call.clock.now(), "flow", detail)
+
+
+def _short(error: GuardrailsError) -> str:
+    status = error.status if isinstance(error, EndpointError) else None
+    return error.kind if status is None else f"{status} {error.kind}"
+
+
+def _explain(failure: GuardrailsError, said: Sequence[str], unasked: Sequence[str]) -> None:
+    """Say in the last failure what the routes before it said, and which ones were passed over and why.
+
+    Not in a filter's decision: that is for whoever asked, and nobody expects another route to see it.
+    """
+    if len(said) > 1:
+        failure.add(f"no route answered ({', '.join(said)})")
+    if not isinstance(failure, Blocked):
+        for each in unasked:
+            failure.add(each)
 
 
 @opening

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from guardrails.call import Call
-from guardrails.errors import Transient
+from guardrails.errors import ASK_AGAIN, Transient
 from guardrails.flow.entering import Kept
 from guardrails.flow.recent import RecentCount
 from guardrails.handler import Handler, Opening, Stream
@@ -84,6 +84,13 @@ class Backoff:
         return None if retry_after > self.patience else retry_after + jitter
 
 
+def _explain(error: Transient, attempts: int) -> None:
+    """Say how often the endpoint was tried, and no more that a retry would help."""
+    error.hint = error.hint.replace(ASK_AGAIN, "")
+    if attempts > 1:
+        error.add(f"tried {attempts} times")
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The endpoint failed before its first token: shall I ask it again?
@@ -123,6 +130,7 @@ class Retry:
             except Transient as error:
                 wait = self._wait(call, error, attempt) if attempt < attempts else None
                 if wait is None:
+                    _explain(error, attempt)
                     raise
             await call.clock.sleep(wait)
             attempt += 1
@@ -134,15 +142,18 @@ class Retry:
         now = call.clock.now()
         wait = self.backoff.wait(attempt, error.retry_after, self.rng)
         if not error.retry_here:
-            why = "not_wanted"
-        elif wait is None or (call.deadline is not None and now + wait >= call.deadline):
-            why = "not_in_time"
+            why, said = "not_wanted", "it asked for that"
+        elif wait is None:
+            why, said = "not_in_time", f"it asks for more than retry.patience ({self.backoff.patience:g} s)"
+        elif call.deadline is not None and now + wait >= call.deadline:
+            why, said = "not_in_time", f"the deadline is in {max(0.0, call.deadline - now):.1f} s"
         elif not self.budget.take(now):
-            why = "budget_spent"
+            why, said = "budget_spent", "the retry budget is spent"
         else:
             call.journal.note(now, "flow", f"retry:{error.kind}")
             return wait
         call.journal.note(now, "flow", f"no_retry:{why}")
+        error.add(f"not tried again: {said}")
         return None
 
     def _nested(self, call: Call) -> bool:
