@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from evalkit.columns import Columns
     from evalkit.compare import Comparison
     from evalkit.summary import Endpoint
+    from evalkit.trouble import Trouble
     from evalkit.verdict import Decided
 
 AGAINST = "against"
@@ -61,35 +62,16 @@ class Outcome:
         return self.run.status
 
     @property
-    def error_rate(self) -> float:
-        """The share of rows whose call failed, or on which a judge did."""
-        from evalkit.columns import FAILED, MISJUDGED
+    def trouble(self) -> Trouble | None:
+        """Why no verdict counts, if so: too many calls or judges failed to say anything."""
+        from evalkit.trouble import Trouble
 
-        failed = int(((self.columns.rows["flags"] & (FAILED | MISJUDGED)) != 0).sum())
-        return failed / max(1, len(self.columns))
-
-    @property
-    def answered(self) -> bool:
-        """Whether any call brought an answer."""
-        from evalkit.columns import FAILED
-
-        return bool(((self.columns.rows["flags"] & FAILED) == 0).any())
-
-    @property
-    def measured(self) -> bool:
-        """Whether anything is known of an answer: a failed judge leaves it open, unless another said no."""
-        from evalkit.columns import FAILED, MISJUDGED
-
-        flags, passed = self.columns.rows["flags"], self.columns.rows["passed"]
-        return bool((((flags & FAILED) == 0) & (((flags & MISJUDGED) == 0) | (passed >= 0))).any())
+        return Trouble.of(self.columns, self.plan.suite.max_error_rate)
 
     @property
     def verdict(self) -> Word:
-        """`errors`: too many calls or judges failed to say anything. Only a complete run passes.
-
-        Where nothing at all was measured there is nothing to allow: `max_error_rate` is no matter then.
-        """
-        if not self.measured or self.error_rate > self.plan.suite.max_error_rate:
+        """`errors`: too many calls or judges failed to say anything. Only a complete run passes."""
+        if self.trouble is not None:
             return "errors"
         said = {each.under(self.plan.suite.undecided) for each in self.gates}
         if "fail" in said:

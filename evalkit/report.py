@@ -21,6 +21,7 @@ from evalkit.report_end import remarks
 from evalkit.stats import Measured
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
+from evalkit.trouble import Trouble
 from evalkit.verdict import Decided, Verdict, brief, counted, urgent
 from evalkit.view import by_set, cost, frequent_tags, notes
 from guardrails.errors import ConfigError
@@ -55,6 +56,7 @@ class Content:
     references: References = lambda at, sample: ()
     banner: str = ""
     warnings: Sequence[str] = ()
+    trouble: Trouble | None = None
 
 
 def write(path: Path, content: Content) -> None:
@@ -79,7 +81,7 @@ def render(content: Content) -> str:
         goldens=goldens,
         samples=_samples(content.columns),
         prices=sorted({version for e in content.endpoints for version in e.cost.versions}),
-        banners=[content.banner, *remarks(info, content.columns)],
+        banners=[content.banner, *remarks(info, len(content.columns), content.trouble)],
         sets=[_Set(name, arms, bool(info.get("rescored"))) for name, arms in sets.items()],
         several=len(sets) > 1,
         verdicts=[(each.set, each.verdict) for each in content.comparisons],

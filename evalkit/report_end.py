@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalkit.columns import FAILED, MISJUDGED, Columns
+from evalkit.trouble import Trouble
 
 _ENDED = {
     "capped": "The cost cap ended this run before it was complete: its numbers are of {calls}. Raise the cap "
@@ -22,18 +22,16 @@ _NONE_FITS = (
 )
 
 
-def remarks(info: Mapping[str, Any], columns: Columns) -> list[str]:
+def remarks(info: Mapping[str, Any], rows: int, trouble: Trouble | None) -> list[str]:
     """What to know of a run before its numbers, and what to do; nothing of one that is complete and sound.
 
-    `info` is the page's own: the lineage with `run` and `status`. Too many failures, by the limit of the
-    suite, are what `evalkit.evaluate.Outcome.verdict` calls `errors`.
+    `info` is the page's own: the lineage with `run` and `status`.
     """
-    rows = len(columns)
     if not rows and info.get("status") == "capped":
         return [_NONE_FITS]
     calls = "1 call" if rows == 1 else f"{rows:,} calls"
     ended = _ENDED.get(str(info.get("status")), "")
-    return [said for said in (_failed(info, columns), ended.format(calls=calls, go_on=_go_on(info))) if said]
+    return [said for said in (_failed(info, trouble), ended.format(calls=calls, go_on=_go_on(info))) if said]
 
 
 def _go_on(info: Mapping[str, Any]) -> str:
@@ -45,22 +43,18 @@ def _go_on(info: Mapping[str, Any]) -> str:
     return f"go on with `evalkit run SUITE --resume {info.get('run')}`"
 
 
-def _failed(info: Mapping[str, Any], columns: Columns) -> str:
+def _failed(info: Mapping[str, Any], trouble: Trouble | None) -> str:
     """That too many calls or judges failed to say anything, which the exit code 2 says too."""
-    rows = len(columns)
-    if not rows:
-        return "No call was made: nothing was measured."
-    failed, misjudged = columns.flagged(FAILED), columns.flagged(MISJUDGED)
-    share = int((failed | misjudged).sum()) / rows
-    allowed = info.get("suite", {}).get("max_error_rate", 1.0)
-    if failed.all():
-        said = "No call brought an answer"
-    elif (failed | (misjudged & (columns.rows["passed"] < 0))).all():
-        said = "No answer could be judged"
-    elif share > allowed:
-        said = f"{share:.1%} of the calls or their judges failed, and the suite allows {allowed:.1%}"
-    else:
+    if trouble is None:
         return ""
+    if trouble.what == "no_call":
+        return "No call was made: nothing was measured."
+    share, allowed = f"{trouble.share:.1%}", f"{trouble.allowed:.1%}"
+    said = {
+        "no_answer": "No call brought an answer",
+        "unjudged": "No answer could be judged",
+        "too_many": f"{share} of the calls or their judges failed, and the suite allows {allowed}",
+    }[trouble.what]
     return (
         f"{said}: no verdict below counts. The failures are listed below. Once their cause is mended, "
         f"{_again(info)}."

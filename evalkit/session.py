@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evalkit.asking import Executor
+    from evalkit.trouble import Trouble
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
 INTERRUPTED = 130
@@ -131,8 +132,8 @@ class Session:
             return INTERRUPTED
         if said := SAID.get(outcome.status):
             self.err.print(said, highlight=False)
-        if outcome.verdict == "errors":
-            raise _too_many(outcome)
+        if (trouble := outcome.trouble) is not None:
+            raise _too_many(outcome, trouble)
         if unwritten is not None:
             raise unwritten
         return CODES[outcome.verdict]
@@ -183,8 +184,6 @@ class Session:
 
     def _write(self, outcome: Outcome, files: Files, banner: str) -> ConfigError | None:
         """Write each file that can be written; what was wrong with the first one that could not."""
-        from evalkit.ci import junit, markdown
-
         run = outcome.run
 
         def html(path: Path) -> None:
@@ -192,11 +191,15 @@ class Session:
             self._say(f"report: {path}")
 
         def xml(path: Path) -> None:
+            from evalkit.ci import junit
+
             trials = self.store.trials(run.id)
             said, warnings = self.plan.suite.undecided, outcome.warnings
             junit.write(path, trials, outcome.gates, name=run.id, warnings=warnings, undecided=said)
 
         def summary(path: Path) -> None:
+            from evalkit.ci import markdown
+
             failing = self.store.trials(run.id, failing=True, limit=markdown.MAX_FAILING)
             markdown.append(path, outcome, failing, title=run.name)
 
@@ -283,29 +286,37 @@ def _unfinished(plan: Plan, store: Store) -> Run | None:
     return found
 
 
-def _too_many(outcome: Outcome) -> GuardrailsError:
-    if not len(outcome.columns):
+def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
+    again, judged = _again(outcome.run)
+    if trouble.what == "no_call":
         if outcome.status == "capped":
             return GuardrailsError(
                 "the cost cap is below what the first call may cost, so none was made",
                 hint="raise budget.max_usd, or lower sampling.max_tokens: the dearest outcome is what counts",
             )
         return GuardrailsError("no call was made", hint="nothing was measured")
-    if not outcome.answered:
+    if trouble.what == "no_answer":
         return GuardrailsError(
             "no call brought an answer",
-            hint=f"see the failures above; nothing was measured. `--resume {outcome.run.id}` asks again",
+            hint=f"see the failures above; nothing was measured. {again} asks again",
         )
-    if not outcome.measured:
+    if trouble.what == "unjudged":
         return GuardrailsError(
             "no answer could be judged",
-            hint=f"see the judges' errors; `--resume {outcome.run.id}` judges again, once they are mended",
+            hint=f"see the judges' errors; {judged} judges again, once they are mended",
         )
-    allowed = outcome.plan.suite.max_error_rate
     return GuardrailsError(
-        f"{outcome.error_rate:.1%} of the calls or their judges failed, the suite allows {allowed:.1%}",
-        hint=f"see above; `--resume {outcome.run.id}` asks again what failed; or raise `max_error_rate`",
+        f"{trouble.share:.1%} of the calls or their judges failed, the suite allows {trouble.allowed:.1%}",
+        hint=f"see above; {again} asks again what failed; or raise `max_error_rate`",
     )
+
+
+def _again(run: Run) -> tuple[str, str]:
+    """What asks again and what judges again. A run that judged another one again cannot be gone on with."""
+    source = run.info.get("rescored")
+    if not source:
+        return f"`--resume {run.id}`", f"`--resume {run.id}`"
+    return f"`evalkit run SUITE --resume {source}`", f"`evalkit rescore {source}`"
 
 
 def content(outcome: Outcome, banner: str = "") -> report.Content:
@@ -322,6 +333,7 @@ def content(outcome: Outcome, banner: str = "") -> report.Content:
         references=outcome.plan.references,
         banner=banner,
         warnings=outcome.warnings,
+        trouble=outcome.trouble,
     )
 
 

@@ -45,7 +45,7 @@ def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "ev
     run = numbers.run
     info = {**run.info, "run": run.id, "status": run.status}
     lines = [f"## {escape(title)}", ""]
-    for remark in remarks(info, numbers.columns):
+    for remark in remarks(info, len(numbers.columns), numbers.trouble):
         lines += [f"❌ **{escape(remark, MAX_TEXT * 2)}**", ""]
     lines += _gates(numbers.gates)
     sets = by_set(numbers.endpoints)

@@ -19,6 +19,7 @@ from evalkit.verdict import Decided
 if TYPE_CHECKING:
     from evalkit.columns import Columns
     from evalkit.stores import Run
+    from evalkit.trouble import Trouble
 
 
 class Numbers(Protocol):
@@ -43,6 +44,10 @@ class Numbers(Protocol):
     @property
     def warnings(self) -> Sequence[str]:
         """What is known against the judges."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why none of them is a verdict, if so."""
 
     @property
     def gates(self) -> Sequence[Decided]:

@@ -18,6 +18,7 @@ from evalkit.gate import parse
 from evalkit.stats import Measured
 from evalkit.summary import summarise
 from evalkit.trial import Failure, Trial
+from evalkit.trouble import Trouble
 from evalkit.verdict import decide_all
 from guardrails.errors import ConfigError
 from judges.judge import Answer, Score
@@ -72,6 +73,8 @@ def content(all_rows: list[Trial], *gates: str, **fields: Any) -> report.Content
         "gates": decide_all([parse(each) for each in gates], columns),
         "rows": iter(all_rows),
     }
+    allowed = fields.get("info", INFO).get("suite", {}).get("max_error_rate", 1.0)
+    made["trouble"] = Trouble.of(columns, allowed)
     return report.Content(columns=columns, **{**made, **fields})
 
 

@@ -23,7 +23,7 @@ from evalkit.session import Files, rescored
 from evalkit.stores import Run, Status, Store, open_store
 from guardrails.call import Usage
 from guardrails.client import Llm
-from guardrails.errors import ConfigError
+from guardrails.errors import ConfigError, GuardrailsError
 from guardrails.testing import Script, ScriptedEndpoint
 
 
@@ -226,3 +226,25 @@ def test_its_calls_are_said_to_be_paid_by_the_run_that_it_judged_again(tmp_path:
     asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint(free), n=3)))
 
     assert "$0 now ($6.00 by the run that it judged again)" in again(tmp_path)[1]
+
+
+@pytest.mark.parametrize(
+    ("failing", "said", "hint"),
+    [
+        (0, "return 1 / 0", "`evalkit rescore {old}` judges again"),
+        (3, "return True", "`evalkit run SUITE --resume {old}` asks again"),
+    ],
+    ids=["judges", "calls"],
+)
+def test_the_run_that_it_judged_again_is_the_one_to_go_on_with(
+    tmp_path: Path, failing: int, said: str, hint: str
+) -> None:
+    handler = ScriptedEndpoint(*[ConnectionError("gone")] * failing, "yes")
+    asyncio.run(evaluate(plan(tmp_path, handler, n=6)))
+    old = open_store(tmp_path / "runs.db").runs()[0].id
+    (tmp_path / "mine.py").write_text(f"def f(question, answer):\n    {said}\n", encoding="utf-8")
+
+    with pytest.raises(GuardrailsError) as caught:
+        again(tmp_path, scorers=[{"python": f"{tmp_path}/mine.py:f"}])
+
+    assert hint.format(old=old) in caught.value.hint

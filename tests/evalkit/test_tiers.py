@@ -63,7 +63,7 @@ def test_it_stands_beside_pass_at_k_everywhere(made: Made) -> None:
 
     run = Run("r", "r", "digest", "complete", datetime(2026, 1, 1, tzinfo=UTC))
     numbers = SimpleNamespace(
-        run=run, columns=columns, warnings=[], endpoints=found, comparisons=[], gates=[]
+        run=run, columns=columns, warnings=[], endpoints=found, comparisons=[], gates=[], trouble=None
     )
     info = {"started_at": "2026-01-01T00:00:00", "status": "complete", "run": "r"}
     pages = {

@@ -20,6 +20,7 @@ from evalkit.gate import parse
 from evalkit.stores import Run, Status
 from evalkit.summary import summarise
 from evalkit.trial import Trial
+from evalkit.trouble import Trouble
 from evalkit.verdict import decide_all
 from guardrails.errors import ConfigError
 from judges.judge import Score
@@ -44,6 +45,7 @@ def page(rows: list[Trial], *gates: str, run: Run | None = None) -> str:
         endpoints=summarise(columns),
         comparisons=compare(columns),
         gates=decided,
+        trouble=Trouble.of(columns, 0.1),
     )
     return markdown.summary(numbers, iter(rows), title="run-1")
 
@@ -106,7 +108,7 @@ def test_only_as_many_failing_rows_are_read_as_are_shown(made: Made) -> None:
 
     columns = Columns.of([])
     numbers = SimpleNamespace(
-        run=a_run(), columns=columns, warnings=[], endpoints=[], comparisons=[], gates=[]
+        run=a_run(), columns=columns, warnings=[], endpoints=[], comparisons=[], gates=[], trouble=None
     )
     said = markdown.summary(numbers, failing())
     assert read == markdown.MAX_FAILING + 1
@@ -163,6 +165,7 @@ def test_pages_are_added_to_the_file(made: Made, tmp_path: Path) -> None:
         endpoints=summarise(columns),
         comparisons=[],
         gates=[],
+        trouble=None,
     )
     markdown.append(path, numbers, [made("\ud800", False)])
     markdown.append(path, numbers)

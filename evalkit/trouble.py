@@ -1,0 +1,35 @@
+"""Did too much fail to say anything? The rule behind the verdict `errors`, for everything that tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from evalkit.columns import FAILED, MISJUDGED, Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the numbers of a run are no verdict. `share` of its calls or their judges failed.
+
+    `no_call` was made, `no_answer` came, no answer could be judged (`unjudged`), or `too_many` failed: more
+    than the suite's `allowed` share. Where nothing at all was measured there is nothing to allow.
+    """
+
+    what: Literal["no_call", "no_answer", "unjudged", "too_many"]
+    share: float
+    allowed: float
+
+    @classmethod
+    def of(cls, columns: Columns, allowed: float) -> Trouble | None:
+        """None for rows that say enough. A failed judge leaves an answer open, unless another said no."""
+        rows = len(columns)
+        if not rows:
+            return cls("no_call", 0.0, allowed)
+        failed, misjudged = columns.flagged(FAILED), columns.flagged(MISJUDGED)
+        share = int((failed | misjudged).sum()) / rows
+        if failed.all():
+            return cls("no_answer", share, allowed)
+        if (failed | (misjudged & (columns.rows["passed"] < 0))).all():
+            return cls("unjudged", share, allowed)
+        return cls("too_many", share, allowed) if share > allowed else None
