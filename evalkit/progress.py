@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape as _escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from evalkit.stats import score_interval
 from evalkit.trial import Trial
 from guardrails.clock import SYSTEM, Clock
 from guardrails.record import EXACT
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 EVERY = 10.0
 """Seconds between two plain lines; a tenth of the run done brings one too, but see `LEAST`."""
@@ -43,11 +45,16 @@ def _usd(value: Decimal) -> str:
 
 @dataclass(slots=True)
 class Tally:
-    """What has come in so far for one arm, which is asked every sample `answers` times."""
+    """What has come in so far for one arm, which is asked every sample `answers` times.
+
+    What was asked before `since` (UTC, as a record has it) was paid and waited for then: such a row is only
+    judged again now.
+    """
 
     total: int
     answers: int = 1
     cap: Decimal | None = None
+    since: str = ""
     done: int = 0
     judged: int = 0
     passed: int = 0
@@ -64,10 +71,12 @@ class Tally:
         self.judged += passed is not None
         self.passed += passed is True
         self.errors += row.error is not None
-        self.cost = EXACT.add(self.cost, row.known_usd)
         self.unknown = self.unknown or row.unknown_judgings > 0
-        if row.cached:  # paid and waited for in an earlier run
+        asked = "" if row.record is None else str(row.record.get("at") or "")
+        if row.cached or "" < asked < self.since:
+            self.cost = EXACT.add(self.cost, row.judging_usd)
             return
+        self.cost = EXACT.add(self.cost, row.known_usd)
         self.tokens += row.number("output_tokens") or 0.0
         if row.record is not None:
             self.priced = self.priced or row.record.get("cost_usd") is not None
@@ -106,11 +115,12 @@ class _Tallies:
     arms: dict[str, Tally]
     answers: int
     whole: Tally | None
+    since: str
 
     def add(self, row: Trial) -> None:
         """Count a row."""
         name = next((name for name in (row.arm, row.endpoint, ALL) if name in self.arms), row.arm)
-        self.arms.setdefault(name, Tally(0, self.answers)).add(row)
+        self.arms.setdefault(name, Tally(0, self.answers, since=self.since)).add(row)
         if self.whole is not None:
             self.whole.add(row)
 
@@ -132,10 +142,12 @@ def progress(
     `totals`: calls by arm, or of `ALL`, each sample being asked `answers` times. `cap`: USD that the run may
     cost.
     """
+    since = clock.wall().isoformat(timespec="milliseconds")
     tallies = _Tallies(
-        {name: Tally(total, answers) for name, total in totals.items()},
+        {name: Tally(total, answers, since=since) for name, total in totals.items()},
         answers,
-        None if cap is None else Tally(sum(totals.values()), answers, cap),
+        None if cap is None else Tally(sum(totals.values()), answers, cap, since),
+        since,
     )
     if console.is_terminal:
         with _bar(console) as bar:
@@ -152,6 +164,8 @@ _BLANK: dict[str, Any] = {"rate": "", "speed": "", "cost": "", "errors": "", "et
 
 
 def _bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     columns = [
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),

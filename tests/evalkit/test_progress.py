@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from io import StringIO
@@ -136,3 +138,23 @@ def test_what_is_shown_is_exact_whatever_context_the_caller_has_set(made: Made) 
         for number in range(2):
             tally.add(made(number, record={"cost_usd": "100.01"}))
     assert tally.cost == Decimal("200.02")
+
+
+def test_a_row_that_is_judged_again_was_paid_and_waited_for_before(made: Made) -> None:
+    clock, out = FakeClock(), console()
+    before = clock.wall().isoformat(timespec="milliseconds")
+    clock.advance(1.0)
+    asked = Score(1.0, True, "fine", cost_usd=0.5)
+    with progress(out, {"a": 2}, clock=clock) as seen:
+        seen(made(1, record={"at": before}, scores={"rubric": asked}))
+        clock.advance(1.0)
+        seen(made(2, record={"at": clock.wall().isoformat(timespec="milliseconds")}))
+
+    assert "$0.501" in said(out)
+    assert "5 tok/s" in said(out)
+
+
+def test_what_draws_a_bar_loads_where_one_is_drawn() -> None:
+    program = "import sys, evalkit.session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"rich.progress", "evalkit.ci.junit"} & set(done.stdout.split()) == set()
