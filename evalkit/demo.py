@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from evalkit import datasets
 from evalkit.config import Suite
-from evalkit.session import Files, Session
+from evalkit.files import Files
+from evalkit.session import Session
 from evalkit.sets.spec import GoldenSpec
 from guardrails.clock import SYSTEM
 from guardrails.errors import ConfigError

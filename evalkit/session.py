@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import progress, report, view, whole
+from evalkit import progress, report, view
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
+from evalkit.files import NOTHING, Files
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evalkit.asking import Executor
+    from evalkit.ci.junit import Ended
     from evalkit.trouble import Trouble
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
@@ -35,24 +37,6 @@ SAID = {
     "interrupted": "the run was interrupted: the numbers are of what was asked until then",
     "stopped": "the run stopped before it was complete",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where results are written besides the store."""
-
-    html: Path | None = None
-    json: Path | None = None
-    junit: Path | None = None
-    markdown: Path | None = None
-
-    def check(self) -> None:
-        """Raises `ConfigError` for one that could not be written: better before the first call than after."""
-        for path in filter(None, (self.html, self.json, self.junit, self.markdown)):
-            whole.check(path, hint="nothing was run; name another file")
-
-
-NOTHING = Files()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +107,7 @@ class Session:
         """Show what a run came to, write its files; the exit code."""
         self.show(outcome)
         self._say(f"run: {outcome.run.id} in {self.store.place}")
-        unwritten = self._write(outcome, files, banner)
+        unwritten = self._write(outcome, files, banner, _ended(outcome, interrupted))
         if interrupted:
             planned = outcome.run.planned
             what = "rows" if outcome.run.info.get("rescored") else "calls"
@@ -182,7 +166,7 @@ class Session:
         for warning in outcome.warnings:
             self._warn(warning)
 
-    def _write(self, outcome: Outcome, files: Files, banner: str) -> ConfigError | None:
+    def _write(self, outcome: Outcome, files: Files, banner: str, ended: Ended | None) -> ConfigError | None:
         """Write each file that can be written; what was wrong with the first one that could not."""
         run = outcome.run
 
@@ -195,7 +179,8 @@ class Session:
 
             trials = self.store.trials(run.id)
             said, warnings = self.plan.suite.undecided, outcome.warnings
-            junit.write(path, trials, outcome.gates, name=run.id, warnings=warnings, undecided=said)
+            told: dict[str, Any] = {"warnings": warnings, "undecided": said, "ended": ended}
+            junit.write(path, trials, outcome.gates, name=run.id, **told)
 
         def summary(path: Path) -> None:
             from evalkit.ci import markdown
@@ -284,6 +269,16 @@ def _unfinished(plan: Plan, store: Store) -> Run | None:
     except ConfigError:
         return None  # another version of evalkit judged otherwise
     return found
+
+
+def _ended(outcome: Outcome, interrupted: bool) -> Ended | None:
+    """What of a run's end is in none of its rows; None of one that is complete and sound."""
+    from evalkit.ci.junit import Ended
+
+    if (trouble := outcome.trouble) is not None and not interrupted:
+        return Ended(_too_many(outcome, trouble).message)
+    said = SAID.get(outcome.status)
+    return None if said is None else Ended(said, failed=interrupted)
 
 
 def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:

@@ -4,6 +4,9 @@ A case that did not pass is a `failure` with the scorers' reasons, a failed call
 and an answer that got marks but no verdict is `skipped`; neither prompt nor answer is quoted. Rows are read
 once and written as they come, a file for each suite, since the numbers of cases must stand before the cases:
 memory does not grow with the run.
+
+A run that is not complete and sound has one more case, which is no pass, and none of its gates has passed:
+the file says nothing better than the exit code does.
 """
 
 from __future__ import annotations
@@ -37,21 +40,30 @@ def write(
     name: str = "evalkit",
     warnings: Sequence[str] = (),
     undecided: str = "report",
+    ended: Ended | None = None,
 ) -> None:
     """Write the file. Raises `ConfigError` when it cannot be written there.
 
     `undecided` is what the suite says of gates that the rows do not decide. Only where it says `fail` are
     they failures; else they are skipped, with why: the exit code is not that of a failed gate either.
     `warnings`, such as of a judge that agrees too little with people, are skipped cases of a suite of their
-    own: what every service shows, and none takes for a failure.
+    own: what every service shows, and none takes for a failure. `ended` is of a run that is not complete.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files, path.open("w", encoding="utf-8", newline="\n") as out:
             counting = [(each, each.under(undecided)) for each in gates]
-            _write(out, _suites(rows, files), counting, warnings, name)
+            _write(out, _suites(rows, files), counting, warnings, name, ended)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a run is not complete and sound. `failed`: whether the exit code is one of failure for it."""
+
+    why: str
+    failed: bool = True
 
 
 @dataclass(slots=True)
@@ -77,15 +89,23 @@ class _Suite:
         called = row.sample if row.k == 0 else f"{row.sample} #{row.k + 1}"
         self.case(called, self.name, seconds, (kind, message, text))
 
-    def gate(self, decided: Decided, counts: Status) -> None:
+    def gate(self, decided: Decided, counts: Status, ended: Ended | None) -> None:
         verdict = decided.verdict
         kind = "" if verdict.status == "pass" else "failure" if counts == "fail" else "skipped"
+        said = verdict.sentence
+        if ended is not None and not kind:  # what is not known yet may be otherwise
+            kind, said = "skipped", f"{ended.why}; of what was asked: {said}"
         self.tests += 1
         self.failures += kind == "failure"
         self.skipped += kind == "skipped"
-        self.case(
-            f"{verdict.gate} ({decided.name})", self.name, 0.0, (kind, verdict.sentence, verdict.status)
-        )
+        self.case(f"{verdict.gate} ({decided.name})", self.name, 0.0, (kind, said, verdict.status))
+
+    def end(self, ended: Ended) -> None:
+        self.tests += 1
+        self.errors += ended.failed
+        self.skipped += not ended.failed
+        kind = "error" if ended.failed else "skipped"
+        self.case("run complete", self.name, 0.0, (kind, ended.why, "incomplete"))
 
     def warning(self, said: str) -> None:
         self.tests += 1
@@ -145,10 +165,15 @@ def _write(
     gates: Sequence[tuple[Decided, Status]],
     warnings: Sequence[str],
     name: str,
+    ended: Ended | None,
 ) -> None:
     with ExitStack() as files:
         cases = _aside(files)
         whole = list(suites)
+        if ended is not None:
+            of_run = _Suite("run", _aside(files))
+            of_run.end(ended)
+            whole.append(of_run)
         if warnings:
             told = _Suite("warnings", _aside(files))
             for said in warnings:
@@ -157,7 +182,7 @@ def _write(
         if gates:
             judged = _Suite("gates", cases)
             for each in gates:
-                judged.gate(*each)
+                judged.gate(*each, ended)
             whole.append(judged)
         total = _Suite(name, cases)
         for suite in whole:

@@ -30,7 +30,8 @@ def rescore(
     """
     from evalkit.cli import consoles
     from evalkit.commands.run import step_summary
-    from evalkit.session import Files, rescored
+    from evalkit.files import Files
+    from evalkit.session import rescored
 
     given = {"scorers": scorer, "gates": gate, "store": store}
     options = {field: value for field, value in given.items() if value}

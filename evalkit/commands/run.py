@@ -111,7 +111,8 @@ def run(
     elif model or dialect or key_env:
         raise ConfigError("--model, --dialect and --key-env belong to --endpoint, which is missing")
     from evalkit.cli import consoles
-    from evalkit.session import Files, Session
+    from evalkit.files import Files
+    from evalkit.session import Session
 
     chosen, folder = _suite(suite, given, filters)
     session = Session.of(chosen, folder, resume=resume, fresh=fresh, consoles=consoles())

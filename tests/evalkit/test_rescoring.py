@@ -16,10 +16,11 @@ from rich.console import Console
 
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, evaluate
+from evalkit.files import Files
 from evalkit.plan import Plan, Target
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
-from evalkit.session import Files, rescored
+from evalkit.session import rescored
 from evalkit.stores import Run, Status, Store, open_store
 from guardrails.call import Usage
 from guardrails.client import Llm

@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from evalkit import passk, whole
 from evalkit.config import Suite
 from evalkit.evaluate import evaluate
+from evalkit.files import Files
 from evalkit.plan import Plan, Target
 from evalkit.runs import app
-from evalkit.session import Files, Session
+from evalkit.session import Session
 from evalkit.stores import Run, open_store
 from evalkit.trial import Trial
 from evalkit.whole import opened

@@ -108,6 +108,22 @@ def test_a_gate_that_is_undecided_fails_only_where_the_suite_says_so(made: Made,
         assert (suite.attrib["failures"], suite.attrib["skipped"]) == counts
 
 
+@pytest.mark.parametrize(("failed", "tag"), [(True, "error"), (False, "skipped")])
+def test_a_run_that_is_not_complete_has_passed_nothing(
+    made: Made, tmp_path: Path, failed: bool, tag: str
+) -> None:
+    rows = [made(n) for n in range(40)]
+    gates = decide_all([parse("pass_rate >= 50%"), parse("pass_rate <= 50%")], Columns.of(rows))
+    root = written(tmp_path / "junit.xml", rows, gates, ended=junit.Ended("cut short", failed))
+
+    (end,) = root.findall("./testsuite[@name='run']/testcase")
+    assert (end.attrib["name"], end[0].tag, end[0].attrib["message"]) == ("run complete", tag, "cut short")
+    passed, fails = root[-1]
+    assert passed[0].tag == "skipped"
+    assert passed[0].attrib["message"].startswith("cut short; of what was asked: pass")
+    assert fails[0].tag == "failure", "the exit code would be no better"
+
+
 def test_neither_answers_nor_prompts_are_quoted(made: Made, tmp_path: Path) -> None:
     path = tmp_path / "junit.xml"
     junit.write(path, [made(1, False, text="a secret answer")])
