@@ -203,7 +203,7 @@ def _shared(
         RetryBudget(**policy.retry_budget.model_dump()),
         policy.budget,
         None if meter is None else meter.price,
-        None if admit is None else site.tried(("admit",), lambda: spec.admit(admit)),
+        None if admit is None else site.tried(("admit",), lambda: spec.admit(admit, policy.name)),
         record,
         shares_breakers=given is not None,
     )

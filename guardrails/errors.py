@@ -78,7 +78,10 @@ class Rejected(GuardrailsError):
 
 
 class Shed(Rejected):
-    """Too much load: turned away early so that accepted calls stay fast."""
+    """Too much load: turned away early so that accepted calls stay fast.
+
+    Kinds: `too_late`, `queue_full` and `overload` (an `Admit`), `rate_limited` (a `RateLimit`), `store_gone`.
+    """
 
     default_kind = "shed"
 

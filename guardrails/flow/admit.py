@@ -74,11 +74,13 @@ class Admit:
 
     One per endpoint. Put it above the filters, so that a call is shed before CPU goes into them, and below
     what tries again. A free slot is refused to nobody; only those who would have to wait are shed.
-    The journal gets `queued` (how many wait), `admitted` (in flight, limit), `shed` (why) and `cold`.
+    The journal gets `queued` (how many wait), `admitted` (in flight, limit), `shed` (why) and `cold`, and its
+    `flow` says `shed:NAME:WHY`.
     """
 
     limiter: Limiter = field(default_factory=Limiter)
     habits: _Habits = field(default_factory=_Habits, repr=False)
+    name: str = "admit"
 
     @classmethod
     def of(
@@ -90,6 +92,7 @@ class Admit:
         patience: Mapping[str, float] | None = None,
         weights: Mapping[str, float] | None = None,
         idle: float = 60.0,
+        name: str = "admit",
     ) -> Admit:
         """From plain values. `limit`: `two_signal`, `aimd`, `gradient2`, `none`, or a number.
 
@@ -106,7 +109,7 @@ class Admit:
             usual[priority] = (patience or {}).get(priority, usual[priority])
         try:
             rules = Rules(length=length, patience=usual, weights=dict(weights or {}))
-            return cls(Limiter(_named(limit, slo), rules, slo=slo, idle=idle))
+            return cls(Limiter(_named(limit, slo), rules, slo=slo, idle=idle), name=name)
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
@@ -165,6 +168,8 @@ class Admit:
             raise
         if shed is not None:
             journal.note(clock.now(), "shed", shed.kind)
+            journal.note(clock.now(), "flow", f"shed:{self.name}:{shed.kind}")
+            shed.add(f"the gate is {self.name}")
             raise shed
         return slot
 

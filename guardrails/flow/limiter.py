@@ -203,7 +203,7 @@ class Limiter:
             return
         usual = self._usual()
         for late in self._queue.late(now, usual):
-            self._turn_away(late, "deadline")
+            self._turn_away(late, "too_late")
         self._fill(now)
 
     def _fill(self, now: float) -> None:
@@ -241,7 +241,11 @@ class Limiter:
         ahead = (len(self._queue) + 1) * self._interval
         slot: Slot = waiting.item
         waiting.item = None
-        slot.settle(Shed(_MESSAGES[why], kind=why, retry_after=max(shortest, min(longest, ahead))))
+        wait = max(shortest, min(longest, ahead))
+        message, hint = _MESSAGES[why]
+        room = f"{len(self._held)} of {whole(self.limit)} slots are in use, {len(self._queue)} wait"
+        hint = f"come back after {math.ceil(wait)} s, {hint}"
+        slot.settle(Shed(f"{message} ({room})", kind=why, hint=hint, retry_after=wait))
 
     def _usual(self) -> float:
         return 0.15 * self.slo.ttft if self._ttft is None else self._ttft
@@ -295,10 +299,19 @@ def _known(_: Shed | None) -> None:
     """Nobody waits to be told."""
 
 
-_MESSAGES: Mapping[Why, str] = {
-    "queue_full": "too busy: the queue is full",
-    "deadline": "too busy: a first token would come too late",
-    "overload": "too busy: the place in the queue went to a call that comes first",
+_MESSAGES: Mapping[Why, tuple[str, str]] = {
+    "queue_full": (
+        "too busy: the queue is full",
+        "raise admit.length, or add capacity or another of `routes`",
+    ),
+    "too_late": (
+        "too busy: a first token would come too late",
+        "raise admit.patience (or the call's deadline, if that is shorter), or add capacity",
+    ),
+    "overload": (
+        "too busy: the place in the queue went to a call that comes first",
+        "raise admit.length, the call's priority or its tenant's weight, or add capacity",
+    ),
 }
 
 

@@ -27,7 +27,7 @@ from typing import Any, Literal
 from guardrails.call import Priority
 
 PRIORITIES: tuple[Priority, ...] = ("interactive", "standard", "bulk")
-Why = Literal["queue_full", "deadline", "overload"]
+Why = Literal["queue_full", "too_late", "overload"]
 """Why somebody had to leave: there was no room for the newcomer; the answer would be late; room was needed
 for somebody more urgent, or from a tenant who has less waiting."""
 

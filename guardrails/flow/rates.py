@@ -161,10 +161,12 @@ class RateLimit:
         wait = max(taken.waits)
         if not taken.booked:
             kind = parts[taken.waits.index(wait)].key.rpartition(":")[2]
+            call.journal.note(now, "flow", f"shed:{self.name}:{kind}")
             raise Shed(
                 f"the limit of {kind.replace('_', ' ')} per minute of {self.name} leaves no room in time",
                 kind="rate_limited",
-                hint=f"try again in {math.ceil(wait)} s",
+                hint=f"try again in {math.ceil(wait)} s, raise rate_limit.patience (or the deadline, if "
+                "that is shorter), or add another of `routes`",
                 retry_after=wait,
             )
         if wait > 0:

@@ -278,8 +278,8 @@ class Shared:
     shares_breakers: bool = False
 
 
-def admit(spec: AdmitSpec) -> Admit:
-    """The gate."""
+def admit(spec: AdmitSpec, name: str) -> Admit:
+    """The gate; `name` is that of the endpoint, or of the policy."""
     from guardrails.flow.admit import Admit
     from guardrails.flow.limits import Slo
 
@@ -290,6 +290,7 @@ def admit(spec: AdmitSpec) -> Admit:
         patience={str(lane): seconds for lane, seconds in spec.patience.items()},
         weights=spec.weights,
         idle=spec.idle,
+        name=name or "admit",
     )
 
 
@@ -334,7 +335,7 @@ def around(
     `gate` is its own, beside the one of the whole policy. `refuses_filtered`: there is another route for an
     answer that the endpoint's filter cuts off.
     """
-    own = None if gate is None else admit(gate)
+    own = None if gate is None else admit(gate, name)
     gates = [each for each in (own, shared.gate) if each is not None]
     cold = None if spec.cold_start is None else _cold(spec.cold_start, name)
     makers: Mapping[str, Callable[[Any], Layer]] = {

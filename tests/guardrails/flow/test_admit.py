@@ -110,10 +110,12 @@ async def test_who_would_be_late_is_shed_in_time_with_a_reason_and_a_time_to_com
     await clock.run_for(0.02)
     with pytest.raises(Shed) as shed:
         await task
-    assert shed.value.kind == "deadline"
+    assert shed.value.kind == "too_late", "`deadline` is what a call gets whose own time is up"
     assert shed.value.retry_after == 1.0
-    assert notes(late) == [Note("queued", 1), Note("shed", "deadline")]
-    assert layer.limiter.snapshot().shed == {"deadline": 1}
+    assert "1 of 1 slots are in use, 0 wait" in shed.value.message
+    assert "come back after 1 s, raise admit.patience" in shed.value.hint
+    assert notes(late) == [Note("queued", 1), Note("shed", "too_late"), Note("flow", "shed:admit:too_late")]
+    assert layer.limiter.snapshot().shed == {"too_late": 1}
     holder.cancel()
     await asyncio.gather(holder, return_exceptions=True)
     assert layer.limiter.in_flight == 0
@@ -528,7 +530,7 @@ class Schedule:
         assert now == asked or now <= asker.arrived + _SHORT[asker.priority]
         if shed is not None:
             self.counts["shed"] += 1
-            assert shed.kind in ("queue_full", "deadline", "overload")
+            assert shed.kind in ("queue_full", "too_late", "overload")
             assert shed.retry_after is not None
             assert shed.retry_after >= 1.0
             return

@@ -99,6 +99,27 @@ async def test_retries() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("limit", "kind", "noted"),
+    [
+        ({"admit": {"limit": 1, "length": 0}}, "queue_full", "shed:good:queue_full"),
+        ({"rate_limit": {"requests": 1, "patience": 0}}, "rate_limited", "shed:good:requests"),
+    ],
+)
+async def test_a_call_that_is_shed_says_at_which_gate(limit: dict[str, Any], kind: str, noted: str) -> None:
+    clock = FakeClock()
+    llm = build(function("good", **limit))
+    async with llm(Call(Request.of("hi"), clock=clock)):
+        shed = Call(Request.of("hi"), clock=clock)
+        with pytest.raises(Shed, match="good") as caught:
+            await clock.run(collect(llm, shed))
+    assert caught.value.kind == kind
+    assert caught.value.hint
+    assert shed.journal.record is not None
+    assert (shed.journal.record.error, shed.journal.record.flow) == (kind, (noted,))
+
+
+@pytest.mark.asyncio
 async def test_a_breaker_stops_asking() -> None:
     clock = FakeClock()
     llm = build(function("gone", breaker={"consecutive": 2, "ejection": 60}))
