@@ -108,10 +108,22 @@ async def key_for(key: Key, variable: str | None, url: str) -> str | None:
         if not value:
             raise ConfigError(f"the environment variable {variable} is not set", hint=f"export {variable}=…")
         return _sendable(value, f"the key in {variable}")
-    host = url.split("/")[2].partition(":")[0]
-    if (vendor := VENDOR_KEYS.get(host)) is None or (found := os.environ.get(vendor)) is None:
-        return None
-    return _sendable(found, f"the key in {vendor}")
+    vendor = _vendor_variable(url)
+    return None if vendor is None else _sendable(os.environ[vendor], f"the key in {vendor}")
+
+
+def _vendor_variable(url: str) -> str | None:
+    """The variable of the vendor whose host it is, if it is set."""
+    name = VENDOR_KEYS.get(url.split("/")[2].partition(":")[0])
+    return name if name is not None and name in os.environ else None
+
+
+def key_hint(key: Key, variable: str | None, url: str, otherwise: str) -> str:
+    """What to do after a 401: which key was sent, by the name of its place. `otherwise`: if none was."""
+    place = "key=" if key is not None else variable or _vendor_variable(url)
+    if place is None:
+        return otherwise
+    return f"the key in {place} was sent: it is not (or no longer) valid for this endpoint"
 
 
 def _sendable(key: str, what: str) -> str:

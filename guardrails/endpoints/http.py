@@ -22,7 +22,7 @@ from urllib.request import getproxies_environment
 from guardrails.call import Attempt, Call, Event, Request
 from guardrails.clock import Clock, Expired, Watchdog
 from guardrails.dialects import Dialect, dialect
-from guardrails.endpoints.address import Key, check_headers, check_variable, key_for, target
+from guardrails.endpoints.address import Key, check_headers, check_variable, key_for, key_hint, target
 from guardrails.endpoints.address import causes as root_causes
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.endpoints.ratelimits import reported
@@ -217,7 +217,10 @@ class HttpEndpoint:
         except (httpx.HTTPError, httpx.StreamError, OSError, Interrupted):
             body = b""  # the status alone has to do
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return self._dialect.decode_error(status, headers, body)
+        error = self._dialect.decode_error(status, headers, body)
+        if error.kind == "auth":
+            error.hint = key_hint(self.config.key, self.config.key_env, self._url, error.hint)
+        return error
 
     def _pool(self) -> httpx.AsyncBaseTransport:
         if self._given is not None:
@@ -292,7 +295,7 @@ def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsEr
     if any(isinstance(cause, socket.gaierror) for cause in causes) or "ClientConnectorDNSError" in names:
         return Transient(f"the name of {host} cannot be resolved", kind="dns", hint="check the URL and DNS")
     if any(isinstance(cause, ssl.SSLError) for cause in causes) or "ClientConnectorCertificateError" in names:
-        return Transient(f"no secure connection to {host}", kind="tls", hint="check its certificate")
+        return _insecure(host, causes)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return Transient(f"{host} refuses connections", kind="connect", hint="is the server running there?")
     # httpx-aiohttp calls every lost connection a ConnectTimeout: what aiohttp itself said counts.
@@ -302,6 +305,23 @@ def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsEr
     if "ConnectError" in names or "ClientConnectorError" in names:
         return Transient(f"cannot connect to {host}", kind="connect")
     return Transient(f"{host} closed the connection before it answered", kind="reset")
+
+
+def _insecure(host: str, causes: list[BaseException]) -> Transient:
+    """No TLS with that host: OpenSSL's own word on why, which quotes nothing but the host's name."""
+    verdicts = [str(getattr(cause, "verify_message", "") or "").rstrip(".") for cause in causes]
+    reasons = [str(getattr(cause, "reason", "") or "").replace("_", " ").lower() for cause in causes]
+    said = next(filter(None, verdicts), "")
+    if not said:
+        said = next(filter(None, reasons), "")
+        hint = "does it speak TLS there? if not, the url begins with http://"
+    elif "mismatch" in said.lower():
+        hint = "its certificate is for another name: check the host in the url"
+    elif "expired" in said or "not yet valid" in said:
+        hint = "renew its certificate, or set this machine's clock right"
+    else:
+        hint = "if you trust who signed it, name a file with that certificate in SSL_CERT_FILE"
+    return Transient(f"no secure connection to {host}{f': {said}' if said else ''}", kind="tls", hint=hint)
 
 
 # --- transports --------------------------------------------------------------------------------------------
