@@ -44,11 +44,11 @@ from pydantic import (
 )
 
 from evalkit import gate
-from evalkit.meant import hinted, looks_like_a_set, of_endpoint
+from evalkit.meant import looks_like_a_set
 from evalkit.prompts import PromptSpec
 from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
-from guardrails.source import Loc, Source, load_yaml, report
+from guardrails.source import Loc, Source, load_yaml, mistakes, report
 from judges.llm.model import nobody
 from judges.registry import judge
 
@@ -227,7 +227,7 @@ def check(source: Source, folder: Path | None = None) -> Suite:
     try:
         suite = Suite.model_validate(source.data, context={"folder": folder})
     except ValidationError as error:
-        found += hinted(error, source, Suite)
+        found += mistakes(error, source, (), Suite)
     endpoints = source.data.get("endpoints") if isinstance(source.data, Mapping) else None
     for number, config in enumerate(endpoints if isinstance(endpoints, list | tuple) else ()):
         if isinstance(config, Mapping):
@@ -257,4 +257,4 @@ def _endpoint_mistakes(source: Source) -> Iterator[str]:
         build(source)
     except ConfigError as error:
         listed = [line.strip() for line in str(error).splitlines()]
-        yield from map(of_endpoint, listed[1:] or listed)
+        yield from listed[1:] or listed

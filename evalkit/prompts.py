@@ -27,7 +27,7 @@ from evalkit.sample import Sample, with_context
 from evalkit.sets.template import Template, TemplateError
 from guardrails.call import Message, Request, Sampling
 from guardrails.errors import ConfigError
-from guardrails.source import load_yaml, mistakes, report
+from guardrails.source import explain, load_yaml
 
 
 class Shot(BaseModel):
@@ -72,7 +72,7 @@ class PromptSpec(BaseModel):
         try:
             made = PromptSpec.model_validate(source.data)
         except ValidationError as error:
-            raise report(mistakes(error, source), source) from None
+            raise explain(error, source, PromptSpec) from None
         if made.file is not None:
             raise ConfigError(f"{source.name}: a prompt's file cannot name another file")
         return made.model_copy(update={"name": self.name or made.name or self.file.stem})

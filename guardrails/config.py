@@ -216,7 +216,9 @@ def _endpoint(site: Site, policy: Policy, shared: spec.Shared) -> Handler:
     """
     several = [name for name in ("routes", "cascade") if getattr(policy, name)]
     if not several:
-        made = site.make("guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name)
+        made = site.make(
+            "guardrails.endpoints", policy.type, policy.model_extra or {}, (), policy.name, also=[Policy]
+        )
         name = policy.name or getattr(made, "name", "")
         layers = site.tried((), lambda: spec.around(policy, name, shared))
         return cast("Handler", Surrounded(made, layers) if made is not None and layers else made)
@@ -250,7 +252,9 @@ def _has_resort(policy: Policy, at: int) -> bool:
 def _route(
     site: Site, each: spec.RouteSpec, loc: Loc, shared: spec.Shared, *, refuses_filtered: bool = False
 ) -> Route | None:
-    made = site.make("guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name)
+    made = site.make(
+        "guardrails.endpoints", each.type, each.model_extra or {}, loc, each.name, also=[type(each)]
+    )
     if mistake := spec.check_reasons(each):
         site.found.append(f"{site.source.at((*loc, 'on'))}: {mistake}")
         return None

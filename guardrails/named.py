@@ -7,7 +7,7 @@ gives a `Handler`), `guardrails.layers` (gives a `Layer`) and `guardrails.filter
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
@@ -95,19 +95,34 @@ class Site:
             raise ConfigError(f"unknown name {name!r}: use one of {known}")
         return plugins[name].load()
 
-    def make(self, group: str, name: str, options: Mapping[str, Any], loc: Loc, label: str = "") -> Any:
-        """The thing of that name; None after writing down why it cannot be made."""
+    def make(
+        self,
+        group: str,
+        name: str,
+        options: Mapping[str, Any],
+        loc: Loc,
+        label: str = "",
+        *,
+        also: Sequence[type[BaseModel]] = (),
+    ) -> Any:
+        """The thing of that name; None after writing down why it cannot be made.
+
+        `also` have the fields that may stand beside its options.
+        """
         try:
             factory = self.factory(group, name)
             if not isinstance(factory, type):
                 return factory(**options)
             if issubclass(factory, BaseModel):
-                return self._checked(factory, options, loc, lambda made: cast("Options", made).build(label))
+                return self._checked(
+                    factory, options, loc, also, lambda made: cast("Options", made).build(label)
+                )
             if hasattr(factory, "__dataclass_fields__"):
                 return self._checked(
                     options_of(factory),
                     options,
                     loc,
+                    also,
                     lambda made: factory(**{key[:-1]: getattr(made, key) for key in made.model_fields_set}),
                 )
             return factory(**options)
@@ -118,10 +133,15 @@ class Site:
         return None
 
     def _checked(
-        self, model: type[M], options: Mapping[str, Any], loc: Loc, build: Callable[[M], Any]
+        self,
+        model: type[M],
+        options: Mapping[str, Any],
+        loc: Loc,
+        also: Sequence[type[BaseModel]],
+        build: Callable[[M], Any],
     ) -> Any:
         """What `build` makes of the options. With a field too many it is tried too, for its mistakes."""
-        valid = valid_part(model, options, self.source, self.found, loc)
+        valid = valid_part(model, options, self.source, self.found, loc, also=also)
         made = build(valid.made) if valid.made is not None and valid.faithful else None
         return None if valid.cut else made
 

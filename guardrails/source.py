@@ -141,9 +141,9 @@ class _Reader:
         return result
 
 
-def explain(error: ValidationError, source: Source) -> ConfigError:
+def explain(error: ValidationError, source: Source, *models: type[BaseModel]) -> ConfigError:
     """Every mistake that pydantic found, one per line, with file, line, field and what is allowed."""
-    return report(mistakes(error, source), source)
+    return report(mistakes(error, source, (), *models), source)
 
 
 def report(found: list[str], source: Source) -> ConfigError:
@@ -153,15 +153,21 @@ def report(found: list[str], source: Source) -> ConfigError:
     return ConfigError("\n".join([f"{count} in {source.name}:", *(f"  {mistake}" for mistake in found)]))
 
 
-def mistakes(error: ValidationError, source: Source, prefix: Loc = ()) -> list[str]:
-    """A line for each of pydantic's findings. `prefix` is where the validated part stands in the file."""
-    return [_said(item, source, prefix) for item in error.errors(include_input=False, include_url=False)]
+def mistakes(error: ValidationError, source: Source, prefix: Loc = (), *models: type[BaseModel]) -> list[str]:
+    """A line for each of pydantic's findings. `prefix` is where the validated part stands in the file.
+
+    For an unknown field the line says which one may have been meant, of those that `models` have.
+    """
+    items = error.errors(include_input=False, include_url=False)
+    return [_said(item, source, prefix, models) for item in items]
 
 
-def _said(item: Mapping[str, Any], source: Source, prefix: Loc) -> str:
+def _said(item: Mapping[str, Any], source: Source, prefix: Loc, models: Sequence[type[BaseModel]]) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if item["type"] == "extra_forbidden":
-        message = "is not a known field"
+        from guardrails.meant import hint
+
+        message = "is not a known field" + hint(item["loc"], models)
     return f"{source.at((*prefix, *item['loc']))}: {message[:1].lower()}{message[1:]}"
 
 
@@ -191,11 +197,12 @@ def valid_part(
     prefix: Loc = (),
     *,
     stand_ins: Mapping[str, Any] = {},
+    also: Sequence[type[BaseModel]] = (),
 ) -> Valid[M]:
     """The data as a `model`. Mistakes go to `found` and are then left out, so that the rest is looked at too.
 
     In a list under a key of `stand_ins` the value there takes the place of a wrong item; otherwise the whole
-    list is left out with it.
+    list is left out with it. `also` have the fields that may stand beside these, and have been taken away.
     """
     from pydantic import ValidationError
 
@@ -208,7 +215,7 @@ def valid_part(
         if not cut:
             left = _copied(left)
         # What is only wrong because of what was left out before is no mistake of the file.
-        found += [_said(i, source, prefix) for i in items if not _around(i["loc"], cut)]
+        found += [_said(i, source, prefix, (model, *also)) for i in items if not _around(i["loc"], cut)]
         faithful = faithful and all(item["type"] == "extra_forbidden" for item in items)
         places = {_place(left, item["loc"], stand_ins) for item in items}
         if () in places:

@@ -159,7 +159,7 @@ class GoldenSpec(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise explain(error, Source("golden", value)) from None
+            raise explain(error, Source("golden", value), GoldenSpec) from None
 
     @property
     def use(self) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def _rule(site: Site, named: Named, loc: Loc, direction: Direction) -> Rule | No
     given, rest = _parted(named.options, RuleOptions.model_fields)
     common = valid_part(RuleOptions, given, site.source, site.found, loc).made
     own, kept = _split(site, named.name, rest)
-    detector = site.make(GROUP, named.name, own, loc, named.name)
+    detector = site.make(GROUP, named.name, own, loc, named.name, also=(RuleOptions, OwnOptions))
     valid_part(OwnOptions, kept, site.source, site.found, loc)
     if common is None:
         return None

@@ -149,6 +149,7 @@ def test_an_option_replaces_of_a_mapping_what_it_names(tmp_path: Path) -> None:
         (GOOD.replace("short-facts", "{path: g, where: {nto: x}}"), 1, "did you mean `not`?"),
         (GOOD.replace("model: m", "modle: m"), 3, "modle: is not a known field – did you mean `model`?"),
         (GOOD + "user: {url: http://x/v1, key_evn: K}\n", 4, "key_evn: is not a known field – did you mean"),
+        (GOOD + "user: {url: http://x/v1, filters: {inptu: []}}\n", 4, "did you mean `input`?"),
     ],
 )
 def test_a_misspelt_field_says_which_one_may_be_meant(

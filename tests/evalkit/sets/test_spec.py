@@ -47,7 +47,7 @@ def test_a_text_a_path_and_a_mapping_are_specs() -> None:
     [
         ({}, "one of path, hf and builtin: none is given"),
         ({"path": "a", "hf": "b"}, "path and hf are given"),
-        ({"path": "a", "fromat": "csv"}, "fromat: is not a known field"),
+        ({"path": "a", "fromat": "csv"}, "fromat: is not a known field – did you mean `format`?"),
         ({"path": "a", "format": "xml"}, "format: "),
         ({"path": "a", "split": "test"}, "split goes with hf only"),
         ({"hf": "a", "format": "csv"}, "format goes with path only"),

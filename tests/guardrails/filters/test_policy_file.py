@@ -359,6 +359,28 @@ def test_the_endpoints_of_routes_are_looked_at_too(tmp_path: Path) -> None:
         rules(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("url: 'http://127.0.0.1:9/v1'\nmodell: m\n", "modell: is not a known field – did you mean `model`?"),
+        ("url: 'http://127.0.0.1:9/v1'\nretrys: {}\n", "– did you mean `retry`?"),
+        ("url: 'http://127.0.0.1:9/v1'\nretry: {attemptss: 1}\n", "– did you mean `attempts`?"),
+        ("url: 'http://127.0.0.1:9/v1'\nattempts: 1\n", "– did you mean `retry.attempts`?"),
+        ("routes:\n  - {name: a, url: 'http://127.0.0.1:9/v1', modell: m}\n", "– did you mean `model`?"),
+        ("routes:\n  - {name: a, url: 'http://127.0.0.1:9/v1', waigth: 2}\n", "– did you mean `weight`?"),
+        ("filters: {outputt: []}\n", "– did you mean `output`?"),
+        ("filters: {input: [{pii: {entitys: [US_SSN]}}]}\n", "– did you mean `entities`?"),
+        ("filters: {input: [{pii: {on_exeeded: block}}]}\n", "– did you mean `on_exceeded`?"),
+        ("filters: {input: [{pii: {xyzzy: 1}}]}\n", "xyzzy: is not a known field"),
+    ],
+)
+def test_a_misspelt_field_says_which_one_may_be_meant(tmp_path: Path, text: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules(write(tmp_path, text))
+    (_, mistake) = str(caught.value).splitlines()
+    assert mistake.endswith(meant)
+
+
 def test_keys_that_stand_there_twice_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         rules(write(tmp_path, "filters:\n  input: []\n  input: []\nurl: a\nurl: b\n"))

@@ -1,0 +1,50 @@
+"""What somebody meant who wrote a field that there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+Model = type[BaseModel]
+
+
+def hint(loc: Sequence[str | int], models: Sequence[Model]) -> str:
+    """` – did you mean …?`: a field that stands there, else one of a part of it (`sampling.seed`), if any.
+
+    `loc` is where the unknown field stands in data that is all of these models at once.
+    """
+    at = list(models)
+    for step in loc[:-1]:
+        if isinstance(step, str):
+            at = [inner for part, inner in _parts(at) if part == step]
+    name = str(loc[-1])
+    inside = [f"{part}.{field}" for part, inner in _parts(at) for field in _names([inner])]
+    return _closest(name, _names(at)) or _closest(name, inside)
+
+
+def _closest(name: str, names: Sequence[str]) -> str:
+    by_end = {each.rpartition(".")[2]: each for each in reversed(names)}
+    found = get_close_matches(name, by_end, n=1, cutoff=0.6)
+    return f" – did you mean `{by_end[found[0]]}`?" if found else ""
+
+
+def _names(models: Sequence[Model]) -> list[str]:
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]
+
+
+def _parts(models: Sequence[Model]) -> Iterator[tuple[str, Model]]:
+    """The fields of models that are, or are lists of, a model."""
+    for model in models:
+        for name, field in model.model_fields.items():
+            for inner in _models(field.annotation):
+                yield field.alias or name, inner
+
+
+def _models(annotation: Any) -> Iterator[Model]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models(each)
