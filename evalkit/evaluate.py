@@ -128,12 +128,16 @@ async def carry_out(
     store: Store,
     *,
     resume: Run | None = None,
+    begun: Callable[[Run], None] = lambda run: None,
     seen: Callable[[Trial], None] = lambda trial: None,
     control: Control | None = None,
     executor: Executor | None = None,
     clock: Clock = SYSTEM,
 ) -> tuple[Run, Mapping[str, str]]:
-    """The calls and the judging of `evaluate`: the run, and the runs to compare it with, for `conclude`."""
+    """The calls and the judging of `evaluate`: the run, and the runs to compare it with, for `conclude`.
+
+    `begun` is told of the run before its first call, and so knows of one that an error ends.
+    """
     control = control or Control()
     executor = executor or Asker(plan, clock)
     try:
@@ -147,6 +151,7 @@ async def carry_out(
             kept = await asyncio.to_thread(_begin, plan, store, resume, earlier, clock)
             if resume is None:
                 held.enter_context(store.writing(kept.id))
+            begun(kept)
             status: Status = "stopped"
             try:
                 status = await _run(plan, store, kept, resume is not None, seen, control, executor)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit import whole
-from guardrails.errors import ConfigError
+from guardrails.errors import ConfigError, GuardrailsError
+
+_HEADS = {"html": b"<!doctype html>", "json": b'{\n  "run": ', "junit": b"<testsuites "}
+"""By these a file is known as the results of an earlier run, and not as one that was named by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,50 @@ class Files:
         """Raises `ConfigError` for one that could not be written: better before the first call than after."""
         for path in self:
             whole.check(path, hint="nothing was run; name another file")
+
+    def clear(self) -> None:
+        """Remove what an earlier run left there: it would be taken for this one's, if this one is killed."""
+        for name, head in _HEADS.items():
+            path: Path | None = getattr(self, name)
+            if path is not None and _begins(path, head):
+                with suppress(OSError):
+                    path.resolve().unlink()  # where a link leads: it stays
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Where nothing is measured yet: the files say what goes wrong, in place of earlier results."""
+        try:
+            yield
+        except Exception as error:
+            self.refuse(sentence(error))
+            raise
+
+    def refuse(self, why: str) -> None:
+        """Say that there are no results. Files that cannot be written stay as they are."""
+        from evalkit.ci import junit, markdown
+
+        self.clear()
+        with suppress(ConfigError):
+            if self.junit is not None and not self.junit.exists():
+                junit.write(self.junit, (), ended=junit.Ended(why))
+        with suppress(ConfigError):
+            if self.markdown is not None:
+                markdown.refuse(self.markdown, why)
+
+
+def sentence(error: BaseException) -> str:
+    """What to say of it. The message of an error that is not ours may quote a prompt or an answer."""
+    return error.message if isinstance(error, GuardrailsError) else f"unexpected {type(error).__name__}"
+
+
+def _begins(path: Path, head: bytes) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return head in file.read(200)
+    except OSError:
+        return False
 
 
 NOTHING = Files()

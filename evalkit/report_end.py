@@ -25,13 +25,14 @@ _NONE_FITS = (
 def remarks(info: Mapping[str, Any], rows: int, trouble: Trouble | None) -> list[str]:
     """What to know of a run before its numbers, and what to do; nothing of one that is complete and sound.
 
-    `info` is the page's own: the lineage with `run` and `status`.
+    `info` is the page's own: the lineage with `run` and `status`, and `error` where one stopped the run.
     """
     if not rows and info.get("status") == "capped":
         return [_NONE_FITS]
     calls = "1 call" if rows == 1 else f"{rows:,} calls"
     ended = _ENDED.get(str(info.get("status")), "")
-    return [said for said in (_failed(info, trouble), ended.format(calls=calls, go_on=_go_on(info))) if said]
+    ended = ended.format(calls=calls, go_on=_go_on(info))
+    return [said for said in (str(info.get("error", "")), _failed(info, trouble), ended) if said]
 
 
 def _go_on(info: Mapping[str, Any]) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import progress, report, view
 from evalkit.config import Suite
-from evalkit.evaluate import Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
-from evalkit.files import NOTHING, Files
+from evalkit.evaluate import AGAINST, Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
+from evalkit.files import NOTHING, Files, sentence
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
 INTERRUPTED = 130
+LEFT = "interrupted: what was finished is kept"
 SAID = {
     "capped": "the cost cap is reached: the numbers are of what was asked until then",
     "interrupted": "the run was interrupted: the numbers are of what was asked until then",
@@ -89,19 +91,43 @@ class Session:
         # What is loaded by now stays: collections, and the interpreter's own end, need not walk it.
         gc.freeze()
         try:
-            files.check()
-            kept, earlier = asyncio.run(self._run(executor))
+            with files.refusing():
+                files.check()
+                files.clear()
+            kept, earlier = self._carried_out(executor, files, banner)
             # Here no event loop stands between Ctrl-C and the summing up, which may take its time.
-            outcome = conclude(self.plan, self.store, kept, earlier)
+            with files.refusing():
+                outcome = conclude(self.plan, self.store, kept, earlier)
             code = self.finish(outcome, files, banner=banner, interrupted=outcome.status == "interrupted")
             if code == INTERRUPTED and command:
                 again = shlex.join([*map(shown, command), "--resume", kept.id])
                 self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return code
         except KeyboardInterrupt:
-            return left(self.err)
+            return left(self.err, files)
         finally:
             self.store.close()
+
+    def _carried_out(self, executor: str, files: Files, banner: str) -> tuple[Run, Mapping[str, str]]:
+        """Make the calls. An error that ends them is said in the files too, with what there is by then."""
+        begun: list[Run] = []  # one, if it got so far
+        try:
+            return asyncio.run(self._run(executor, begun.append))
+        except Exception as error:
+            self._told(begun, files, banner, sentence(error))
+            raise
+
+    def _told(self, begun: Sequence[Run], files: Files, banner: str, why: str) -> None:
+        from evalkit.ci.junit import Ended
+
+        for run in begun:
+            with suppress(GuardrailsError):  # such as a full disk, by which it may have ended
+                kept = self.store.find(run.id)
+                outcome = conclude(self.plan, self.store, kept, kept.info.get(AGAINST) or {})
+                ended = replace(outcome.run, info={**outcome.run.info, "error": why})
+                self._write(replace(outcome, run=ended), files, banner, Ended(why))
+                return
+        files.refuse(why)
 
     def finish(self, outcome: Outcome, files: Files, *, banner: str = "", interrupted: bool = False) -> int:
         """Show what a run came to, write its files; the exit code."""
@@ -122,7 +148,7 @@ class Session:
             raise unwritten
         return CODES[outcome.verdict]
 
-    async def _run(self, executor: str) -> tuple[Run, Mapping[str, str]]:
+    async def _run(self, executor: str, begun: Callable[[Run], None]) -> tuple[Run, Mapping[str, str]]:
         control = Control()
         total = self.plan.size // len(self.plan.targets) // len(self.plan.prompts)
         done = 0 if self.resumed is None else len(await asyncio.to_thread(self.store.done, self.resumed.id))
@@ -143,6 +169,7 @@ class Session:
                 self.plan,
                 self.store,
                 resume=self.resumed,
+                begun=begun,
                 seen=seen,
                 control=control,
                 executor=self._executor(executor),
@@ -215,8 +242,35 @@ def rescored(
 
     `options` are fields of a suite that replace those of the run, or of the file `suite`.
     """
-    from evalkit import config
     from guardrails.clock import SYSTEM
+
+    with files.refusing():
+        store, old, plan = _rescoring(name, suite, options)
+    control = Control()
+
+    async def again() -> tuple[Run, Mapping[str, str]]:
+        earlier = await asyncio.to_thread(baselines, plan, store, arms=arms_of(old))
+        if suite is None:  # `latest` is the old run itself by now
+            earlier = as_begun(earlier, old)
+        with interruptible(control, consoles[1].print):
+            return await Rescoring(plan, store, old).run(control, SYSTEM), earlier
+
+    try:
+        with files.refusing():
+            files.check()
+            files.clear()
+            outcome = conclude(plan, store, *asyncio.run(again()))
+        interrupted = control.stopping and outcome.status == "interrupted"
+        return Session(plan, store, None, *consoles).finish(outcome, files, interrupted=interrupted)
+    except KeyboardInterrupt:
+        return left(consoles[1], files)
+    finally:
+        store.close()
+
+
+def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tuple[Store, Run, Plan]:
+    """The store, the run that is judged again, and the plan of that."""
+    from evalkit import config
     from guardrails.source import Source
 
     database = str(options.get("store") or Path(options["out"]) / "runs.db")
@@ -232,30 +286,13 @@ def rescored(
             "endpoints": [{"name": "kept", "url": "http://kept/v1"}],
         }
         made = config.check(Source(f"the suite of {old.id}", kept), folder)
-    plan = Plan.of(made, targets=(), folder=folder)
-    control = Control()
-
-    async def again() -> tuple[Run, Mapping[str, str]]:
-        earlier = await asyncio.to_thread(baselines, plan, store, arms=arms_of(old))
-        if suite is None:  # `latest` is the old run itself by now
-            earlier = as_begun(earlier, old)
-        with interruptible(control, consoles[1].print):
-            return await Rescoring(plan, store, old).run(control, SYSTEM), earlier
-
-    try:
-        files.check()
-        outcome = conclude(plan, store, *asyncio.run(again()))
-        interrupted = control.stopping and outcome.status == "interrupted"
-        return Session(plan, store, None, *consoles).finish(outcome, files, interrupted=interrupted)
-    except KeyboardInterrupt:
-        return left(consoles[1])
-    finally:
-        store.close()
+    return store, old, Plan.of(made, targets=(), folder=folder)
 
 
-def left(err: Console) -> int:
+def left(err: Console, files: Files) -> int:
     """Say that somebody left before there was a result; the exit code."""
-    err.print("interrupted: what was finished is kept", highlight=False)
+    files.refuse(LEFT)
+    err.print(LEFT, highlight=False)
     return INTERRUPTED
 
 

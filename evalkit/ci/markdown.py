@@ -31,7 +31,15 @@ _ENTITIES = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()<>#+!|~&@:$\"'"}
 
 def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> None:
     """Add a run to a summary. Raises `ConfigError` when it cannot be written."""
-    text = summary(numbers, failing, title=title)
+    _add(path, summary(numbers, failing, title=title))
+
+
+def refuse(path: Path, why: str, *, title: str = "evalkit") -> None:
+    """Add that there are no numbers, and why. Raises `ConfigError` when it cannot be written."""
+    _add(path, f"## {escape(title)}\n\n❌ **{escape(why, MAX_TEXT * 2)}**\n\n")
+
+
+def _add(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", errors="replace", newline="\n") as out:

@@ -12,15 +12,18 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from evalkit.cli import app
 from evalkit.config import Suite
 from evalkit.files import Files
 from evalkit.plan import Plan, Target
+from evalkit.runner import Hopeless
 from evalkit.session import Session
 from evalkit.stores import open_store
 from guardrails.call import Call
 from guardrails.client import Llm
-from guardrails.errors import ConfigError, GuardrailsError
+from guardrails.errors import ConfigError, GuardrailsError, Refused
 from guardrails.testing import ScriptedEndpoint
 
 
@@ -108,3 +111,80 @@ def test_a_run_of_too_many_failures_has_passed_nothing(tmp_path: Path) -> None:
 def test_no_file_is_called_by_the_sign_of_the_output(name: str) -> None:
     with pytest.raises(ConfigError, match="- is no name of a file"):
         Files(**{name: Path("-")})
+
+
+# --- runs that an error ends -------------------------------------------------------------------------------
+
+
+def stale(folder: Path) -> Files:
+    """The files of an earlier run, which passed."""
+    (folder / "before").mkdir(exist_ok=True)
+    assert session(folder / "before", ScriptedEndpoint("yes")).run(files(folder)) == 0
+    assert kinds(folder, "gates") == ["pass"]
+    return files(folder)
+
+
+def test_an_endpoint_that_never_answers_is_said_in_every_file(tmp_path: Path) -> None:
+    def answer(call: Call) -> str:
+        raise Refused("the key is wrong", kind="auth")
+
+    with pytest.raises(Hopeless):
+        session(tmp_path, ScriptedEndpoint(answer)).run(stale(tmp_path))
+
+    said = "e: the first 5 calls failed (auth): the key is wrong"
+    assert kinds(tmp_path, "run") == ["error"]
+    assert kinds(tmp_path, "g.e") == ["error"] * 5
+    assert (
+        junit(tmp_path).findall("./testsuite/testcase/error[@type='incomplete']")[0].attrib["message"] == said
+    )
+    assert "pass" not in kinds(tmp_path, "gates")
+    numbers = json.loads((tmp_path / "numbers.json").read_bytes())
+    assert (numbers["status"], numbers["verdict"], numbers["info"]["error"]) == ("stopped", "errors", said)
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "the key is wrong" in (tmp_path / "summary.md").read_text(encoding="utf-8").rpartition("## ")[2]
+
+
+def test_a_run_that_does_not_begin_leaves_no_results_of_another(tmp_path: Path) -> None:
+    made = stale(tmp_path)
+    (tmp_path / "now").mkdir()
+
+    with pytest.raises(ConfigError, match="there is no run 'gone'"):
+        session(tmp_path / "now", ScriptedEndpoint("yes"), baseline="gone").run(made)
+
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "numbers.json").exists()
+    (case,) = junit(tmp_path).findall(".//testcase")
+    assert case[0].attrib["message"].startswith("there is no run 'gone'")
+    assert "there is no run" in (tmp_path / "summary.md").read_text(encoding="utf-8").rpartition("## ")[2]
+
+
+def test_a_suite_that_cannot_be_read_is_no_green_report(tmp_path: Path) -> None:
+    stale(tmp_path)
+    options = [f"--junit={tmp_path / 'junit.xml'}", f"--html={tmp_path / 'report.html'}"]
+
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "gone.yaml"), *options])
+
+    assert isinstance(done.exception, ConfigError)
+    assert not (tmp_path / "report.html").exists()
+    assert kinds(tmp_path, "run") == ["error"]
+
+
+def test_judging_again_what_is_not_there_is_no_green_report(tmp_path: Path) -> None:
+    stale(tmp_path)
+    options = [f"--junit={tmp_path / 'junit.xml'}", f"--out={tmp_path / 'nowhere'}"]
+
+    done = CliRunner().invoke(app, ["rescore", "latest", *options])
+
+    assert isinstance(done.exception, ConfigError)
+    assert kinds(tmp_path, "run") == ["error"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--junit"])
+def test_a_file_that_is_no_result_is_not_removed(tmp_path: Path, option: str) -> None:
+    """`evalkit run --json suite.yaml` asks for JSON, as another command does, and names the suite instead."""
+    (tmp_path / "suite.yaml").write_text("golden: short-facts\n", encoding="utf-8")
+
+    done = CliRunner().invoke(app, ["run", option, str(tmp_path / "suite.yaml")])
+
+    assert isinstance(done.exception, ConfigError)
+    assert (tmp_path / "suite.yaml").read_text(encoding="utf-8") == "golden: short-facts\n"

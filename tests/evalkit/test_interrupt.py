@@ -115,9 +115,11 @@ def test_leaving_while_a_run_is_summed_up_is_no_failed_gate(tmp_path: Path) -> N
     made = plan(tmp_path, ScriptedEndpoint("yes"))
     store, said = Impatient(open_store(made.suite.database)), StringIO()
 
-    code = Session(made, store, None, Console(file=StringIO()), Console(file=said)).run()
+    junit = tmp_path / "junit.xml"
+    code = Session(made, store, None, Console(file=StringIO()), Console(file=said)).run(Files(junit=junit))
 
     assert code == INTERRUPTED
+    assert 'errors="1"' in junit.read_text(encoding="utf-8"), "nor is it a passed one"
     assert "interrupted" in said.getvalue()
     assert store.closed
     assert [(run.status, run.trials) for run in open_store(made.suite.database).runs()] == [("complete", 3)]
