@@ -172,6 +172,8 @@ def build(config: str | Path | Mapping[str, Any] | Policy | Source, *, store: St
     meter = _meter(site, policy, folder)
     book = rulebook(site, policy.filters)
     sinks = () if policy.records is None else (JsonlSink(folder / policy.records),)
+    for sink in sinks:
+        site.tried(("records",), sink.check)
     shared = _shared(site, policy, store, meter, Record(sinks, meter))
     handler = _endpoint(site, policy, shared) if is_whole else None
     shadow, gate = policy.shadow, shared.gate

@@ -1,13 +1,16 @@
 """How does every call leave exactly one record?
 
 `Record` is the outermost layer. It watches the call to its end, whatever that end is, folds the journal and
-hands the record to each sink. A sink that fails is reported in the log; it never fails the call.
+hands the record to each sink. A sink that fails is reported in the log, once a minute, with the number of
+records lost; it never fails the call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
@@ -17,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guardrails.call import Call, Delta, Event, Finish, Reset
-from guardrails.errors import GuardrailsError, Rejected
+from guardrails.errors import ConfigError, GuardrailsError, Rejected
 from guardrails.handler import Handler, Stream, opening
 from guardrails.record import CallRecord, Meter, Outcome, fold
+from guardrails.telling import Tally, whence
 
 if TYPE_CHECKING:
     from guardrails.prices import PriceBook
@@ -61,6 +65,7 @@ class Record:
 
     sinks: tuple[Sink, ...] = ()
     meter: Meter | None = field(default=None, repr=False)
+    _lost: dict[int, Tally] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
@@ -98,8 +103,22 @@ class Record:
         for sink in self.sinks:
             try:
                 sink(record)
-            except Exception:
-                log.exception("a record sink failed; the call itself is not affected (call %s)", call.id)
+            except Exception as error:
+                self._failed(sink, error, call.clock.now())
+
+    def _failed(self, sink: Sink, error: Exception, now: float) -> None:
+        lost = self._lost.setdefault(id(sink), Tally()).add(now)
+        if lost:
+            # Not what the error says: a sink of somebody else's may quote the record, labels and all.
+            why = error.strerror if isinstance(error, OSError) and error.strerror else whence(error)
+            log.warning(
+                "a record sink failed (%s: %s): %d record%s lost since this was last said; the calls "
+                "themselves are not affected",
+                getattr(sink, "path", None) or getattr(sink, "__name__", type(sink).__name__),
+                why,
+                lost,
+                " was" if lost == 1 else "s were",
+            )
 
 
 async def _watched(stream: Stream, call: Call, watch: _Watch) -> AsyncGenerator[Event]:
@@ -144,6 +163,24 @@ class JsonlSink:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raises `ConfigError` where no record could be written now. Nothing is made and nothing written."""
+        try:
+            if self.path.exists():
+                with self.path.open("ab", buffering=0) as file:
+                    file.write(b"")  # a full device says so even then
+                return
+            folder = next(parent for parent in self.path.parents if parent.exists())
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise ConfigError(
+                f"records cannot be written to {self.path}: {(error.strerror or 'no file').lower()}",
+                hint="name a file (calls.jsonl) in a folder that this process may write to",
+            ) from None
 
     def __call__(self, record: CallRecord) -> None:
         """Write one record."""

@@ -8,6 +8,7 @@ when something is said; what is said, and where, is the caller's.
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 
 QUIET = 60.0
 """Seconds for which nothing more is said of the same trouble."""
@@ -60,3 +61,12 @@ class Tally:
         count, self._count = self._count, 0
         self._quiet_until = now + self._quiet
         return count
+
+
+def whence(error: BaseException) -> str:
+    """An exception's type and place, as ` at file:line`: enough to find it, and neither quotes anybody."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {PurePath(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
+    return f"{type(error).__name__}{where}"

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from guardrails.call import Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient, Truncated
 from guardrails.handler import Opening
+from guardrails.telling import whence
 
 Answer = str | Response | Iterable[Event]
 Function = Callable[[Request], Awaitable[Answer] | AsyncIterator[str | Event]]
@@ -84,13 +84,8 @@ class FunctionEndpoint:
 def _broken(
     entered: bool, before: type[Transient] | type[Refused], name: str, error: Exception
 ) -> GuardrailsError:
-    # Its type and place are enough to find it, and neither quotes anybody.
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" at {PurePath(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
     cls = Interrupted if entered else before
-    return cls(f"the function raised {type(error).__name__}{where}", kind="exception", endpoint=name)
+    return cls(f"the function raised {whence(error)}", kind="exception", endpoint=name)
 
 
 async def _batched(answer: Any) -> Batches:

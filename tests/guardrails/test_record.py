@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from guardrails import (
     Blocked,
     Call,
     CallRecord,
+    ConfigError,
     Delta,
     Finish,
     GuardrailsError,
@@ -28,6 +30,7 @@ from guardrails import (
     Request,
     Transient,
     Usage,
+    build,
     collect,
 )
 from guardrails.call import Event
@@ -170,7 +173,59 @@ async def test_a_sink_that_fails_does_not_fail_the_call(caplog: pytest.LogCaptur
     llm = Llm(ScriptedEndpoint("fine"), sinks=(broken, kept.append), meter=METER, clock=FakeClock())
     assert (await llm.ask("x")).text == "fine"
     assert len(kept) == 1
-    assert "the call itself is not affected" in caplog.text
+    assert "the calls themselves are not affected" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_lost_records_are_counted_and_told_of_once_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mine(_: CallRecord) -> None:
+        raise ValueError("a secret")
+
+    clock = FakeClock()
+    sinks = (JsonlSink(tmp_path), mine)
+    llm = Llm(ScriptedEndpoint("fine"), sinks=sinks, meter=METER, clock=clock)
+    for _ in range(5):
+        await llm.ask("x")
+    clock.advance(60.0)
+    await llm.ask("x")
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 4, "two sinks, two minutes"
+    assert f"({tmp_path}: Is a directory): 1 record was lost" in said[0]
+    assert "5 records were lost" in said[2]
+    assert "(mine: ValueError at test_record.py:" in said[1]
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, None])
+def test_records_that_cannot_be_written_are_found_when_the_policy_is_read(
+    make: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "calls.jsonl"
+    if make is None:
+        path.write_text("")
+        path = path / "deeper" / "calls.jsonl"
+    else:
+        path.mkdir()
+    with pytest.raises(ConfigError, match=r"records.*calls\.jsonl.*directory"):
+        build({"url": "http://h/v1", "records": str(path)})
+
+
+def test_a_full_device_is_found_and_a_good_place_is_left_alone(tmp_path: Path) -> None:
+    if Path("/dev/full").exists():
+        with pytest.raises(ConfigError, match="no space left"):
+            JsonlSink("/dev/full").check()
+    JsonlSink(tmp_path / "new" / "calls.jsonl").check()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_found(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="permission denied"):
+        JsonlSink(tmp_path / "calls.jsonl").check()
 
 
 @pytest.mark.asyncio
