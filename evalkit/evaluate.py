@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit.asking import Asker, Executor
 from evalkit.cap import Dearest
 from evalkit.config import Suite
+from evalkit.keys import check_keys
 from evalkit.plan import Job, Plan
 from evalkit.runner import Control, Work, run
 from evalkit.stores import Kept, Run, Status, Store, open_store, run_id
@@ -139,11 +140,14 @@ async def carry_out(
     `begun` is told of the run before its first call, and so knows of one that an error ends.
     """
     control = control or Control()
+    here = executor is None  # elsewhere the variables may be others
     executor = executor or Asker(plan, clock)
     try:
         # Before the first call: one that does not exist is found out now, and `latest` is not this run.
         earlier = await asyncio.to_thread(baselines, plan, store, resume)
         check_prices(plan)
+        if here:
+            check_keys(plan)
         with ExitStack() as held:
             if resume is not None:  # held before anything is written: it may be somebody else's just now
                 held.enter_context(store.writing(resume.id))
