@@ -135,6 +135,11 @@ class EndpointError(GuardrailsError):
         self.endpoint = endpoint
         self.status = status
 
+    @property
+    def short(self) -> str:
+        """Status, if there was one, and kind."""
+        return self.kind if self.status is None else f"{self.status} {self.kind}"
+
     def tell_from(self, endpoint: str) -> None:
         """Say which endpoint it was, where nobody has yet: who reads an answer does not know its name."""
         if not self.endpoint:

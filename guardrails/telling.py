@@ -17,7 +17,7 @@ QUIET = 60.0
 class Spell:
     """Trouble that lasts: say that it began, once, and that it is over if its beginning was said.
 
-    Trouble that comes and goes is told of once in `quiet` seconds; what is left of it then is told of.
+    Trouble that comes and goes, or whose cause changes, is told of once in `quiet` seconds at most.
     """
 
     __slots__ = ("_quiet", "_quiet_until", "since", "told")
@@ -31,9 +31,11 @@ class Spell:
 
     def goes_on(self, cause: str, now: float) -> bool:
         """Trouble at `now`. Whether to say so."""
-        if self.told or now < self._quiet_until:
+        if self.told == cause or now < self._quiet_until:
             return False
-        self.told, self.since = cause, now
+        if not self.told:
+            self.since = now
+        self.told = cause
         self._quiet_until = now + self._quiet
         return True
 

@@ -91,6 +91,8 @@ class Circuit:
         self.rules = rules
         self.state: State = "closed"
         self.ejections = 0
+        self.cause = ""
+        """The kind of the last failure that somebody named: why it is open."""
         self._group = group or Group()
         self._group.join(self)
         self._era = 0
@@ -213,7 +215,7 @@ class Breaker:
         if not isinstance(given, Pass):
             call.journal.note(started, "flow", f"circuit_open:{self.name}")
             raise Transient(
-                f"{self.name} is not asked: it failed too often",
+                f"{self.name} is not asked: it failed too often{_because(circuit.cause)}",
                 kind="circuit_open",
                 hint=f"it is tried again in {given:.1f} s",
                 endpoint=self.name,
@@ -232,6 +234,7 @@ class Breaker:
             waited = now - started
             excused = not entered and _is_late(error, waited, circuit.rules.hung) and is_cold(call, self.name)
             if _failed(error, entered, waited, circuit.rules.hung) and not excused:
+                circuit.cause = error.short if isinstance(error, EndpointError) else "no first token in time"
                 self._judge(circuit.failure, given, now)
             else:
                 circuit.ignored(given)
@@ -247,9 +250,16 @@ class Breaker:
         now = self.circuit.state
         if now == before:
             return
-        log.log(logging.WARNING if now == "open" else logging.INFO, "circuit of %s: %s", self.name, now)
+        if now == "open":
+            log.warning("circuit of %s: open%s", self.name, _because(self.circuit.cause))
+        else:
+            log.info("circuit of %s: %s", self.name, now)
         if self.told is not None:
             self.told(self.name, now)
+
+
+def _because(cause: str) -> str:
+    return f" (at last: {cause})" if cause else ""
 
 
 def _failed(error: BaseException, entered: bool, waited: float, hung: float) -> bool:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from guardrails.call import Call, Delta, Event, Finish, Reset
-from guardrails.errors import Blocked, ConfigError, EndpointError, GuardrailsError, Interrupted, Refused
+from guardrails.errors import (
+    Blocked,
+    BudgetExceeded,
+    ConfigError,
+    EndpointError,
+    GuardrailsError,
+    Interrupted,
+    Refused,
+    Shed,
+)
 from guardrails.flow.entering import Kept
 from guardrails.flow.holdback import filtered, played
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import Route, does_not_fit, reasons, was_sent
 from guardrails.handler import Opening, Stream, close_all, opening, warm_all
+from guardrails.telling import Spell
+
+log = logging.getLogger("guardrails")
 
 Order = Callable[[Call, Sequence[Route]], Sequence[Route]]
 """Which route is asked first, and which ones then. A route that it leaves out is not asked at all."""
@@ -35,6 +48,8 @@ class FirstOf:
     `Retry` comes before its fallback: give it little patience where another route stands by.
 
     After the first token nothing falls back: the caller gets `Interrupted`, which says how much has arrived.
+    The log hears once that a route fails and which one takes its calls, and that it answers again.
+
     With `restart` a call that breaks later starts again on the next route instead, behind a `Reset` event
     that makes void what came before; where no further route opens, `Interrupted` is raised after all.
 
@@ -49,6 +64,7 @@ class FirstOf:
     budget: RetryBudget = field(default_factory=RetryBudget)
     restart: bool = False
     name: str = "routes"
+    _spells: dict[str, Spell] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [route.name for route in self.routes]
@@ -68,7 +84,7 @@ class FirstOf:
 
     def _walk(self, call: Call) -> _Walk:
         self.budget.count(call)
-        return _Walk(call, self.order(call, self.routes), self.budget)
+        return _Walk(call, self.order(call, self.routes), self.budget, self._spells)
 
     def warm(self) -> None:
         """Load now what the first call on any route would wait for."""
@@ -82,10 +98,14 @@ class FirstOf:
 class _Walk:
     """A call on its way along the routes. At most one of them is open."""
 
-    def __init__(self, call: Call, routes: Sequence[Route], budget: RetryBudget) -> None:
+    def __init__(
+        self, call: Call, routes: Sequence[Route], budget: RetryBudget, spells: dict[str, Spell]
+    ) -> None:
         self._call = call
         self._left = list(routes)
         self._budget = budget
+        self._spells = spells
+        self._from = ""
 
     async def go_on(self, opened: Kept, failure: GuardrailsError | None = None) -> Stream:
         """Open the next route that opens. Raises the last failure when there is none."""
@@ -110,15 +130,36 @@ class _Walk:
                     unasked.append(f"{route.name} was not asked, the retry budget is spent")
                     break
                 self._note(f"fallback:{route.name}:{failure.kind}")
+                self._ill(failure, route.name)
+            self._from = route.name
             try:
-                return await opened.enter(self._opening(route))
+                stream = await opened.enter(self._opening(route))
+                if self._spells:
+                    self._well(route.name)
+                return stream
             except GuardrailsError as error:
                 said.append(f"{route.name}: {_short(error)}")
                 failure = error
         if failure is None:
             raise does_not_fit("; ".join(misfits) or "no route was chosen")
         _explain(failure, said, [*misfits, *unasked])
+        if said:
+            self._ill(failure)
         raise failure
+
+    def _ill(self, failure: GuardrailsError, instead: str = "") -> None:
+        """A route failed: tell the log, once, unless it is the request that is at fault."""
+        if not _is_outage(failure):
+            return
+        spell = self._spells.setdefault(self._from, Spell())
+        if spell.goes_on(f"{_short(failure)} {instead}", self._call.clock.now()):
+            where = f"calls go on to {instead}" if instead else "no other route takes its calls"
+            log.warning("route %s fails (%s): %s", self._from, _short(failure), where)
+
+    def _well(self, name: str) -> None:
+        spell = self._spells.get(name)
+        if spell is not None and spell.told and spell.over():
+            log.info("route %s answers again after %.0f s", name, self._call.clock.now() - spell.since)
 
     def _opening(self, route: Route) -> Opening:
         """Of a route. It raises `Refused` when its filter speaks before its first token, if that helps."""
@@ -167,8 +208,15 @@ class _Walk:
 
 
 def _short(error: GuardrailsError) -> str:
-    status = error.status if isinstance(error, EndpointError) else None
-    return error.kind if status is None else f"{status} {error.kind}"
+    return error.short if isinstance(error, EndpointError) else error.kind
+
+
+_REQUESTS_OWN = frozenset({"context_length", "content_policy", "does_not_fit", "bad_request", "too_large"})
+
+
+def _is_outage(error: GuardrailsError) -> bool:
+    """Whether other calls will fare the same on that route: the cause is not this request."""
+    return isinstance(error, EndpointError | Shed | BudgetExceeded) and error.kind not in _REQUESTS_OWN
 
 
 def _explain(failure: GuardrailsError, said: Sequence[str], unasked: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from guardrails.errors import ASK_AGAIN, Transient
 from guardrails.flow.entering import Kept
 from guardrails.flow.recent import RecentCount
 from guardrails.handler import Handler, Opening, Stream
+from guardrails.telling import Spell
 
 log = logging.getLogger("guardrails")
 
@@ -103,7 +104,8 @@ class Retry:
 
     Share one `budget` among all retries, fallbacks and hedges in front of the same servers. A call that says
     that a retrying SDK outside of us has sent it before gets a single attempt, a `nested_retries` note in its
-    record, and the operator one warning: attempts multiply.
+    record, and the operator one warning: attempts multiply. The log also hears, once a minute at most, that
+    the endpoint fails in spite of all tries, and that it answers again.
     """
 
     attempts: int = 3
@@ -111,6 +113,8 @@ class Retry:
     budget: RetryBudget = field(default_factory=RetryBudget)
     rng: random.Random = field(default_factory=random.Random, repr=False, compare=False)
     _told: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _named: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _spell: Spell = field(default_factory=Spell, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -126,11 +130,15 @@ class Retry:
         attempt = 1
         while True:
             try:
-                return await opened.enter(inner(call))
+                stream = await opened.enter(inner(call))
+                if self._spell.told:
+                    self._well(call.clock.now())
+                return stream
             except Transient as error:
                 wait = self._wait(call, error, attempt) if attempt < attempts else None
                 if wait is None:
                     _explain(error, attempt)
+                    self._ill(error, attempt, call.clock.now())
                     raise
             await call.clock.sleep(wait)
             attempt += 1
@@ -155,6 +163,17 @@ class Retry:
         call.journal.note(now, "flow", f"no_retry:{why}")
         error.add(f"not tried again: {said}")
         return None
+
+    def _ill(self, error: Transient, attempts: int, now: float) -> None:
+        # An open circuit is told of by its breaker, with the cause.
+        if error.kind != "circuit_open" and self._spell.goes_on(error.short, now):
+            self._named[:] = [error.endpoint or "an endpoint"]
+            tries = "one try" if attempts == 1 else f"{attempts} tries"
+            log.warning("%s fails: %s after %s", self._named[0], error.short, tries)
+
+    def _well(self, now: float) -> None:
+        if self._spell.over():
+            log.info("%s answers again after %.0f s", self._named[0], now - self._spell.since)
 
     def _nested(self, call: Call) -> bool:
         before = call.labels.get(SDK_RETRIES, "0")

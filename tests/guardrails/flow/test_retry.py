@@ -204,8 +204,7 @@ async def test_a_retrying_sdk_outside_is_told_off_once(caplog: pytest.LogCapture
             _, call = await ask(clock, handler, labels={SDK_RETRIES: before})
             assert flow(call) == ["nested_retries:sdk"]
     assert endpoint.opened == 3
-    assert len(caplog.records) == 1
-    assert "max_retries" in caplog.text
+    assert caplog.text.count("max_retries") == 1
     for first in ("0", "", "x"):  # a first attempt, or a header that somebody made up
         await ask(clock, handler, labels={SDK_RETRIES: first})
     assert endpoint.opened == 3 + 9
