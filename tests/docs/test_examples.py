@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from evalkit import datasets
 from evalkit.config import Suite
 from guardrails.config import Policy, build
 from guardrails.prices import PriceBook
@@ -85,12 +86,23 @@ def test_commands_and_their_options_exist(text: str) -> None:
                 assert option in helped.stdout, f"{words[0]} {' '.join(command)} knows no {option}"
 
 
-def test_the_suite_of_the_readme_runs(server: str, tmp_path: Path) -> None:
+def run_readme(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
     (suite,) = (match[2] for match in FENCE.finditer(PAGES[0].read_text()) if match[1] == "yaml")
-    file = tmp_path / "suite.yaml"
-    file.write_text(suite.replace("http://localhost:8000", server))
-    command = [sys.executable, "-m", "evalkit", "run", str(file), "--html", str(tmp_path / "report.html")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    file = folder / "suite.yaml"
+    file.write_text(suite.replace("http://localhost:8000/v1", url))
+    command = [sys.executable, "-m", "evalkit", "run", str(file), "--html", str(folder / "report.html")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
+
+
+def test_the_suite_of_the_readme_runs(server: str, tmp_path: Path) -> None:
+    done = run_readme(f"{server}/v1", tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "pass_rate" in done.stdout
     assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_the_suite_of_the_readme_passes_whoever_answers_it_all(tmp_path: Path) -> None:
+    """Each of its gates can be decided by as many answers as it asks for."""
+    with simulate_process(Profile(answers=f"golden:{datasets.path('short-facts')}")) as running:
+        done = run_readme(running.url, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
