@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from evalkit.columns import Columns
     from evalkit.gate import Gate
-    from evalkit.stores import Run, Store
+    from evalkit.stores import Run, Store, Tally
     from evalkit.trial import Trial
 
 app = typer.Typer(help="The runs that are kept: look at them, export them, tag and delete them.")
@@ -76,7 +76,7 @@ def list_(
 
     with _kept(store, out) as kept:
         runs = [as_found(kept, run) for run in kept.runs(tag=tag, limit=limit)]
-        found = [(run, kept.tallies(run.id), _replaced(kept, run)) for run in runs]
+        found = [(run, _tallies(kept, run), _replaced(kept, run)) for run in runs]
     if as_json:
         _print_json([listing.plain(*each) for each in found])
         return
@@ -99,7 +99,7 @@ def show(
     with _kept(store, out) as kept:
         found = as_found(kept, kept.find(run))
         if as_json:
-            shown = listing.plain(found, kept.tallies(found.id), _replaced(kept, found))
+            shown = listing.plain(found, _tallies(kept, found), _replaced(kept, found))
             rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()
             judges = digests(found.info)
             _print_json(
@@ -228,6 +228,11 @@ def tag(
                     kept.tag(each.id, remove=[name])
         tags = kept.find(found.id).tags
     typer.echo(f"{found.id}: {', '.join(tags) or 'no tags'}", err=True)
+
+
+def _tallies(store: Store, run: Run) -> Sequence[Tally]:
+    """What a run's rows say; of one that judged another again, what that cost."""
+    return store.tallies(run.id, judging=bool(run.info.get("rescored")))
 
 
 def _replaced(store: Store, run: Run) -> Decimal:

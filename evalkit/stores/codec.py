@@ -96,6 +96,7 @@ def values(trial: Trial) -> tuple[Any, ...]:
         sum(len(text) for text in texts if text is not None),
         *texts,
         judging or None,
+        (float(trial.known_usd) or None) if paid is None else None,
     )
 
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal,
     or_,
     select,
     true,
@@ -243,7 +244,7 @@ class SqlStore:
                 kept.update((original(key), _kept(*rest, own=True)) for key, *rest in found)
         return kept
 
-    def tallies(self, run: str) -> Sequence[Tally]:
+    def tallies(self, run: str, *, judging: bool = False) -> Sequence[Tally]:
         """What a run's rows say in a line or two; see `Store.tallies`."""
         t = _IN_TRIALS
         arm = (t.set, t.endpoint, t.prompt)
@@ -252,7 +253,8 @@ class SqlStore:
                 *(*arm, func.min(t.place).label("place"), func.max(t.weight).label("weight")),
                 *(func.count(t.passed).label("judged"), func.count(case((t.passed, 1))).label("passed")),
                 *(func.count().label("rows"), func.count(t.cost_usd).label("priced")),
-                *(func.sum(t.cost_usd).label("cost_usd"), func.sum(t.judging_usd).label("judging_usd")),
+                func.sum(t.cost_usd).label("cost_usd"),
+                (func.sum(t.judging_usd) if judging else literal(0.0)).label("judging_usd"),
             )
             .where(t.run == plain(run))
             .group_by(*arm, t.sample)
@@ -353,7 +355,7 @@ def _upsert(engine: Engine) -> str:
     # A call that is only judged again is still paid by the row that has it now.
     gone = case(
         (_IN_TRIALS.record == made.excluded.record, _IN_TRIALS.judging_usd),
-        else_=func.coalesce(_IN_TRIALS.cost_usd, _IN_TRIALS.judging_usd),
+        else_=func.coalesce(_IN_TRIALS.cost_usd, _IN_TRIALS.known_usd, _IN_TRIALS.judging_usd),
     )
     before = _IN_TRIALS.replaced_usd
     statement = made.on_conflict_do_update(

@@ -54,7 +54,7 @@ def run_id(name: str, at: datetime) -> str:
 class Tally:
     """So many `samples` of an arm had `passed` of their `judged` rows pass; with `rows` in all, for lists.
 
-    `cost_usd` is the sum over the `priced` ones of the rows, `judging_usd` what of all rows judges were paid.
+    `cost_usd` is the sum over the `priced` ones of the rows, `judging_usd` what judges were paid for all.
     """
 
     set: str
@@ -138,8 +138,11 @@ class Store(Protocol):
     def measured(self, run: str, keys: Sequence[str]) -> Mapping[str, Kept]:
         """The answers of a run's own rows by their keys; those that it measured itself."""
 
-    def tallies(self, run: str) -> Sequence[Tally]:
-        """A run's samples, counted by arm, weight and how many of their rows passed, in the plan's order."""
+    def tallies(self, run: str, *, judging: bool = False) -> Sequence[Tally]:
+        """A run's samples, counted by arm, weight and how many of their rows passed, in the plan's order.
+
+        With `judging`, what judges were paid, too: it lies behind the answers, and so takes longer to read.
+        """
 
     def replaced(self, run: str) -> Mapping[tuple[str, str], Decimal]:
         """What a run paid for rows that others took the place of, in USD, by set and `Trial.arm`.

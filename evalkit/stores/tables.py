@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from guardrails.errors import ConfigError
 
-VERSION = 2
+VERSION = 3
 
 Step = Callable[[Connection], None]
 
@@ -50,7 +50,12 @@ def _what_rows_cost_that_gave_way(connection: Connection) -> None:
     connection.execute(text(_INDEX_OF_REPLACED))
 
 
-STEPS: Mapping[int, Step] = {2: _what_rows_cost_that_gave_way}
+def _what_is_known_of_a_cost(connection: Connection) -> None:
+    number = Double().compile(dialect=connection.dialect)
+    connection.execute(text(f"ALTER TABLE trials ADD COLUMN known_usd {number}"))
+
+
+STEPS: Mapping[int, Step] = {2: _what_rows_cost_that_gave_way, 3: _what_is_known_of_a_cost}
 """What makes version n of version n - 1, from n = 2 on."""
 
 metadata = MetaData()
@@ -113,6 +118,7 @@ trials = Table(
     # takes the place of another, and through an index that holds all that is asked for.
     Column("judging_usd", Double),  # what of `cost_usd` judges were paid
     Column("replaced_usd", Double),  # what the run paid for rows whose place this one took
+    Column("known_usd", Double),  # what is known of `cost_usd` where that is not all
 )
 
 GIVEN = tuple(column.name for column in trials.c if column.name != "replaced_usd")

@@ -313,6 +313,7 @@ def test_a_run_of_version_1_that_goes_on_says_what_it_cost(url: str) -> None:
         "DROP INDEX trials_replaced",
         "ALTER TABLE trials DROP COLUMN judging_usd",
         "ALTER TABLE trials DROP COLUMN replaced_usd",
+        "ALTER TABLE trials DROP COLUMN known_usd",
         "UPDATE schema_version SET version = 1",
     ):
         _execute(url, statement)

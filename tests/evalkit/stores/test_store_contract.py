@@ -449,6 +449,8 @@ def test_tallies_count_what_the_run_paid(store: Store) -> None:
     store.append([paid, taken])
     (tally,) = store.tallies(run.id)
     assert (tally.cost_usd, tally.priced) == (0.25 + 0.5 + 0.5, 2), "an earlier call's answer costs nothing"
+    assert tally.judging_usd == 0, "nobody asked"
+    (tally,) = store.tallies(run.id, judging=True)
     assert tally.judging_usd == 0.5 + 0.5
 
 
@@ -474,6 +476,23 @@ def test_what_gave_way_was_paid_too(store: Store) -> None:
     store.append([asked(5, "2", prompt="short\0"), asked(6, "3", set="more", endpoint="f")])
     assert store.replaced(run.id) == {("", "e"): cost, ("", "e/short\0"): 1, ("more", "f"): 1}
     assert store.replaced("another") == {}
+
+
+def test_what_is_known_of_an_unknown_cost_was_paid_too(store: Store) -> None:
+    """The call cost 0.25; what its judge cost that gave no verdict, nobody knows."""
+    run = made(store)
+    lost = {"rubric": Score.unjudged("timeout", "no reply"), "other": Score(1.0, True, "fine", cost_usd=0.5)}
+    lost["rubric"] = replace(lost["rubric"], calls=1)
+    first = row(run.id, 0, scores=lost)
+    assert first.record is not None
+    store.append([first])
+    (tally,) = store.tallies(run.id)
+    assert (tally.cost_usd, tally.priced, tally.rows) == (0.0, 0, 1)
+
+    store.append([replace(first, record={**first.record, "id": "another"})])
+    assert store.replaced(run.id) == {("", "e"): Decimal("0.75")}, "with the call"
+    store.append([replace(first, record={**first.record, "id": "another"})])
+    assert store.replaced(run.id) == {("", "e"): Decimal("1.25")}, "the same call, judged again"
 
 
 def test_a_call_that_is_judged_again_is_paid_once(store: Store) -> None:
