@@ -202,10 +202,15 @@ def http_failure(status: int, headers: Mapping[str, str], body: bytes) -> Endpoi
     if isinstance(parsed, list) and parsed:
         parsed = parsed[0]  # Google's OpenAI-like endpoint wraps the error in a list
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
-    failed = _as_told(failure(said(error), status=status, retry_after=retry_after(headers)), headers)
+    failed = failure_of(status, headers, error)
     if status < 500 and looks_like_html(body):
         failed.hint = _NOT_INFERENCE
     return failed
+
+
+def failure_of(status: int, headers: Mapping[str, str], error: Any) -> Transient | Refused:
+    """The same from a body's `error` value, if there was one."""
+    return _as_told(failure(said(error), status=status, retry_after=retry_after(headers)), headers)
 
 
 _FINAL = frozenset({"context_length", "content_policy"})

@@ -7,6 +7,17 @@ What the callable may be, given the `Request`:
 
 Text that ends without an error is a complete answer: a `Finish("stop")` is added. Events have to bring their
 own `Finish`; an end without one is `Truncated`, as it is on the wire.
+
+Exceptions of the usual clients are understood (`guardrails.endpoints.clients`): a 429 of `openai` may be
+tried again, its 401 not. Say yourself what others mean, since retries, fallbacks and breakers go by it:
+
+    async def answer(request):
+        try:
+            return await my_client.complete(request.messages[-1].text)
+        except MyClientIsBusy as busy:
+            raise Transient("my model is busy", kind="overloaded", retry_after=busy.seconds) from None
+        except MyClientSaysNo:
+            raise Refused("my model refuses this", kind="content_policy") from None
 """
 
 from __future__ import annotations
@@ -17,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guardrails.call import Call, Delta, Event, Finish, Opaque, Request, Response, ToolHead
+from guardrails.endpoints.clients import read
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient, Truncated
 from guardrails.handler import Opening
@@ -64,10 +76,8 @@ class FunctionEndpoint:
                     yield batch
         except GuardrailsError:
             raise
-        except OSError as error:
-            failed = _broken(entered, Transient, self.name, error)
         except Exception as error:
-            failed = _broken(entered, Refused, self.name, error)
+            failed = read(error, self.name, entered=entered) or _broken(entered, self.name, error)
         if failed is not None:
             raise failed  # out here: the exception may quote the prompt, so it is not chained
         if not finished:
@@ -81,11 +91,14 @@ class FunctionEndpoint:
         """Nothing is held open."""
 
 
-def _broken(
-    entered: bool, before: type[Transient] | type[Refused], name: str, error: Exception
-) -> GuardrailsError:
+def _broken(entered: bool, name: str, error: Exception) -> GuardrailsError:
+    """The error for an exception that nobody but the function's author knows."""
+    before = Transient if isinstance(error, OSError) else Refused
+    hint = (
+        "raise guardrails.Transient instead for what may be tried again, guardrails.Refused for what may not"
+    )
     cls = Interrupted if entered else before
-    return cls(f"the function raised {whence(error)}", kind="exception", endpoint=name)
+    return cls(f"the function raised {whence(error)}", kind="exception", hint=hint, endpoint=name)
 
 
 async def _batched(answer: Any) -> Batches:

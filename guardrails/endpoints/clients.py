@@ -1,0 +1,71 @@
+"""What does an exception of somebody else's client mean for the caller: may it be tried again?
+
+The official SDKs, httpx, requests and aiohttp all hand the HTTP status on, most of them with the answer's
+headers; this reads it where they keep it, so that none of them has to be imported. What says no status is
+read by the name of its class, if that is one of theirs for a lost connection. The exceptions' own sentences
+may quote the prompt and are never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guardrails.errors import EndpointError, Interrupted, Transient
+from guardrails.telling import whence
+
+_LOST = {
+    "APITimeoutError": "timeout",
+    "APIConnectionError": "connect",
+    "TimeoutException": "timeout",
+    "TransportError": "connect",
+    "ServerTimeoutError": "timeout",
+    "ClientConnectionError": "connect",
+}
+"""Classes of openai, anthropic, httpx and aiohttp; the narrower ones before those that they inherit from."""
+_HINTS = {"auth": "give the client that the function uses a key that is valid for this endpoint"}
+
+
+def read(error: Exception, name: str, *, entered: bool) -> EndpointError | None:
+    """The error of ours that says the same, if it tells of an endpoint. `entered`: the answer had begun."""
+    try:
+        found = _by_status(error) or _by_class(error)
+    except Exception:  # somebody else's attributes may do anything
+        found = None
+    if found is None:
+        return None
+    found.hint = _HINTS.get(found.kind, found.hint)
+    found.tell_from(name)
+    found.add(f"the function raised {whence(error)}")
+    if not entered:
+        return found
+    from guardrails.dialects.failures import interrupted
+
+    late: Interrupted = interrupted(found)
+    late.endpoint = name
+    return late
+
+
+def _by_status(error: Any) -> Any:
+    response = getattr(error, "response", None)
+    statuses = (getattr(error, "status_code", None), getattr(response, "status_code", None))
+    status = next((each for each in (*statuses, getattr(error, "status", None)) if type(each) is int), 0)
+    if not 400 <= status < 600:
+        return None
+    from guardrails.dialects.failures import failure_of
+
+    headers = getattr(response, "headers", None)
+    headers = getattr(error, "headers", None) if headers is None else headers
+    lowered = {str(key).lower(): str(value) for key, value in headers.items()} if headers is not None else {}
+    body = getattr(error, "body", None)
+    said = body.get("error", body) if isinstance(body, Mapping) else None
+    return failure_of(status, lowered, said)
+
+
+def _by_class(error: Exception) -> Transient | None:
+    classes = {cls.__name__ for cls in type(error).__mro__}
+    kind = next((kind for name, kind in _LOST.items() if name in classes), None)
+    if kind is None:
+        return None
+    what = "did not answer in time" if kind == "timeout" else "could not be reached, or closed the connection"
+    return Transient(f"the endpoint {what}", kind=kind, hint="is the server running there?")

@@ -1,0 +1,146 @@
+"""Own clients as endpoints: do their exceptions mean what they mean on the wire?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from guardrails import EndpointError, Interrupted, Llm, Refused, Request, Transient, endpoint
+from guardrails.flow.retry import Backoff, Retry
+
+SECRET = "a secret of the prompt"
+
+
+def client(status: int, library: Any = httpx) -> Any:
+    """An HTTP client that always gets this answer; 0: that never reaches the server."""
+
+    def answer(_: Any) -> Any:
+        if not status:
+            raise library.ConnectError(SECRET)
+        body = {"error": {"message": SECRET, "type": "some_error"}}
+        return library.Response(status, json=body, headers={"retry-after": "7"})
+
+    return library.AsyncClient(transport=library.MockTransport(answer))
+
+
+async def by_openai(status: int) -> str:
+    sdk = pytest.importorskip("openai").AsyncOpenAI(api_key="k", http_client=client(status), max_retries=0)
+    return str(await sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}]))
+
+
+async def by_anthropic(status: int) -> str:
+    module = pytest.importorskip("anthropic")
+    own = client(status, pytest.importorskip("httpx2"))  # what its recent versions are built on
+    sdk = module.AsyncAnthropic(api_key="k", http_client=own, max_retries=0)
+    turn = {"role": "user", "content": "hi"}
+    return str(await sdk.messages.create(model="m", max_tokens=1, messages=[turn]))
+
+
+async def by_httpx(status: int) -> str:
+    response: httpx.Response = await client(status).post("https://h/v1")
+    return response.raise_for_status().text
+
+
+every_client = pytest.mark.parametrize("ask", [by_openai, by_anthropic, by_httpx])
+
+
+async def failure(function: Any) -> EndpointError:
+    with pytest.raises(EndpointError) as caught:
+        await endpoint(function, name="mine").ask("hi")
+    assert SECRET not in f"{caught.value}{caught.value.__cause__}"
+    assert caught.value.endpoint == "mine"
+    return caught.value
+
+
+@pytest.mark.asyncio
+@every_client
+@pytest.mark.parametrize(
+    ("status", "cls", "kind"),
+    [
+        (429, Transient, "rate_limited"),
+        (500, Transient, "server_error"),
+        (503, Transient, "unavailable"),
+        (401, Refused, "auth"),
+        (404, Refused, "not_found"),
+    ],
+)
+async def test_a_status_means_what_it_means_on_the_wire(
+    ask: Any, status: int, cls: type[EndpointError], kind: str
+) -> None:
+    error = await failure(lambda _: ask(status))
+    assert (type(error), error.kind, error.status) == (cls, kind, status)
+    assert f"mine answered {status}" in error.message
+    assert "the function raised " in error.message
+    if isinstance(error, Transient):
+        assert error.retry_after == 7.0
+    if kind == "auth":
+        assert "the client that the function uses" in error.hint
+
+
+@pytest.mark.asyncio
+@every_client
+async def test_a_lost_connection_may_be_tried_again(ask: Any) -> None:
+    error = await failure(lambda _: ask(0))
+    assert (type(error), error.kind) == (Transient, "connect")
+
+
+@pytest.mark.asyncio
+async def test_requests_and_aiohttp_are_understood_too() -> None:
+    requests = pytest.importorskip("requests")
+    aiohttp = pytest.importorskip("aiohttp")
+    response = requests.Response()
+    response.status_code, response.headers["Retry-After"] = 503, "7"
+    told = requests.HTTPError(SECRET, response=response)
+    for raised in (told, aiohttp.ClientResponseError(None, (), status=503, headers={"Retry-After": "7"})):
+
+        async def function(_: Request, raised: Exception = raised) -> str:
+            raise raised
+
+        error = await failure(function)
+        assert isinstance(error, Transient)
+        assert (error.status, error.retry_after) == (503, 7.0)
+
+
+@pytest.mark.asyncio
+async def test_a_retry_asks_an_own_client_again() -> None:
+    asked = 0
+
+    async def function(_: Request) -> str:
+        nonlocal asked
+        asked += 1
+        return await by_httpx(503) if asked < 3 else "at last"
+
+    llm: Llm = endpoint(function, Retry(3, Backoff(base=0.0)))
+    assert (await llm.ask("hi")).text == "at last"
+
+
+@pytest.mark.asyncio
+async def test_after_the_first_token_nothing_may_be_tried_again() -> None:
+    async def function(_: Request) -> AsyncIterator[str]:
+        yield "one"
+        await by_httpx(503)
+
+    error = await failure(function)
+    assert (type(error), error.kind) == (Interrupted, "unavailable")
+    assert "`holdback`" in error.hint
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [200, 302, 999, "503", None, True])
+async def test_what_says_nothing_is_refused_with_advice(status: object) -> None:
+    class Odd(Exception):
+        status_code = status
+
+        @property
+        def response(self) -> None:
+            raise RuntimeError(SECRET)
+
+    async def function(_: Request) -> str:
+        raise Odd(SECRET)
+
+    error = await failure(function)
+    assert (type(error), error.kind) == (Refused, "exception")
+    assert "guardrails.Transient" in error.hint
