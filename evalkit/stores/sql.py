@@ -40,6 +40,7 @@ from evalkit.stores.codec import dumped, loaded, original, plain
 from evalkit.stores.store import Kept, Run, Tally
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
+from guardrails.record import NO_MONEY, total
 from judges.judge import Answer
 
 PIECE = 100
@@ -291,7 +292,7 @@ class SqlStore:
         found: dict[tuple[str, str], Decimal] = {}
         for set_, endpoint, prompt, usd in rows:
             name = (original(set_), original(f"{endpoint}/{prompt}" if prompt else endpoint))
-            found[name] = found.get(name, Decimal(0)) + Decimal(str(round(usd, DIGITS)))
+            found[name] = total([found.get(name, NO_MONEY), Decimal(str(round(usd, DIGITS)))])
         return found
 
     def close(self) -> None:

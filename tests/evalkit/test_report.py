@@ -374,3 +374,9 @@ def test_labels_are_escaped() -> None:
 )
 def test_axes_end_on_round_numbers(value: float, limit: float) -> None:
     assert charts.nice(value) == pytest.approx(limit)
+
+
+def test_a_page_says_what_nobody_knows_the_cost_of() -> None:
+    asked = Score(1.0, True, "fine", calls=1)
+    rows = [row("s1", True, scores={"rubric": asked}), row("s2", True, scores={"rubric": asked})]
+    assert "<td>$0.00200 + 2 judgings of unknown cost</td>" in page(rows)

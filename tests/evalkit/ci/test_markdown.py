@@ -180,3 +180,8 @@ def test_repeated_samples_have_their_own_lines(made: Made) -> None:
     said = rendered(page([made(q, q != k, k=k) for q in range(4) for k in range(3)]))
     for part in ("pass@2", "pass^3", "flaky", "12 answers to 4 samples"):
         assert part in said, part
+
+
+def test_it_says_what_nobody_knows_the_cost_of(made: Made) -> None:
+    rows = [made(n, scores={"rubric": Score(1.0, True, "fine", calls=1)}) for n in range(2)]
+    assert "| $0.00200 + 2 judgings of unknown cost |" in rendered(page(rows))
