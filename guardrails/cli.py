@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guardrails.errors import ConfigError, GuardrailsError
+from guardrails.testing.faults import FAULTS
 
 if TYPE_CHECKING:
     from guardrails.filters.policy import Direction, Rulebook
@@ -33,7 +34,12 @@ policy = typer.Typer(help="Policies: what filters look at, and what is done abou
 app.add_typer(policy, name="policy")
 
 
-@app.command()
+def _faults() -> str:
+    lines = (f"{name}: {what}" for name, (what, _) in FAULTS.items())
+    return "\n\n".join(("Faults (VALUE may be left out, most mean 1 then):", *lines))
+
+
+@app.command(epilog=_faults())
 def simulate(
     profile: Annotated[
         str, typer.Option(help="instant, vendor, self-hosted, overloaded, or a YAML or JSON file.")

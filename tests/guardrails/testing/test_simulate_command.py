@@ -15,8 +15,9 @@ import pytest
 
 from guardrails.errors import ConfigError
 from guardrails.testing import Profile, simulate_process
+from guardrails.testing.faults import FAULTS
 
-COMMAND = [sys.executable, "-m", "guardrails.cli", "simulate"]
+COMMAND = [sys.executable, "-m", "guardrails", "simulate"]
 
 pytestmark = pytest.mark.e2e
 
@@ -63,6 +64,12 @@ def test_ctrl_c_ends_quietly_with_counts() -> None:
     assert "0 requests, 0 completed" in out
     assert (process.returncode, err) == (0, "")
     assert "sk-secret" not in "".join(greeting) + out
+
+
+def test_help_lists_every_fault() -> None:
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    for name, (what, _) in FAULTS.items():
+        assert f"{name}: {what}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""`python -m guardrails` is the command."""
+
+from guardrails.cli import main
+
+main()
