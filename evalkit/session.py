@@ -164,6 +164,7 @@ class Session:
         suite = self.plan.suite
         cap = None if suite.budget is None else suite.budget.max_usd
         bar = progress.progress(self.err, totals, answers=suite.sampling.n, cap=cap)
+        made = self._executor(executor)  # before the signals are ours: Ray would take SIGTERM for itself
         with bar as seen, interruptible(control, self.err.print):
             return await carry_out(
                 self.plan,
@@ -172,7 +173,7 @@ class Session:
                 begun=begun,
                 seen=seen,
                 control=control,
-                executor=self._executor(executor),
+                executor=made,
             )
 
     def _executor(self, name: str) -> Executor | None:

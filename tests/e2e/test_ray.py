@@ -452,20 +452,21 @@ async def test_a_cluster_that_does_not_answer_is_named(
         RayExecutor.of(plan)
 
 
+@pytest.mark.parametrize(("strike", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
 async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(
-    nodes: Nodes, tmp_path: Path
+    nodes: Nodes, tmp_path: Path, strike: Callable[[int, int], None], number: signal.Signals
 ) -> None:
-    """Nor when it is ended by Ctrl-C; the same command goes on, here on another cluster."""
+    """Nor when it is ended by Ctrl-C or SIGTERM; the same command goes on, here on another cluster."""
     endpoint = Endpoint()
     alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
         path = suite(tmp_path / "suite", server.url, samples=60, concurrency=2)
         process = await command(path, alone)
-        endpoint.at = {20: lambda: os.killpg(process.pid, signal.SIGINT)}
+        endpoint.at = {20: lambda: strike(process.pid, number)}
         _, said = await process.communicate()
         assert process.returncode == 130, said.decode()
         assert "Traceback" not in said.decode()
-        assert "stopping: finishing what is in flight" in said.decode()
+        assert "finishing what is in flight" in said.decode()
         assert not left_behind()
         done = endpoint.asked.total()
         assert 20 <= done < 60
