@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -77,6 +78,8 @@ def test_the_github_workflow_is_one() -> None:
     assert "report.html" in upload["with"]["path"]
     (run,) = [step for step in job["steps"] if step.get("name") == "Evaluate"]
     assert all(value.startswith("${{ secrets.") for value in run["env"].values())
+    assert run["run"].startswith("exec "), "or the shell alone is told to end"
+    assert run["timeout-minutes"] < job["timeout-minutes"], "or nothing is kept of a run that takes too long"
 
 
 def test_the_gitlab_job_is_one() -> None:
@@ -86,6 +89,9 @@ def test_the_gitlab_job_is_one() -> None:
     assert job["artifacts"]["reports"] == {"junit": "junit.xml"}
     assert job["artifacts"]["when"] == "always"
     assert all(isinstance(line, str) for line in job["script"])
+    ended = re.match(r"timeout --foreground --preserve-status (\d+)m evalkit run ", job["script"][-1])
+    assert ended is not None
+    assert int(ended[1]) < int(job["timeout"].split()[0]), "or nothing is kept of a run that takes too long"
 
 
 @pytest.mark.skipif(shutil.which("timeout") is None, reason="the services' images have it")
@@ -131,7 +137,7 @@ def test_the_job_passes_on_what_init_writes_and_keeps_all_of_it(name: str, tmp_p
 @pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml"])
 def test_every_command_is_one_of_ours_and_writes_what_is_kept(name: str) -> None:
     text = "\n".join(
-        line.strip().removeprefix("- ").removeprefix("run: ")
+        line.strip().removeprefix("- ").removeprefix("run: ").removeprefix("exec ")
         for line in (EXAMPLES / name).read_text(encoding="utf-8").splitlines()
     )
     found = list(commands(text))
