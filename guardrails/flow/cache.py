@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
@@ -32,6 +33,9 @@ from guardrails.endpoints.replay import fingerprint
 from guardrails.flow.flight import Flight
 from guardrails.flow.kept import Kept, MemoryKept
 from guardrails.handler import Handler, Stream, opening
+from guardrails.telling import Tally, whence
+
+log = logging.getLogger("guardrails")
 
 COMPLETE = frozenset({"stop", "tool_calls"})
 
@@ -43,8 +47,8 @@ class Cache:
     """Answer again what was answered before. `ttl` in seconds; `max_answer` in bytes as stored.
 
     The journal of a call that was answered so says `cached` (`store` or `shared`), and its record `cached`:
-    leave such records out of latency statistics. A store that fails costs the hit, and the journal says
-    `cache_failed`.
+    leave such records out of latency statistics. A store that fails costs the hit; the journal says
+    `cache_failed`, and the log hears of it once a minute.
     """
 
     kept: Kept = field(default_factory=MemoryKept)
@@ -54,6 +58,7 @@ class Cache:
     version: str = ""
     max_answer: int = 2**20
     _flights: dict[_FlightKey, Flight] = field(default_factory=dict, repr=False)
+    _failures: Tally = field(default_factory=Tally, repr=False, compare=False)
 
     @opening
     async def __call__(self, call: Call, inner: Handler, /) -> AsyncGenerator[Stream]:
@@ -126,8 +131,8 @@ class Cache:
         try:
             data = await self.kept.get(key, call.clock)
             return None if data is None else unpack(data)
-        except Exception:
-            self._failed(call)
+        except Exception as error:
+            self._failed(call, error)
             return None
 
     async def _keep(self, call: Call, key: str, events: Sequence[Event]) -> None:
@@ -136,12 +141,20 @@ class Cache:
             return
         try:
             await self.kept.put(key, data, self.ttl, call.clock)
-        except Exception:
-            self._failed(call)
+        except Exception as error:
+            self._failed(call, error)
 
-    def _failed(self, call: Call) -> None:
-        # The store's own error may name hosts and files; the operator finds it in the store's log.
-        call.journal.note(call.clock.now(), "flow", "cache_failed")
+    def _failed(self, call: Call, error: Exception) -> None:
+        now = call.clock.now()
+        call.journal.note(now, "flow", "cache_failed")
+        # Type and place, not what it says: the store's own error may hold its url, with a password.
+        if times := self._failures.add(now):
+            log.warning(
+                "the cache's store failed (%r: %s), %d times since last said; calls go on without it",
+                self.kept,
+                whence(error),
+                times,
+            )
 
 
 def _expired(call: Call) -> bool:

@@ -210,6 +210,21 @@ async def test_a_broken_store_costs_the_hit_and_not_the_call(data: bytes | None)
     assert "cache_failed" in said(call, "flow")
 
 
+@pytest.mark.asyncio
+async def test_a_broken_store_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    handler = stack(ScriptedEndpoint(ANSWER), Cache(Broken()))
+    for _ in range(3):
+        await clock.run(events(handler, ask(clock)))
+    clock.advance(60.0)
+    await clock.run(events(handler, ask(clock)))
+    first, second = [record.getMessage() for record in caplog.records]
+    assert "OSError at test_cache.py:" in first
+    assert ", 1 times" in first
+    assert ", 6 times" in second, "a look-up and a keeping of each call"
+    assert "gone" not in first, "what the store says may hold its url"
+
+
 # --- where answers lie -------------------------------------------------------------------------------------
 
 
