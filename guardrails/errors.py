@@ -144,12 +144,14 @@ class EndpointError(GuardrailsError):
         """Say which endpoint it was, where nobody has yet: who reads an answer does not know its name."""
         if not self.endpoint:
             self.endpoint = endpoint
-            if self.message.startswith(_NAMELESS):
-                self.message = endpoint + self.message.removeprefix(_NAMELESS)
-                self.args = (self.message,)
+            for nameless in _NAMELESS:
+                if self.message.startswith(nameless):
+                    self.message = endpoint + self.message.removeprefix(nameless)
+                    self.args = (self.message,)
+                    return
 
 
-_NAMELESS = "the endpoint"
+_NAMELESS = "the endpoint", "the server"
 ASK_AGAIN = "`retry` asks again, "
 """Part of some hints. A `Retry` that did ask again takes it out."""
 

@@ -157,10 +157,7 @@ def _verdict(error: BaseException, endpoint: str, *, entered: bool) -> BaseExcep
 
 def _timed_out(expired: Expired, endpoint: str, *, entered: bool) -> GuardrailsError:
     if expired.limit == "deadline":
-        return DeadlineExceeded(
-            f"the call's deadline of {expired.seconds:g} s passed at {endpoint}",
-            hint="raise `deadline`, or lower max_tokens; `timeouts` say sooner that an endpoint is slow",
-        )
+        return DeadlineExceeded(f"the call's deadline of {expired.seconds:g} s passed at {endpoint}")
     what = {
         "first_event": "sent no token",
         "between_events": "fell silent in mid-answer",

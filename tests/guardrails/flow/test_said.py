@@ -59,6 +59,7 @@ async def test_a_failing_provider_is_named_and_there_is_advice(status: int) -> N
         ("status=529", "main answered 529"),
         ("sse_error=0", "main answered an error inside its stream"),
         ("sse_error=2", "main answered an error inside its stream"),
+        ("html", "main answered with a web page"),
     ],
 )
 async def test_on_the_wire_too(fault: str, said: str) -> None:
@@ -70,7 +71,8 @@ async def test_on_the_wire_too(fault: str, said: str) -> None:
     assert said in error.value.message
     late = isinstance(error.value, Interrupted)
     assert late == (fault == "sse_error=2")
-    assert ("`holdback`" if late else "`retry`") in error.value.hint
+    advice = "base URL" if fault == "html" else "`holdback`" if late else "`retry`"
+    assert advice in error.value.hint
 
 
 @pytest.mark.asyncio
