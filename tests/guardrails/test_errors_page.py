@@ -62,7 +62,7 @@ def kinds_raised() -> set[str]:
                 given = (each.value for each in node.keywords if each.arg == "kind")
                 found |= {str(each.value) for each in given if isinstance(each, ast.Constant)}
     tables = (ON_THE_WIRE, failures._TRANSIENT_WORDS, failures._REFUSED_WORDS, failures._VAGUE_WORDS)
-    found |= {kind for table in tables for kind in table.values()}  # type: ignore[attr-defined] # of two key types
+    found |= {kind for table in tables for kind in table.values()}
     found.add(failures._judge(failures.Said(), 204)[0])  # a status of neither table
     return found | {f"timeout_{name}" for name in Timeouts.__dataclass_fields__} | set(get_args(Why))
 
