@@ -234,9 +234,23 @@ def _hopeless(target: Target, first: _First) -> Hopeless:
     calls = "the first call" if count == 1 else f"the first {count} calls"
     return Hopeless(
         f"{target.name}: {calls} failed ({first.example.kind}): {first.example.message}",
-        hint=first.example.hint or HINTS.get(first.example.kind, ""),
+        hint=advice(first.example.kind, first.example.hint),
     )
 
+
+def advice(kind: str, hint: str) -> str:
+    """What to do about a kind of failure, for people; `hint` is what the call itself was told."""
+    return IN_A_RUN.get(kind) or hint or HINTS.get(kind, "")
+
+
+IN_A_RUN = {
+    "rate_limited": "lower --concurrency, or give the endpoint `retry` and `rate_limit`",
+    "timeout": "raise `timeouts` of the endpoint, or lower --concurrency",
+    "deadline": "raise the suite's `timeout`, or lower --concurrency",
+    "too_late": "lower --concurrency, or raise `patience: {bulk: …}` of the endpoint's `admit`",
+    "queue_full": "lower --concurrency, or raise `length` of the endpoint's `admit`",
+}
+"""Where a run has other means than an application, whose users do not wait."""
 
 HINTS = {
     "connect": "is the server running, and are host and port right?",
@@ -249,12 +263,9 @@ HINTS = {
     "not_found": "check the URL's path (most end in /v1) and the model's name",
     "not_inference": "the URL answers, but not as an inference server does: check its path and port",
     "redirect": "use the address that it redirects to",
-    "rate_limited": "lower --concurrency",
-    "timeout": "raise `timeouts` of the endpoint, or lower --concurrency",
-    "deadline": "raise the suite's `timeout`, or lower --concurrency",
     "context_length": "these prompts are too long for the model",
     "truncated": "answers end without their terminal event: look at the server and at proxies in between",
     "blocked": "a filter said no: look at the findings",
     "internal": "a mistake in evalkit or in a plug-in: EVALKIT_DEBUG=1 shows where",
 }
-"""What to do about a kind of failure, for people."""
+"""What to do about the others, where the call was told nothing."""

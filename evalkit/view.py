@@ -235,13 +235,13 @@ def hints(console: Console, columns: Columns) -> None:
     """Print the most frequent failures, each with what to do."""
     import numpy as np
 
-    from evalkit.runner import HINTS
+    from evalkit.runner import advice
 
     counts = np.bincount(columns.rows["error"], minlength=len(columns.words.errors))
     numbers = [number for number in np.argsort(-counts, kind="stable") if number and counts[number]]
     for number in numbers[:3]:
         kind = columns.words.errors[number]
         example = columns.failures[kind]
-        hint = example.hint or HINTS.get(kind, "")
+        hint = advice(kind, example.hint)
         said = f"{example.message}{' → ' + hint if hint else ''}"
         console.print(f"[red]{counts[number]:,} × {escape(kind)}[/]: {escape(said)}", highlight=False)
