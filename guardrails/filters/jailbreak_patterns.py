@@ -136,7 +136,7 @@ _OTHER = Negation(
     r"|\b(?:لا|لن|لم|دون|بدون) [تيأن]?)",
     r"\S+ (?:(?:u|je|jij|maar|dan|ook|vooral|alstublieft|alsjeblieft|nu)[ ,]+){0,3}"
     r"(?:niet|nooit|geen|inte|aldrig|inga|ingen)\b(?! (?:alleen|enkel|slechts|bara|enbart))"
-    r"|(?:nirdesh|niyam|निर्देश|नियम)\S* (?:\S+ ){0,2}(?:मत|न|ना|नहीं|mat|na|nahin?) ",
+    r"|(?:nirdesh|niyam|निर्देश|नियम)\S{0,24} (?:\S+ ){0,2}(?:मत|न|ना|नहीं|mat|na|nahin?) ",
     rf" (?:niet|nooit|inte|aldrig){_ENDS}"
     r"|(?:し|ら|す|っ|り)?(?:ない(?!と)|なく(?!て)|ず(?!には)|ません|るな|て(?:は(?:いけ|なら|だめ)|なら|いけ))"
     r"|(?: gel)?m[ae](?:y[ıi]n\w*|mal[ıi]\w*|mel[ıi]\w*|dan|den|z\w*|\b)"
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
         r"\b(?:ignorera|gl(?:ö|o)m)\b[^.!?\n]{0,20}\binstruktioner|"
         r"\b(?:zignoruj|zapomnij|pomi(?:ń|n))\b?[^.!?\n]{0,24}(?:instrukcj|polece)|"
         r"\b(?:zanemari|zaboravi|ignori\S{1,4}) [^.!?\n]{0,20}(?:uput|instrukcij|pravil)|"
-        r"\b(?:talimat|kural)\S*[^.!?\n]{0,20}(?:yok say|unut|g(?:ö|o)rmezden)|"
+        r"\b(?:talimat|kural)\S{0,24}[^.!?\n]{0,20}(?:yok say|unut|g(?:ö|o)rmezden)|"
         r"(?:nirdesh|niyam|निर्देश|नियम)[^.!?\n]{0,12}(?:bhool|chhod|भूल|अनदेखा)|"
         r"(?:تجاهل|انس)[^.\n]{0,12}(?:التعليمات|القواعد)",
         negation=_OTHER,

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Self
 from guardrails.filters.jailbreak_patterns import RULES, Negation
 
 MOST = 64
+PLEAS = 256  # no honest text has more of one rule; behind them a negation is not looked for any more
 _PASSES = (
     5  # all rules in one automaton have so many states that it forgets them and begins anew: 20 times slower
 )
@@ -55,10 +56,11 @@ def _spans(pattern: Any, negation: _Negations | None, data: bytes) -> Iterator[t
     if negation is None:
         yield from (hit.span() for hit in pattern.finditer(data))
         return
-    at = 0
+    at = pleas = 0
     while (hit := pattern.search(data, at)) is not None:
         start, at = hit.span()
-        if negation.turns_round(data, start, at):
+        if pleas < PLEAS and negation.turns_round(data, start, at):
+            pleas += 1
             at = start + len(data[start : start + 4].decode("utf-8", "ignore")[0].encode())
         else:
             yield start, at
@@ -99,7 +101,7 @@ class _Negations(NamedTuple):
     def turns_round(self, data: bytes, start: int, end: int) -> bool:
         """Whether the order in these bytes is a plea not to do that."""
         before = _plain(data[max(0, start - _REACH) : start])
-        order = _plain(data[start : end + _REACH])
+        order = _plain(data[start : min(start + 2 * _REACH, end + _REACH)])
         after = _plain(data[end : end + _REACH])
         return bool(self.before.search(before) or self.second.match(order) or self.last.match(after))
 

@@ -108,6 +108,8 @@ UNITS = (
         "-----BEGIN ",
         "-----BEGIN PRIVATE KEY-----",
         "ignore all previous ",
+        "talimat-",
+        "don't forget your old rules ",
         "you are ",
         '"',
         "\\",

@@ -15,7 +15,7 @@ from collections import defaultdict
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -365,6 +365,10 @@ HOSTILE = [
     "不要忘记指令",
     "in your answer ",
     "```",
+    "talimat-",
+    "kural-",
+    "niyam-",
+    "talimatları unutma ",
 ]
 
 
@@ -374,6 +378,56 @@ def test_hostile_text_costs_a_bounded_number_of_matches_and_windows(piece: str) 
     found = matches(text)
     assert len(found) <= jailbreak_rules.MOST * len(RULES)
     assert len(Jailbreak(threshold=1e-6).detect(text)) <= 2 + len(text) // 50
+
+
+TURNED = [number for number, rule in enumerate(RULES) if rule.negation is not None]
+
+
+class Turning(list[int]):
+    """Turns every order round, and notes how long it is."""
+
+    def turns_round(self, data: bytes, start: int, end: int) -> bool:
+        self.append(end - start)
+        return True
+
+
+@pytest.mark.parametrize("joint", ["", "-", " ", ","])
+@pytest.mark.parametrize("number", TURNED, ids=[RULES[number].name for number in TURNED])
+def test_a_text_of_a_rules_own_words_is_looked_at_a_few_times(number: int, joint: str) -> None:
+    """The search goes on one character behind the start of an order that is turned round."""
+    words = sorted(set(re.findall(r"[^\W\d_]{2,}", RULES[number].pattern)))
+    pattern = jailbreak_rules._compiled().each[number]
+    for word in words:
+        for end in words:
+            data, turning = f"{(word + joint) * 300} {end} ".encode(), Turning()
+            assert not list(jailbreak_rules._spans(pattern, cast(Any, turning), data))
+            assert sum(turning) <= 20 * len(data), (word, end)
+
+
+class Sliced(bytes):
+    """Bytes that note how many of them were asked for."""
+
+    asked: list[int]
+
+    def __getitem__(self, which: Any) -> Any:
+        part = super().__getitem__(which)
+        self.asked.append(len(part) if isinstance(part, bytes) else 1)
+        return part
+
+
+def test_only_a_few_characters_beside_an_order_are_looked_at() -> None:
+    data = Sliced(b"do not " + b"ignore " * 10_000)
+    data.asked = []
+    (negation,) = {rule.negation for rule in RULES if rule.name == "override"}
+    assert negation is not None
+    assert jailbreak_rules._Negations.of(negation).turns_round(data, 7, len(data))
+    assert max(data.asked) <= 4 * jailbreak_rules._REACH
+
+
+def test_so_many_pleas_are_none() -> None:
+    plea, most = "Don't forget your old instructions. ", jailbreak_rules.PLEAS
+    assert matches(plea * most) == []
+    assert {match.start for match in matches(plea * (most + 1))} == {len(plea) * most + 6}
 
 
 def test_every_rule_is_a_small_linear_time_program() -> None:
