@@ -15,14 +15,29 @@ from guardrails.errors import EndpointError, Interrupted, Transient
 from guardrails.telling import whence
 
 _LOST = {
+    "UnsupportedProtocol": "",
+    "LocalProtocolError": "",
+    "ConnectError": "connect",
+    "ConnectTimeout": "connect",
+    "ClientConnectorError": "connect",
+    "ConnectionTimeoutError": "connect",
     "APITimeoutError": "timeout",
-    "APIConnectionError": "connect",
     "TimeoutException": "timeout",
-    "TransportError": "connect",
     "ServerTimeoutError": "timeout",
-    "ClientConnectionError": "connect",
+    "APIConnectionError": "reset",
+    "TransportError": "reset",
+    "ClientConnectionError": "reset",
 }
-"""Classes of openai, anthropic, httpx and aiohttp; the narrower ones before those that they inherit from."""
+"""Classes of openai, anthropic, httpx and aiohttp; the narrower ones before those that they inherit from.
+
+`connect` means that nothing was sent, so that such a call costs nothing: only what says so is one. Empty:
+the request itself cannot be sent, however often it is tried.
+"""
+_WHAT = {
+    "connect": "could not be reached",
+    "timeout": "did not answer in time",
+    "reset": "closed the connection, or it broke",
+}
 _HINTS = {"auth": "give the client that the function uses a key that is valid for this endpoint"}
 
 
@@ -63,9 +78,19 @@ def _by_status(error: Any) -> Any:
 
 
 def _by_class(error: Exception) -> Transient | None:
-    classes = {cls.__name__ for cls in type(error).__mro__}
-    kind = next((kind for name, kind in _LOST.items() if name in classes), None)
-    if kind is None:
+    kind = _lost(error)
+    if {"APITimeoutError", "APIConnectionError"} & _names(error):  # an SDK: its HTTP client knows more
+        under = _lost(error.__cause__)
+        kind = kind if under is None else under
+    if not kind:
         return None
-    what = "did not answer in time" if kind == "timeout" else "could not be reached, or closed the connection"
-    return Transient(f"the endpoint {what}", kind=kind, hint="is the server running there?")
+    return Transient(f"the endpoint {_WHAT[kind]}", kind=kind, hint="is the server running there?")
+
+
+def _lost(error: BaseException | None) -> str | None:
+    names = _names(error)
+    return next((kind for name, kind in _LOST.items() if name in names), None)
+
+
+def _names(error: BaseException | None) -> set[str]:
+    return {cls.__name__ for cls in type(error).__mro__}

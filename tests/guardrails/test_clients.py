@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from guardrails import EndpointError, Interrupted, Llm, Refused, Request, Transient, endpoint
+from guardrails.call import Call
+from guardrails.endpoints.function import FunctionEndpoint
 from guardrails.flow.retry import Backoff, Retry
+from guardrails.flow.spent import used
+from guardrails.handler import stack
+from guardrails.recorder import Record
 
 SECRET = "a secret of the prompt"
 
@@ -85,6 +90,73 @@ async def test_a_status_means_what_it_means_on_the_wire(
 async def test_a_lost_connection_may_be_tried_again(ask: Any) -> None:
     error = await failure(lambda _: ask(0))
     assert (type(error), error.kind) == (Transient, "connect")
+
+
+def sdk_error(name: str, cause: Exception) -> Exception:
+    """What the SDKs raise for their HTTP client's error."""
+    openai = pytest.importorskip("openai")
+
+    error: Exception = getattr(openai, name)(request=httpx.Request("POST", "https://h/v1"))
+    error.__cause__ = cause
+    return error
+
+
+def connector_error() -> Exception:
+    from aiohttp.client_reqrep import ConnectionKey
+
+    aiohttp = pytest.importorskip("aiohttp")
+    key = ConnectionKey("h", 443, True, True, None, None, None)
+    made: Exception = aiohttp.ClientConnectorError(key, OSError(111, SECRET))
+    return made
+
+
+LOST: list[tuple[Callable[[], Exception], str]] = [
+    (lambda: httpx.ConnectTimeout(SECRET), "connect"),
+    (connector_error, "connect"),
+    (lambda: sdk_error("APITimeoutError", httpx.ConnectTimeout(SECRET)), "connect"),
+    (lambda: httpx.ReadError(SECRET), "reset"),
+    (lambda: httpx.RemoteProtocolError(SECRET), "reset"),
+    (lambda: httpx.WriteError(SECRET), "reset"),
+    (lambda: sdk_error("APIConnectionError", httpx.ReadError(SECRET)), "reset"),
+    (lambda: sdk_error("APIConnectionError", ValueError(SECRET)), "reset"),
+    (lambda: pytest.importorskip("aiohttp").ServerDisconnectedError(SECRET), "reset"),
+    (lambda: httpx.ReadTimeout(SECRET), "timeout"),
+    (lambda: sdk_error("APITimeoutError", httpx.ReadTimeout(SECRET)), "timeout"),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("raised", "kind"), LOST)
+async def test_only_a_connection_that_never_came_about_costs_nothing(
+    raised: Callable[[], Exception], kind: str
+) -> None:
+    async def function(_: Request) -> str:
+        raise raised()
+
+    call = Call(Request.of("word " * 1000))
+    with pytest.raises(Transient) as caught:
+        async with stack(FunctionEndpoint(function, model="gpt-4o"), Record())(call):
+            pass
+    record = call.journal.record
+    assert record is not None
+    assert caught.value.kind == kind
+    assert SECRET not in str(caught.value)
+    assert (record.cost_usd == 0) == (kind == "connect")
+    assert (used(call.journal.attempts[0], 1000) is None) == (kind == "connect")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cls", [httpx.UnsupportedProtocol, httpx.LocalProtocolError])
+async def test_a_request_that_cannot_be_sent_is_not_tried_again(cls: type[Exception]) -> None:
+    async def function(_: Request) -> str:
+        raise cls(SECRET)
+
+    async def by_sdk(_: Request) -> str:
+        raise sdk_error("APIConnectionError", cls(SECRET))
+
+    for each in (function, by_sdk):
+        error = await failure(each)
+        assert (type(error), error.kind) == (Refused, "exception")
 
 
 @pytest.mark.asyncio
