@@ -221,6 +221,8 @@ class _Worker:
         judging = Decimal(0)
         if trial.scores:
             judging = self.judging.learn(trial.judging_usd, whole=not trial.unknown_judgings)
+        else:
+            self.judging.skip()
         if kept is not None and kept.own:  # its call was booked when it was made
             held.cost = judging
         else:

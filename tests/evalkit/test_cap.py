@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.cap import MOST_UNKNOWN, Cap, Dearest
+from evalkit.cap import ALONE, MOST_UNKNOWN, Cap, Dearest
 from evalkit.trial import Trial
 from guardrails.errors import BudgetExceeded
 from judges.judge import Score
@@ -198,3 +198,73 @@ async def test_no_cap_holds_over_judges_whose_cost_nobody_knows() -> None:
     with pytest.raises(BudgetExceeded):
         async with judging.guess():
             raise AssertionError("it must not run")
+
+
+async def _under_way(judging: Dearest, rows: int, *, end: Callable[[], object]) -> int:
+    """How many of so many rows begin together; each then calls `end`."""
+    begun, go = 0, asyncio.Event()
+
+    async def one() -> None:
+        nonlocal begun
+        async with judging.guess():
+            begun += 1
+            await go.wait()
+            end()
+
+    tasks = [asyncio.create_task(one()) for _ in range(rows)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    together = begun
+    go.set()
+    await asyncio.gather(*tasks)
+    return together
+
+
+@pytest.mark.asyncio
+async def test_rows_without_a_judging_do_not_keep_others_waiting_for_ever() -> None:
+    judging = Dearest()
+
+    together = []
+    for _ in range(ALONE + 3):
+        begun = await _under_way(judging, 99, end=lambda: None)
+        together.append(begun)
+        judging.skipped += begun
+
+    assert together == [*[1] * ALONE, 2, 4, 8], "no more than had none before"
+
+
+@pytest.mark.asyncio
+async def test_a_judging_of_unknown_cost_is_followed_by_one_at_a_time_again() -> None:
+    judging = Dearest()
+    for _ in range(9):
+        judging.skip()
+    judging.learn(Decimal(0), whole=False)
+
+    assert await _under_way(judging, 8, end=lambda: None) == 1
+
+
+@pytest.mark.asyncio
+async def test_whoever_is_cancelled_leaves_its_place_to_the_next() -> None:
+    judging, inside = Dearest(), asyncio.Event()
+
+    async def one() -> None:
+        async with judging.guess():
+            inside.set()
+            await asyncio.Event().wait()
+
+    first, second = asyncio.create_task(one()), asyncio.create_task(one())
+    await inside.wait()
+    inside.clear()
+    first.cancel()
+    await asyncio.wait_for(inside.wait(), 30)
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert await _under_way(judging, 2, end=lambda: None) == 1
+
+
+@pytest.mark.asyncio
+async def test_all_begin_once_a_cost_is_known() -> None:
+    judging = Dearest()
+    first = await _under_way(judging, 5, end=lambda: judging.learn(Decimal("0.3")))
+
+    assert (first, await _under_way(judging, 5, end=lambda: None)) == (1, 5)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.cap import MOST_UNKNOWN
+from evalkit.cap import ALONE, MOST_UNKNOWN
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, evaluate, spent_before
 from evalkit.plan import Plan, Target
@@ -21,7 +21,7 @@ from evalkit.worst import at_worst
 from guardrails.call import Request, Usage
 from guardrails.client import Llm
 from guardrails.endpoints.function import FunctionEndpoint
-from guardrails.errors import ConfigError
+from guardrails.errors import ConfigError, Transient
 from guardrails.handler import Handler
 from guardrails.testing import Script, ScriptedEndpoint
 
@@ -190,6 +190,27 @@ async def test_a_call_that_failed_says_nothing_of_what_judging_costs(tmp_path: P
     outcome = await evaluate(judging(tmp_path, "0.3", ConnectionError("gone"), FREE))
 
     assert (outcome.status, judged(outcome)) == ("capped", Decimal("0.9"))
+
+
+@pytest.mark.asyncio
+async def test_an_endpoint_that_fails_is_asked_by_many_at_once_all_the_same(tmp_path: Path) -> None:
+    under_way: list[int] = []
+    now = 0
+
+    async def stall(request: Request) -> str:
+        nonlocal now
+        now += 1
+        under_way.append(now)
+        for _ in range(LONG):
+            await asyncio.sleep(0)
+        now -= 1
+        raise Transient("it stalls", kind="timeout")
+
+    outcome = await evaluate(judging(tmp_path, "0.3", handler=FunctionEndpoint(stall)))
+
+    assert (outcome.status, len(under_way)) == ("complete", 32)
+    assert under_way[:ALONE] == [1] * ALONE
+    assert max(under_way) >= 8, "or 32 timeouts would follow each other"
 
 
 @pytest.mark.asyncio
