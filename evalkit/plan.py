@@ -17,7 +17,7 @@ from evalkit.lineage import lineage
 from evalkit.prompts import Prompt, PromptSpec
 from evalkit.sample import GoldenSet, Sample
 from evalkit.scoring import Scoring
-from evalkit.told import told
+from evalkit.told import told, told_scorer
 from guardrails.call import Request, Sampling
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
@@ -274,7 +274,7 @@ class Plan:
             "user": None if self.user is None else self.user.about,
             "prompts": [{"name": each.name, "sha256": each.sha256} for each in self.prompts],
             "scorers": self.scorers,
-            "suite": {**suite, "scorers": told(suite["scorers"])},
+            "suite": {**suite, "scorers": [told_scorer(each) for each in suite["scorers"]]},
             "folder": str((self.folder or Path()).resolve()),
             "suite_sha256": self.digest,
         }

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from judges.registry import COMBINED
+
 HIDDEN = "***"
 
 _USERINFO = re.compile(r"(?<=://)[^\s/?#]*@")
@@ -36,6 +38,32 @@ def told(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [told(each) for each in value]
     return shown(value) if isinstance(value, str) else value
+
+
+def told_scorer(spec: Any) -> Any:
+    """A scorer as a suite writes it, without the user and the password in the URL that it calls.
+
+    Nothing else is left out: patterns and schemas may look like URLs or headers, and who judges a run again
+    reads them back.
+    """
+    if not isinstance(spec, Mapping):
+        return spec
+    return {name: _parts(given) if name in COMBINED else _called(given) for name, given in spec.items()}
+
+
+def _parts(given: Any) -> Any:
+    """What a scorer is combined of: a list, one alone, or either of them as its option `of`."""
+    if isinstance(given, list | tuple):
+        return [told_scorer(each) for each in given]
+    if isinstance(given, Mapping) and "of" in given:
+        return {**given, "of": _parts(given["of"])}
+    return told_scorer(given)
+
+
+def _called(given: Any) -> Any:
+    if isinstance(given, Mapping) and isinstance(url := given.get("url"), str):
+        return {**given, "url": shown(url)}
+    return given
 
 
 def shown(text: str) -> str:

@@ -91,6 +91,33 @@ def test_the_whole_of_a_run_passes(tmp_path: Path) -> None:
     assert (code, new.status, new.planned) == (0, "complete", 40), said
 
 
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        {"regex": {"pattern": "yes|https://[a-z]+@host"}},
+        {"regex": r"yes|https://host/\?code=(?:a|b)"},
+        {
+            "not": {
+                "json_schema": {"schema": {"type": "object", "properties": {"headers": {"type": "object"}}}}
+            }
+        },
+        {"all": {"of": [{"regex": "yes|://(a|b)@"}]}},
+        {"any": ["exact", {"regex": "://(a|b)@"}]},
+    ],
+    ids=["user", "query", "headers", "part of all", "part of any"],
+)
+def test_a_pattern_that_looks_like_a_secret_judges_again(tmp_path: Path, scorer: dict[str, Any]) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=1, scorers=[scorer])))
+    before = open_store(tmp_path / "runs.db").runs()[0]
+
+    code, said, new = again(tmp_path)
+
+    assert code == 0, said
+    assert before.info["suite"]["scorers"] == new.info["suite"]["scorers"] == [scorer]
+    scores = [next(open_store(tmp_path / "runs.db").trials(run.id)).scores for run in (before, new)]
+    assert scores[0] == scores[1]
+
+
 def test_a_gate_may_name_another_endpoint_of_the_run(tmp_path: Path) -> None:
     gates = ['pass_rate of e1 >= "e0" - 90%']
     asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), ScriptedEndpoint("yes"), n=40, gates=gates)))

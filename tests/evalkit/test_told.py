@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.config import Suite
 from evalkit.plan import Plan, about, digest
-from evalkit.told import shown, told
+from evalkit.told import shown, told, told_scorer
 
 SECRETS = {
     "headers of a route": {"routes": [{"url": "http://x/v1", "headers": {"x-api-key": "S3CRET"}}]},
@@ -59,6 +59,27 @@ def test_a_plain_endpoint_keeps_the_digest_that_its_rows_have() -> None:
 def test_a_text_that_only_looks_like_it_stays() -> None:
     for text in ("write to a@b.example", "http://h/a?b=c", "key=1", "http://h/user@home", "a://b c@d"):
         assert shown(text) == text
+
+
+SIMILAR = {"similar": {"url": "https://u:S3CRET@h/v1/embeddings?sig=S3CRET"}}
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        SIMILAR,
+        {"all": ["exact", SIMILAR]},
+        {"any": {"of": SIMILAR}},
+        {"not": SIMILAR},
+        {"not": {"all": [SIMILAR]}},
+    ],
+    ids=["alone", "listed", "an option", "negated", "deep"],
+)
+def test_a_scorer_is_told_without_the_password_of_its_url(scorer: dict[str, Any]) -> None:
+    said = json.dumps(told_scorer(scorer))
+
+    assert "S3CRET" not in said
+    assert "https://***@h/v1/embeddings?sig=***" in said
 
 
 def test_neither_store_nor_numbers_hold_a_secret_of_the_suite(tmp_path: Path) -> None:
