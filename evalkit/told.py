@@ -18,8 +18,9 @@ from judges.registry import COMBINED
 HIDDEN = "***"
 
 _USERINFO = re.compile(r"(?<=://)[^\s/?#]*@")
+# A name ends at the next `?`, or a text of nothing but these would take a time that grows with its square.
 _IN_QUERY = re.compile(
-    r"([?&][^=&#\s]*(?:key|token|secret|sig|signature|password|passwd|pwd|credential|auth|code)=)[^&#\s]+",
+    r"([?&][^=&#\s?]*(?:key|token|secret|sig|signature|password|passwd|pwd|credential|auth|code)=)[^&#\s]+",
     re.IGNORECASE,
 )
 _OPTION = re.compile(

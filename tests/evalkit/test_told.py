@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,25 @@ def test_a_scorer_is_told_without_the_password_of_its_url(scorer: dict[str, Any]
 
     assert "S3CRET" not in said
     assert "https://***@h/v1/embeddings?sig=***" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["?", "&", "?key", "?a&", "://", "@", ":a", "token", "?=", "://?"],
+    ids=lambda text: f"many {text}",
+)
+def test_a_hostile_text_takes_no_longer_than_another(text: str) -> None:
+    began = time.process_time()
+    shown("://" + text * (20_000 // len(text)))
+
+    assert time.process_time() - began < 2
+
+
+def test_a_question_mark_in_a_query_hides_no_key() -> None:
+    assert (
+        shown("https://h/?a?key=S3CRET&to=https://g/?sig=S3CRET")
+        == "https://h/?a?key=***&to=https://g/?sig=***"
+    )
 
 
 def test_neither_store_nor_numbers_hold_a_secret_of_the_suite(tmp_path: Path) -> None:
