@@ -31,9 +31,13 @@ from sqlalchemy import (
     update,
 )
 
+from evalkit.stores.codec import loaded
 from guardrails.errors import ConfigError
 
 VERSION = 3
+
+PIECE = 500
+"""Rows that a step reads at a time."""
 
 Step = Callable[[Connection], None]
 
@@ -48,6 +52,28 @@ def _what_rows_cost_that_gave_way(connection: Connection) -> None:
     for column in ("judging_usd", "replaced_usd"):
         connection.execute(text(f"ALTER TABLE trials ADD COLUMN {column} {number}"))
     connection.execute(text(_INDEX_OF_REPLACED))
+    _what_judges_were_paid(connection)
+
+
+def _what_judges_were_paid(connection: Connection) -> None:
+    """Fill in `judging_usd` of the rows that are there: what each of their scores cost stands in its JSON."""
+    some = text(
+        'SELECT run, "key", scores FROM trials WHERE scores LIKE :wanted AND (run, "key") > (:run, :key) '
+        'ORDER BY run, "key" LIMIT :most'
+    )
+    paid = text('UPDATE trials SET judging_usd = :usd WHERE run = :run AND "key" = :key')
+    run = key = ""
+    # In pieces, since a file may be larger than the memory.
+    while rows := connection.execute(
+        some, {"wanted": '%"cost_usd"%', "run": run, "key": key, "most": PIECE}
+    ).all():
+        costs = [sum(score.get("cost_usd") or 0.0 for score in loaded(each[2]).values()) for each in rows]
+        given = [
+            {"usd": usd, "run": row[0], "key": row[1]} for row, usd in zip(rows, costs, strict=True) if usd
+        ]
+        if given:
+            connection.execute(paid, given)
+        run, key, _ = rows[-1]
 
 
 def _what_is_known_of_a_cost(connection: Connection) -> None:

@@ -22,7 +22,7 @@ from evalkit.stores import Run, Store, open_store, tables
 from evalkit.stores.sqlite import open_file
 from evalkit.trial import Failure, Trial
 from guardrails.errors import ConfigError
-from judges.judge import Answer
+from judges.judge import Answer, Score
 
 
 def refused(url: str | Path, **options: Any) -> ConfigError:
@@ -309,6 +309,40 @@ def test_a_run_of_version_1_that_goes_on_says_what_it_cost(url: str) -> None:
     failed = Trial(run.id, "s", "e", "k", "", record=record, error=Failure("reset", "it broke"))
     store.append([failed])
     store.close()
+    _take_back_to_version_1(url)
+    again = open_store(url)
+    again.append([replace(failed, record={**record, "cost_usd": "2"}, error=None)])
+    assert again.replaced(run.id) == {("", "e"): Decimal("0.5")}
+    again.close()
+
+
+def test_a_run_of_version_1_says_what_its_judges_were_paid(url: str) -> None:
+    """Of rows of more than one piece, and of scores whose JSON orjson has no word for."""
+    store = open_store(url)
+    run = store.create(Run("r", "r", "d", "stopped", datetime(2026, 1, 1, tzinfo=UTC)))
+    score = Score(None, None, "half \ud800", "timeout", cost_usd=0.5)
+    free, unknown = replace(score, cost_usd=0.0), replace(score, cost_usd=None, calls=1)
+    count = tables.PIECE + 1
+    rows = [
+        Trial(run.id, f"s{n}", "e", f"k{n}", "", place=n, record={"id": n}, scores={"a": score, "b": free})
+        for n in range(count)
+    ]
+    others = [
+        Trial(run.id, "s", "e", "free", "", scores={"a": free}),
+        Trial(run.id, "s", "e", "unknown", "", scores={"a": unknown, "b": score}),
+        Trial(run.id, "s", "e", "unjudged", ""),
+    ]
+    store.append([*rows, *others])
+    store.close()
+    _take_back_to_version_1(url)
+    again = open_store(url)
+    assert sum(each.judging_usd for each in again.tallies(run.id, judging=True)) == 0.5 * (count + 1)
+    again.append([replace(each, scores={"a": Score(1.0, True, "fine", cost_usd=0.5)}) for each in rows])
+    assert again.replaced(run.id) == {("", "e"): Decimal("0.5") * count}, "each was judged twice"
+    again.close()
+
+
+def _take_back_to_version_1(url: str) -> None:
     for statement in (
         "DROP INDEX trials_replaced",
         "ALTER TABLE trials DROP COLUMN judging_usd",
@@ -317,10 +351,6 @@ def test_a_run_of_version_1_that_goes_on_says_what_it_cost(url: str) -> None:
         "UPDATE schema_version SET version = 1",
     ):
         _execute(url, statement)
-    again = open_store(url)
-    again.append([replace(failed, record={**record, "cost_usd": "2"}, error=None)])
-    assert again.replaced(run.id) == {("", "e"): Decimal("0.5")}
-    again.close()
 
 
 def test_steps_are_taken_one_by_one_and_a_failing_one_leaves_nothing(url: str) -> None:
