@@ -24,7 +24,7 @@ from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError, Refused
 from guardrails.flow.spent import used
 from guardrails.handler import Handler, Opening, close_all
-from guardrails.record import EXACT
+from guardrails.record import EXACT, NO_MONEY
 from judges.llm.replies import MAX_REPLY
 
 MAX_THOUGHTS = 400_000
@@ -308,7 +308,9 @@ async def _read(handler: Handler, call: Call) -> Reply:
 def _spent(call: Call, usage: Usage | None) -> Spent:
     record = call.journal.record
     if record is not None:
-        cost = None if record.cost_usd is None else EXACT.add(record.cost_usd, record.wasted_usd)
+        # An attempt that broke off before it said anything may have been billed.
+        unknown = None in (record.cost_usd, *(attempt.cost_usd for attempt in record.attempts))
+        cost = None if unknown else EXACT.add(record.cost_usd or NO_MONEY, record.wasted_usd)
         return Spent(cost, record.input_tokens + record.output_tokens, 1)
     if usage is None:
         return Spent(None, None, 1)

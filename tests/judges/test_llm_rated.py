@@ -15,6 +15,7 @@ import pytest
 from guardrails.call import Call, Delta, Finish, Usage
 from guardrails.client import Llm
 from guardrails.errors import ConfigError, Interrupted, Refused, Transient
+from guardrails.flow.retry import Backoff, Retry
 from guardrails.handler import Handler
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from judges.combine import AllOf
@@ -524,6 +525,23 @@ def test_forms_that_were_refused_are_calls_too_and_free() -> None:
 
     said = run(rubric(ScriptedEndpoint(answer)))
     assert (said.cost_usd, said.tokens, said.calls) == (0.5, 12, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "cost"),
+    [
+        (Transient("late", kind="timeout_first_event"), None),  # whoever was reached may have charged for it
+        (Transient("down", kind="connect"), 0.5),
+    ],
+)
+def test_an_attempt_of_unknown_cost_makes_the_cost_of_judging_unknown(
+    error: Exception, cost: float | None
+) -> None:
+    usage = Usage(10, 2, cost=Decimal("0.5"))
+    endpoint = ScriptedEndpoint(error, lambda call: Script(saying(4)(call), usage=usage), model="m")
+    said = run(rubric(Llm(endpoint, Retry(backoff=Backoff(base=0.0)))))
+    assert len(endpoint.calls) == 2
+    assert (said.error, said.cost_usd, said.calls) == (None, cost, 1)
 
 
 def test_judges_that_ask_nobody_cost_nothing_together() -> None:
