@@ -22,7 +22,8 @@ survives pickling, so that it can cross a process boundary.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import copy
+from typing import Any, ClassVar, Self
 
 
 class GuardrailsError(Exception):
@@ -34,10 +35,21 @@ class GuardrailsError(Exception):
     default_kind: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, kind: str | None = None, hint: str = "") -> None:
+        # An application may write `Transient(error)`, and layers say more in what it raises.
+        given: object = message
+        message = given if isinstance(given, str) else type(given).__name__
         super().__init__(message)
         self.message = message
         self.kind = kind or self.default_kind
-        self.hint = hint
+        self.hint = hint or ""
+
+    def again(self) -> Self:
+        """The same error, to say more in: an application may raise one instance in all its calls."""
+        other = copy.copy(self)
+        other.__traceback__, other.__context__ = self.__traceback__, self.__context__
+        other.__cause__ = self.__cause__
+        other.__suppress_context__ = self.__suppress_context__  # setting the cause has set it
+        return other
 
     def add(self, more: str) -> None:
         """Say more: what a layer between the endpoint and the caller knows. Nothing is said twice."""

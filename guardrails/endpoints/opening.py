@@ -90,7 +90,7 @@ class _Run:
             verdict = self._failed(error, entered=False)
             if verdict is error:
                 raise
-            raise verdict from None
+            raise verdict from verdict.__cause__
         return head
 
     async def stream(self, head: list[Event], between_events: float | None) -> AsyncGenerator[Event]:
@@ -110,7 +110,7 @@ class _Run:
             verdict = self._failed(error, entered=True)
             if verdict is error:
                 raise
-            raise verdict from None
+            raise verdict from verdict.__cause__
 
     def end(self, how: str | None) -> None:
         self.ended = True
@@ -149,6 +149,7 @@ def _verdict(error: BaseException, endpoint: str, *, entered: bool) -> BaseExcep
     if isinstance(error, StopAsyncIteration):
         return Transient(f"{endpoint} ended its answer before it began", kind="empty", endpoint=endpoint)
     if isinstance(error, EndpointError):
+        error = error.again()
         error.tell_from(endpoint)
     if isinstance(error, Interrupted) and not entered:
         return error.undelivered()

@@ -139,7 +139,7 @@ class _Walk:
                 return stream
             except GuardrailsError as error:
                 said.append(f"{route.name}: {_short(error)}")
-                failure = error
+                failure = error.again()
         if failure is None:
             raise does_not_fit("; ".join(misfits) or "no route was chosen")
         _explain(failure, said, [*misfits, *unasked])
@@ -187,7 +187,7 @@ class _Walk:
                         break
                     yield event
             except Interrupted as error:
-                failure = error
+                failure = error.again()
             if failure is None:
                 return
             await opened.leave(failure)  # the layers of the route that broke are told why

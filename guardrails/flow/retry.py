@@ -135,11 +135,12 @@ class Retry:
                     self._well(call.clock.now())
                 return stream
             except Transient as error:
-                wait = self._wait(call, error, attempt) if attempt < attempts else None
-                if wait is None:
-                    _explain(error, attempt)
-                    self._ill(error, attempt, call.clock.now())
-                    raise
+                failure = error.again()
+            wait = self._wait(call, failure, attempt) if attempt < attempts else None
+            if wait is None:
+                _explain(failure, attempt)
+                self._ill(failure, attempt, call.clock.now())
+                raise failure
             await call.clock.sleep(wait)
             attempt += 1
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,32 @@ def test_errors_survive_pickling(error: errors.GuardrailsError) -> None:
     assert again.__dict__ == error.__dict__
     assert str(again) == str(error)
     assert again.args == error.args
+
+
+@pytest.mark.parametrize("error", EVERY, ids=lambda e: type(e).__name__)
+def test_one_that_says_more_leaves_the_other_as_it_is(error: errors.GuardrailsError) -> None:
+    try:
+        try:
+            raise error from ValueError("v")
+        except errors.GuardrailsError as caught:
+            other = caught.again()
+        assert other.__traceback__ is error.__traceback__
+        assert other.__cause__ is error.__cause__
+        assert other.__suppress_context__
+        other.add("more")
+        assert (error.message, error.args) == ("m", ("m",))
+    finally:
+        error.__cause__ = error.__traceback__ = None
+
+
+@pytest.mark.parametrize("cls", [type(error) for error in EVERY])
+def test_what_is_no_text_is_named_by_its_type(cls: type[errors.GuardrailsError]) -> None:
+    given: Any = ValueError("a secret of the prompt")
+    nothing: Any = None
+    error = cls(given, hint=nothing)
+    error.add("more")
+    assert str(error) == "ValueError; more"
+    assert (error.args, error.hint) == (("ValueError; more",), "")
 
 
 def test_the_tree_is_the_one_in_the_docstring() -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails import Call, Interrupted, Llm, Refused, Request, Transient, collect, stack
+from guardrails import Call, Interrupted, Llm, Refused, Request, Transient, collect, endpoint, stack
+from guardrails.endpoints.function import FunctionEndpoint
+from guardrails.errors import ASK_AGAIN
+from guardrails.flow.fallback import FirstOf
 from guardrails.flow.holdback import Holdback
 from guardrails.flow.recent import Latency, RecentCount, RecentValues
 from guardrails.flow.retry import SDK_RETRIES, Backoff, Retry, RetryBudget
-from guardrails.handler import Handler
+from guardrails.flow.route import Route
+from guardrails.handler import Handler, Opening, Stream
 from guardrails.testing import FakeClock, Script, ScriptedEndpoint
 from guardrails.testing.contract import LAYER_CASES, check_layer
 
@@ -36,6 +44,63 @@ async def ask(clock: FakeClock, handler: Handler, **fields: object) -> tuple[str
         return (await clock.run(collect(handler, call))).text, call
     except (Exception, asyncio.CancelledError) as error:
         return error, call
+
+
+def no_text() -> Transient:
+    given: Any = ValueError("a secret of the prompt")
+    return Transient(given)
+
+
+def no_hint() -> Transient:
+    given: Any = None
+    return Transient("busy", hint=given)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("made", [no_text, no_hint])
+async def test_an_error_made_carelessly_is_tried_again_too(made: Callable[[], Transient]) -> None:
+    asked = 0
+
+    async def function(_: Request) -> str:
+        nonlocal asked
+        asked += 1
+        raise made()
+
+    with pytest.raises(Transient, match="tried 3 times"):
+        await endpoint(function, Retry(3, Backoff(base=0.0))).ask("hi")
+    assert asked == 3
+
+
+@pytest.mark.asyncio
+async def test_one_error_for_all_calls_stays_as_it_was_made() -> None:
+    busy = Transient("the endpoint is busy", kind="overloaded", hint=ASK_AGAIN)
+    before = {**busy.__dict__}
+
+    async def function(_: Request) -> str:
+        raise busy from OSError("why")
+
+    async def layer(call: Call) -> AsyncGenerator[Stream]:
+        raise busy
+        yield
+
+    def own(call: Call) -> Opening:
+        return asynccontextmanager(layer)(call)
+
+    def ask(handler: Handler) -> Opening:
+        return stack(handler, Retry(2, Backoff(base=0.0)))(Call(ASK))
+
+    routes = FirstOf([Route(own, "one"), Route(own, "two", on=frozenset({"transient"}))])
+    for handler, said in (
+        (FunctionEndpoint(function, name="mine"), "mine is busy; tried 2 times"),
+        (own, "the endpoint is busy; tried 2 times"),
+        (routes, "no route answered (one: overloaded, two: overloaded); tried 2 times"),
+    ):
+        for _ in range(2):
+            with pytest.raises(Transient, match=re.escape(said)) as caught:
+                async with ask(handler):
+                    pass
+        assert isinstance(caught.value.__cause__, OSError)
+        assert {**busy.__dict__} == before
 
 
 # --- the pure parts
