@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from evalkit import whole
 from guardrails.errors import ConfigError, GuardrailsError
@@ -56,17 +57,34 @@ class Files:
             self.refuse(sentence(error))
             raise
 
-    def refuse(self, why: str) -> None:
-        """Say that there are no results. Files that cannot be written stay as they are."""
+    def refuse(self, why: str, *, clear: bool = True) -> None:
+        """Say that there are no results. Files that cannot be written stay as they are.
+
+        Without `clear` so do those that are there: they are this run's.
+        """
         from evalkit.ci import junit, markdown
 
-        self.clear()
+        if clear:
+            self.clear()
         with suppress(ConfigError):
             if self.junit is not None and not self.junit.exists():
                 junit.write(self.junit, (), ended=junit.Ended(why))
         with suppress(ConfigError):
             if self.markdown is not None:
                 markdown.refuse(self.markdown, why)
+
+
+@contextmanager
+def placed(path: Path) -> Iterator[IO[bytes]]:
+    """A file of results, which is there when it is whole: who leaves meanwhile leaves no half of it.
+
+    Raises `ConfigError` when it cannot be written.
+    """
+    try:
+        with whole.opened(path) as file:
+            yield file
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="name another file") from None
 
 
 def sentence(error: BaseException) -> str:

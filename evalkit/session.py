@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit import progress, report, view
 from evalkit.config import Suite
 from evalkit.evaluate import AGAINST, Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
-from evalkit.files import NOTHING, Files, sentence
+from evalkit.files import NOTHING, Files, placed, sentence
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
@@ -90,6 +90,7 @@ class Session:
         """Do it and show it; the exit code. `command` is the one that `--resume` can be added to, if any."""
         # What is loaded by now stays: collections, and the interpreter's own end, need not walk it.
         gc.freeze()
+        outcome = None
         try:
             with files.refusing():
                 files.check()
@@ -104,7 +105,7 @@ class Session:
                 self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return code
         except KeyboardInterrupt:
-            return left(self.err, files)
+            return left(self.err, files, results=outcome is not None)
         finally:
             self.store.close()
 
@@ -199,7 +200,9 @@ class Session:
         run = outcome.run
 
         def html(path: Path) -> None:
-            report.write(path, content(outcome, banner))
+            page = report.render(content(outcome, banner))
+            with placed(path) as file:
+                file.write(page.encode("utf-8", "replace"))
             self._say(f"report: {path}")
 
         def xml(path: Path) -> None:
@@ -247,7 +250,7 @@ def rescored(
 
     with files.refusing():
         store, old, plan = _rescoring(name, suite, options)
-    control = Control()
+    control, outcome = Control(), None
 
     async def again() -> tuple[Run, Mapping[str, str]]:
         earlier = await asyncio.to_thread(baselines, plan, store, arms=arms_of(old))
@@ -264,7 +267,7 @@ def rescored(
         interrupted = control.stopping and outcome.status == "interrupted"
         return Session(plan, store, None, *consoles).finish(outcome, files, interrupted=interrupted)
     except KeyboardInterrupt:
-        return left(consoles[1], files)
+        return left(consoles[1], files, results=outcome is not None)
     finally:
         store.close()
 
@@ -290,9 +293,10 @@ def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tup
     return store, old, Plan.of(made, targets=(), folder=folder)
 
 
-def left(err: Console, files: Files) -> int:
-    """Say that somebody left before there was a result; the exit code."""
-    files.refuse(LEFT)
+def left(err: Console, files: Files, *, results: bool = False) -> int:
+    """Say that somebody left; the exit code. `results`: the run has an outcome, and files that are there its
+    numbers."""
+    files.refuse(LEFT, clear=not results)
     err.print(LEFT, highlight=False)
     return INTERRUPTED
 
@@ -373,8 +377,6 @@ def content(outcome: Outcome, banner: str = "") -> report.Content:
 def _write_json(path: Path, outcome: Outcome) -> None:
     from evalkit.stores.codec import page
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(page(outcome.as_dict()))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    numbers = page(outcome.as_dict())
+    with placed(path) as file:
+        file.write(numbers)

@@ -16,11 +16,13 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 from xml.sax.saxutils import quoteattr
 
+from evalkit.files import placed
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, Status
 from guardrails.errors import ConfigError
@@ -50,10 +52,13 @@ def write(
     own: what every service shows, and none takes for a failure. `ended` is of a run that is not complete.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as files, path.open("w", encoding="utf-8", newline="\n") as out:
+        with ExitStack() as files:
             counting = [(each, each.under(undecided)) for each in gates]
-            _write(out, _suites(rows, files), counting, warnings, name, ended)
+            suites = _suites(rows, files)
+            with placed(path) as file:
+                out = TextIOWrapper(file, encoding="utf-8", newline="\n")
+                _write(out, suites, counting, warnings, name, ended)
+                out.detach()  # it would close the file, which is not ours
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 

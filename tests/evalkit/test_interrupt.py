@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -87,17 +88,25 @@ async def test_afterwards_sigterm_does_what_it_did_before() -> None:
 
 
 class Impatient:
-    """A store whose reader is interrupted, as somebody would interrupt it who will not wait for the table."""
+    """A store whose reader is interrupted, as somebody would interrupt it who will not wait for the table.
 
-    def __init__(self, inner: Any) -> None:
+    So many readings come through before.
+    """
+
+    def __init__(self, inner: Any, patience: int = 0) -> None:
         self.inner = inner
+        self.patience = patience
         self.closed = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def trials(self, *_: object, **__: object) -> Iterator[Trial]:
-        raise KeyboardInterrupt
+    def trials(self, *words: Any, **options: Any) -> Iterator[Trial]:
+        if not self.patience:
+            raise KeyboardInterrupt
+        self.patience -= 1
+        trials: Iterator[Trial] = self.inner.trials(*words, **options)
+        return trials
 
     def close(self) -> None:
         self.closed = True
@@ -123,6 +132,27 @@ def test_leaving_while_a_run_is_summed_up_is_no_failed_gate(tmp_path: Path) -> N
     assert "interrupted" in said.getvalue()
     assert store.closed
     assert [(run.status, run.trials) for run in open_store(made.suite.database).runs()] == [("complete", 3)]
+
+
+@pytest.mark.parametrize(
+    ("patience", "errors"), [(1, "1"), (2, "1"), (3, "0")], ids=["html", "xml", "summary"]
+)
+def test_leaving_while_results_are_written_keeps_those_that_are(
+    tmp_path: Path, patience: int, errors: str
+) -> None:
+    """They are of a run that is complete."""
+    made = plan(tmp_path, ScriptedEndpoint("yes"))
+    store, out = Impatient(open_store(made.suite.database), patience), tmp_path / "out"
+    files = Files(*(out / name for name in ("report.html", "numbers.json", "junit.xml", "summary.md")))
+
+    code = Session(made, store, None, Console(file=StringIO()), Console(file=StringIO())).run(files)
+
+    assert code == INTERRUPTED
+    junit = ElementTree.parse(out / "junit.xml").getroot()
+    assert junit.attrib["errors"] == errors, "what was not written says that somebody left"
+    there = {each.name for each in out.iterdir()} - {"junit.xml", "summary.md"}
+    assert there == (set() if patience == 1 else {"report.html", "numbers.json"})
+    assert "interrupted" in (out / "summary.md").read_text(encoding="utf-8")
 
 
 def test_the_command_to_go_on_with_shows_no_password(tmp_path: Path) -> None:

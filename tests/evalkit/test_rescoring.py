@@ -238,6 +238,25 @@ def test_ctrl_c_is_heard_and_said(tmp_path: Path) -> None:
     assert 0 < new.trials < 200
 
 
+def test_who_leaves_while_its_results_are_written_keeps_those_that_are(tmp_path: Path) -> None:
+    """They are of rows that are all judged."""
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3)))
+
+    class Leaving(Console):
+        """Somebody reads that the report is written, and leaves."""
+
+        def print(self, *words: Any, **options: Any) -> None:
+            if str(words[0]).startswith("report: "):
+                raise KeyboardInterrupt
+
+    files = Files(html=tmp_path / "report.html", junit=tmp_path / "junit.xml")
+    code = rescored("latest", None, {"out": str(tmp_path)}, files, (Console(file=StringIO()), Leaving()))
+
+    assert code == 130
+    assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "interrupted" in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+
+
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_judged(tmp_path: Path) -> None:
     asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3)))
     (tmp_path / "folder").mkdir()

@@ -181,6 +181,20 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         junit.write(tmp_path / "file" / "j.xml", [])
 
 
+def test_who_leaves_while_it_is_written_leaves_no_half_of_it(tmp_path: Path, made: Made) -> None:
+    path = tmp_path / "j.xml"
+    path.write_text("before", encoding="utf-8")
+
+    def rows() -> Iterator[Trial]:
+        yield made("q")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        junit.write(path, rows())
+
+    assert {each.name: each.read_text(encoding="utf-8") for each in tmp_path.iterdir()} == {"j.xml": "before"}
+
+
 def test_warnings_are_cases_that_everybody_sees_and_nobody_takes_for_failures(
     tmp_path: Path, made: Made
 ) -> None:
