@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from guardrails.call import Call, Delta, Event, Finish, Reset
@@ -109,16 +109,31 @@ class Record:
     def _failed(self, sink: Sink, error: Exception, now: float) -> None:
         lost = self._lost.setdefault(id(sink), Tally()).add(now)
         if lost:
-            # Not what the error says: a sink of somebody else's may quote the record, labels and all.
-            why = error.strerror if isinstance(error, OSError) and error.strerror else whence(error)
             log.warning(
                 "a record sink failed (%s: %s): %d record%s lost since this was last said; the calls "
                 "themselves are not affected",
-                getattr(sink, "path", None) or getattr(sink, "__name__", type(sink).__name__),
-                why,
+                _named(sink),
+                _why(error),
                 lost,
                 " was" if lost == 1 else "s were",
             )
+
+
+def _named(sink: Sink) -> str:
+    """Where it writes to, or what it is called. Somebody else's attributes may do anything."""
+    try:
+        for each in (getattr(sink, "path", None), getattr(sink, "__name__", None)):
+            if isinstance(each, str | PurePath) and str(each):
+                return str(each)
+    except Exception:
+        return type(sink).__name__
+    return type(sink).__name__
+
+
+def _why(error: Exception) -> str:
+    """Why it failed, in the system's words or by its place: a sink's own may quote the record."""
+    number: object = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if isinstance(number, int) and number in errno.errorcode else whence(error)
 
 
 async def _watched(stream: Stream, call: Call, watch: _Watch) -> AsyncGenerator[Event]:

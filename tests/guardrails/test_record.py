@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import os
 from dataclasses import replace
@@ -174,6 +175,40 @@ async def test_a_sink_that_fails_does_not_fail_the_call(caplog: pytest.LogCaptur
     assert (await llm.ask("x")).text == "fine"
     assert len(kept) == 1
     assert "the calls themselves are not affected" in caplog.text
+
+
+class Failing:
+    """A sink of somebody else's: its place cannot be asked for."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    @property
+    def path(self) -> str:
+        raise RuntimeError("a secret")
+
+    def __call__(self, _: CallRecord) -> None:
+        raise self.error
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "a secret"), os.strerror(errno.ENOSPC)),
+        (OSError(10**9, "a secret"), "OSError at test_record.py:"),
+        (OSError("a secret", "a secret"), "OSError at test_record.py:"),
+        (OSError("a secret"), "OSError at test_record.py:"),
+        (ValueError("a secret"), "ValueError at test_record.py:"),
+    ],
+)
+async def test_a_sinks_own_words_and_attributes_neither_fail_the_call_nor_reach_the_log(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    llm = Llm(ScriptedEndpoint("fine"), sinks=(Failing(error),), meter=METER, clock=FakeClock())
+    assert (await llm.ask("x")).text == "fine"
+    assert f"a record sink failed (Failing: {said}" in caplog.text
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.asyncio
