@@ -182,6 +182,8 @@ class JsonlSink:
     def check(self) -> None:
         """Raises `ConfigError` where no record could be written now. Nothing is made and nothing written."""
         try:
+            if self.path.is_fifo():
+                return  # opening it waits for its reader, who may come later
             if self.path.exists():
                 with self.path.open("ab", buffering=0) as file:
                     file.write(b"")  # a full device says so even then

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import math
 import os
+import threading
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_records_that_cannot_be_written_are_found_when_the_policy_is_read(
         path.mkdir()
     with pytest.raises(ConfigError, match=r"records.*calls\.jsonl.*directory"):
         build({"url": "http://h/v1", "records": str(path)})
+
+
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    policy = {"url": "http://h/v1", "model": "m", "records": str(path)}
+    building = threading.Thread(target=build, args=(policy,), daemon=True)
+    building.start()
+    building.join(10.0)
+    waits = building.is_alive()
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # lets it go on, for the tests that follow
+    assert not waits
 
 
 def test_a_full_device_is_found_and_a_good_place_is_left_alone(tmp_path: Path) -> None:
