@@ -6,10 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from evalkit import whole
 from guardrails.errors import ConfigError, GuardrailsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED = 130
+LEFT = "interrupted: what was finished is kept"
 
 _HEADS = {"html": b"<!doctype html>", "json": b'{\n  "run": ', "junit": b"<testsuites "}
 """By these a file is known as the results of an earlier run, and not as one that was named by mistake."""
@@ -85,6 +91,14 @@ def placed(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except ConfigError as error:
         raise ConfigError(error.message, hint="name another file") from None
+
+
+def left(err: Console, files: Files, *, results: bool = False) -> int:
+    """Say that somebody left; the exit code. `results`: the run has an outcome, and files that are there its
+    numbers."""
+    files.refuse(LEFT, clear=not results)
+    err.print(LEFT, highlight=False)
+    return INTERRUPTED
 
 
 def sentence(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit import progress, report, view
 from evalkit.config import Suite
 from evalkit.evaluate import AGAINST, Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
-from evalkit.files import NOTHING, Files, placed, sentence
+from evalkit.files import INTERRUPTED, NOTHING, Files, left, placed, sentence
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from evalkit.trouble import Trouble
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
-INTERRUPTED = 130
-LEFT = "interrupted: what was finished is kept"
 SAID = {
     "capped": "the cost cap is reached: the numbers are of what was asked until then",
     "interrupted": "the run was interrupted: the numbers are of what was asked until then",
@@ -248,8 +246,11 @@ def rescored(
     """
     from guardrails.clock import SYSTEM
 
-    with files.refusing():
-        store, old, plan = _rescoring(name, suite, options)
+    try:
+        with files.refusing():
+            store, old, plan = _rescoring(name, suite, options)
+    except KeyboardInterrupt:
+        return left(consoles[1], files)
     control, outcome = Control(), None
 
     async def again() -> tuple[Run, Mapping[str, str]]:
@@ -291,14 +292,6 @@ def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tup
         }
         made = config.check(Source(f"the suite of {old.id}", kept), folder)
     return store, old, Plan.of(made, targets=(), folder=folder)
-
-
-def left(err: Console, files: Files, *, results: bool = False) -> int:
-    """Say that somebody left; the exit code. `results`: the run has an outcome, and files that are there its
-    numbers."""
-    files.refuse(LEFT, clear=not results)
-    err.print(LEFT, highlight=False)
-    return INTERRUPTED
 
 
 def _unfinished(plan: Plan, store: Store) -> Run | None:

@@ -30,10 +30,13 @@ def rescore(
     """
     from evalkit.cli import consoles
     from evalkit.commands.run import step_summary
-    from evalkit.files import Files
-    from evalkit.session import rescored
+    from evalkit.files import Files, left
 
     given = {"scorers": scorer, "gates": gate, "store": store}
     options = {field: value for field, value in given.items() if value}
     files = Files(html, json, junit, markdown or step_summary())
+    try:
+        from evalkit.session import rescored
+    except KeyboardInterrupt:  # it takes a while to import
+        raise typer.Exit(left(consoles()[1], files)) from None
     raise typer.Exit(rescored(name, suite, {**options, "out": str(out)}, files, consoles()))

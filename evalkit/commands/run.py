@@ -107,18 +107,21 @@ def run(
         fields["sampling"] = {"n": n}
     given = {name: value for name, value in fields.items() if value is not None}
     from evalkit.cli import consoles
-    from evalkit.files import Files
+    from evalkit.files import Files, left
 
     files = Files(html, json, junit, markdown or step_summary())
-    with files.refusing():
-        if endpoint:
-            given["endpoints"] = _endpoints(endpoint, model or [], dialect, key_env)
-        elif model or dialect or key_env:
-            raise ConfigError("--model, --dialect and --key-env belong to --endpoint, which is missing")
-        from evalkit.session import Session
+    try:
+        with files.refusing():
+            if endpoint:
+                given["endpoints"] = _endpoints(endpoint, model or [], dialect, key_env)
+            elif model or dialect or key_env:
+                raise ConfigError("--model, --dialect and --key-env belong to --endpoint, which is missing")
+            from evalkit.session import Session
 
-        chosen, folder = _suite(suite, given, filters)
-        session = Session.of(chosen, folder, resume=resume, fresh=fresh, consoles=consoles())
+            chosen, folder = _suite(suite, given, filters)
+            session = Session.of(chosen, folder, resume=resume, fresh=fresh, consoles=consoles())
+    except KeyboardInterrupt:  # large sets take a while to read, and what is imported too
+        raise typer.Exit(left(consoles()[1], files)) from None
     raise typer.Exit(session.run(files, command=again(sys.argv[1:]), executor=executor.value))
 
 

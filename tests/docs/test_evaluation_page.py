@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from evalkit.files import INTERRUPTED
 from evalkit.gate import METRICS, parse
-from evalkit.session import CODES, INTERRUPTED
+from evalkit.session import CODES
 from judges.registry import JUDGES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from evalkit.cli import app
 from evalkit.config import Suite
 from evalkit.files import Files
+from evalkit.interrupt import terminable
 from evalkit.plan import Plan, Target
 from evalkit.runner import Hopeless
 from evalkit.session import Session
@@ -177,6 +178,42 @@ def test_judging_again_what_is_not_there_is_no_green_report(tmp_path: Path) -> N
 
     assert isinstance(done.exception, ConfigError)
     assert kinds(tmp_path, "run") == ["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", [["run"], ["rescore", "latest", "--suite"]], ids=["run", "rescore"])
+def test_leaving_while_the_plan_is_made_leaves_no_results_of_another(
+    tmp_path: Path, words: list[str], number: signal.Signals
+) -> None:
+    """Large sets take a while to read."""
+    stale(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        f"import signal\nsignal.raise_signal({int(number)})\n", encoding="utf-8"
+    )
+    suite = {
+        "golden": str(tmp_path / "before" / "g.jsonl"),
+        "endpoints": [{"name": "e", "url": "http://x/v1"}],
+        "scorers": [{"python": "mine.py:f"}],
+    }
+    (tmp_path / "suite.yaml").write_text(json.dumps(suite), encoding="utf-8")
+    made = files(tmp_path)
+    options = [
+        f"--html={made.html}",
+        f"--json={made.json}",
+        f"--junit={made.junit}",
+        f"--markdown={made.markdown}",
+    ]
+
+    with terminable():
+        words = [*words, str(tmp_path / "suite.yaml"), f"--out={tmp_path / 'before'}", *options]
+        done = CliRunner().invoke(app, words)
+
+    assert done.exit_code == 130
+    assert "interrupted" in done.stderr
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "numbers.json").exists()
+    assert kinds(tmp_path, "run") == ["error"]
+    assert "interrupted" in (tmp_path / "summary.md").read_text(encoding="utf-8").rpartition("## ")[2]
 
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--junit"])

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from evalkit import cli
 from evalkit.config import Suite
-from evalkit.files import Files
+from evalkit.files import INTERRUPTED, Files
 from evalkit.interrupt import interruptible, terminable
 from evalkit.plan import Plan, Target
 from evalkit.runner import Control
-from evalkit.session import INTERRUPTED, Session
+from evalkit.session import Session
 from evalkit.stores import open_store
 from evalkit.trial import Trial
 from guardrails.call import Call
