@@ -73,7 +73,7 @@ class Files:
         if clear:
             self.clear()
         with suppress(ConfigError):
-            if self.junit is not None and not self.junit.exists():
+            if self.junit is not None and _blank(self.junit):
                 junit.write(self.junit, (), ended=junit.Ended(why))
         with suppress(ConfigError):
             if self.markdown is not None:
@@ -104,6 +104,14 @@ def left(err: Console, files: Files, *, results: bool = False) -> int:
 def sentence(error: BaseException) -> str:
     """What to say of it. The message of an error that is not ours may quote a prompt or an answer."""
     return error.message if isinstance(error, GuardrailsError) else f"unexpected {type(error).__name__}"
+
+
+def _blank(path: Path) -> bool:
+    """Whether nothing is written there. What reserves a name, as `mktemp` does, leaves an empty file."""
+    try:
+        return not path.exists() or (path.is_file() and path.stat().st_size == 0)
+    except OSError:
+        return False
 
 
 def _begins(path: Path, head: bytes) -> bool:

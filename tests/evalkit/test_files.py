@@ -216,6 +216,15 @@ def test_leaving_while_the_plan_is_made_leaves_no_results_of_another(
     assert "interrupted" in (tmp_path / "summary.md").read_text(encoding="utf-8").rpartition("## ")[2]
 
 
+def test_an_empty_file_says_too_that_nothing_was_run(tmp_path: Path) -> None:
+    (tmp_path / "junit.xml").touch()
+
+    Files(junit=tmp_path / "junit.xml").refuse("the suite is wrong")
+
+    (case,) = junit(tmp_path).findall(".//testcase")
+    assert case[0].attrib["message"] == "the suite is wrong"
+
+
 @pytest.mark.parametrize("option", ["--json", "--html", "--junit"])
 def test_a_file_that_is_no_result_is_not_removed(tmp_path: Path, option: str) -> None:
     """`evalkit run --json suite.yaml` asks for JSON, as another command does, and names the suite instead."""
