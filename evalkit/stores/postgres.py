@@ -27,6 +27,14 @@ _TRY = text(f"SELECT pg_try_advisory_lock({_LOCK})")
 _HOLD = text(f"SELECT pg_advisory_lock({_LOCK})")
 _PATIENCE = text("SET lock_timeout = '2s'"), text("RESET lock_timeout")
 _FREE = text(f"SELECT pg_advisory_unlock({_LOCK})")
+# To take the lock for a look would be in the way of whoever begins to write. The server lists the number in
+# two halves.
+_NUMBER = text(f"SELECT {_LOCK}")
+_LISTED = text(
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND CAST(classid AS bigint) = :upper AND CAST(objid AS bigint) = :lower)"
+)
 _WAIT = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
@@ -80,7 +88,16 @@ def open_server(url: URL) -> SqlStore:
         finally:
             connection.close()
 
-    return SqlStore(engine, place, claim, words)
+    def listed(run: str) -> bool:
+        try:
+            with engine.connect() as connection:
+                number: int = connection.execute(_NUMBER, {"name": plain(run)}).scalar_one()
+                halves = {"upper": number >> 32 & 0xFFFFFFFF, "lower": number & 0xFFFFFFFF}
+                return bool(connection.scalar(_LISTED, halves))
+        except SQLAlchemyError as error:
+            raise words(error) from None
+
+    return SqlStore(engine, place, claim, listed, words)
 
 
 def _held(connection: Connection, name: dict[str, str]) -> bool:

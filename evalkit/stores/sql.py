@@ -57,19 +57,24 @@ _IN_TRIALS = tables.trials.c
 
 
 class SqlStore:
-    """Runs in a database. `claim` holds a run against other processes; `words` explains a driver's error."""
+    """Runs in a database. `words` explains a driver's error.
+
+    `claim` holds a run against other processes; `held` says whether one of them does.
+    """
 
     def __init__(
         self,
         engine: Engine,
         place: str,
         claim: Callable[[str], AbstractContextManager[None]],
+        held: Callable[[str], bool],
         words: Callable[[SQLAlchemyError], ConfigError],
     ) -> None:
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
         self._place = place
         self._claim = claim
+        self._held = held
         self._words = words
         self._keep = _upsert(engine)
         # Whoever forgets a store has not closed it: its connections end with it, and not some time later.
@@ -172,6 +177,10 @@ class SqlStore:
     def writing(self, run: str) -> AbstractContextManager[None]:
         """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
         return self._claim(run)
+
+    def held(self, run: str) -> bool:
+        """Whether a process seems to hold a run for writing; see `Store.held`."""
+        return self._held(run)
 
     # --- rows
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event
@@ -23,6 +24,9 @@ from guardrails.errors import ConfigError
 
 PATIENCE = 60.0
 """Seconds that one writer waits for another's transaction."""
+
+TRIES, PAUSE = 20, 0.005
+"""How often a run is claimed, and after how many seconds again: a look at its lock holds it for a moment."""
 
 
 _PRAGMAS = (
@@ -48,7 +52,7 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     try:
-        with _locked(locks / "schema", wait=True):
+        with _locked(locks / "schema"):
             while True:
                 with engine.execution_options(writes=True).begin() as connection:
                     if tables.step_up(connection) is None:
@@ -63,11 +67,13 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
         engine.dispose()
         raise _unwritable(path, error.strerror or type(error).__name__) from None
 
+    def lock(run: str) -> Path:
+        return locks / hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
     @contextmanager
     def claim(run: str) -> Iterator[None]:
-        name = hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         try:
-            with _locked(locks / name, wait=False):
+            with _locked(lock(run), tries=TRIES):
                 yield
         except _Held:
             raise ConfigError(
@@ -75,7 +81,13 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
                 hint="wait for it, or end it; `evalkit run --fresh` begins another run",
             ) from None
 
-    return SqlStore(engine, str(path), claim, words)
+    def held(run: str) -> bool:
+        try:
+            return _seems_locked(lock(run))
+        except OSError as error:
+            raise _unwritable(locks, error.strerror or type(error).__name__) from None
+
+    return SqlStore(engine, str(path), claim, held, words)
 
 
 def _make_room(path: Path, create: bool) -> None:
@@ -136,8 +148,10 @@ class _Held(Exception):
 
 
 @contextmanager
-def _locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock file. Raises `_Held` when it is held and `wait` is false."""
+def _locked(
+    path: Path, *, tries: int | None = None, pause: Callable[[float], object] = sleep
+) -> Iterator[None]:
+    """Hold a lock file. With `tries`, raises `_Held` when it is held each time; without, it waits."""
     if sys.platform == "win32":  # no such locks: there, two runs of one id are not kept apart
         yield
         return
@@ -148,9 +162,13 @@ def _locked(path: Path, *, wait: bool) -> Iterator[None]:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if tries is None else fcntl.LOCK_NB))
             except BlockingIOError:
-                raise _Held from None
+                tries = tries and tries - 1
+                if not tries:
+                    raise _Held from None
+                pause(PAUSE)
+                continue
             if not _is_at(file, path):
                 continue  # its last holder removed it between our opening and our locking
             try:
@@ -158,6 +176,28 @@ def _locked(path: Path, *, wait: bool) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+        finally:
+            os.close(file)
+
+
+def _seems_locked(path: Path) -> bool:
+    """Whether somebody holds a lock file. Many may look at once."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    while True:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            if _is_at(file, path):
+                return False  # what a killed process left behind
         finally:
             os.close(file)
 

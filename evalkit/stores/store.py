@@ -116,6 +116,12 @@ class Store(Protocol):
     def writing(self, run: str) -> AbstractContextManager[None]:
         """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
 
+    def held(self, run: str) -> bool:
+        """Whether a process seems to hold a run for writing. It is only looked at: nobody is kept waiting.
+
+        One that was killed a moment ago may still seem to hold it.
+        """
+
     def append(self, trials: Sequence[Trial]) -> None:
         """Keep rows, all or none; kept means that a killed process has not lost them.
 
@@ -155,7 +161,9 @@ class Store(Protocol):
 
 
 def is_written(store: Store, run: str) -> bool:
-    """Whether a process writes that run just now."""
+    """Whether a process writes that run just now. One that was killed a moment ago does not."""
+    if not store.held(run):
+        return False
     try:
         with store.writing(run):
             return False
@@ -165,6 +173,6 @@ def is_written(store: Store, run: str) -> bool:
 
 def as_found(store: Store, run: Run) -> Run:
     """A run as it is to be shown: one whose process is gone could not say that it was killed."""
-    if run.status != "running" or is_written(store, run.id) or sys.platform == "win32":  # which has no locks
+    if run.status != "running" or store.held(run.id) or sys.platform == "win32":  # which has no locks
         return run
     return replace(run, status="killed")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +19,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, event, inspect, text
 
-from evalkit.stores import Run, Store, open_store, tables
-from evalkit.stores.sqlite import open_file
+from evalkit.stores import Run, Store, as_found, open_store, tables
+from evalkit.stores.sqlite import _Held, _locked, _seems_locked, open_file
 from evalkit.trial import Failure, Trial
 from guardrails.errors import ConfigError
 from judges.judge import Answer, Score
@@ -231,6 +232,50 @@ def test_a_driver_is_loaded_only_where_it_is_used(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "runs.db")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+# --- locks of a file ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def looked_at(path: Path) -> Iterator[Callable[[], None]]:
+    """A lock file at which another process looks, until what this gives is called."""
+    path.touch()
+    file = os.open(path, os.O_RDONLY)
+    fcntl.flock(file, fcntl.LOCK_SH)
+    try:
+        yield lambda: fcntl.flock(file, fcntl.LOCK_UN)
+    finally:
+        os.close(file)
+
+
+def test_two_that_look_do_not_take_each_other_for_a_writer(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    run = store.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
+    with store.writing(run.id):
+        (lock,) = (tmp_path / "runs.db.locks").iterdir()
+        assert as_found(store, run).status == "running"
+    with looked_at(lock):
+        assert as_found(store, run).status == "killed"
+    store.close()
+
+
+def test_whoever_begins_is_not_refused_because_somebody_looks(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    with looked_at(tmp_path / "lock") as end:
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                end()
+
+        with _locked(tmp_path / "lock", tries=4, pause=pause):
+            assert _seems_locked(tmp_path / "lock")
+    assert len(pauses) == 3
+    assert not _seems_locked(tmp_path / "lock")
+    with looked_at(tmp_path / "lock"), pytest.raises(_Held), _locked(tmp_path / "lock", tries=4, pause=pause):
+        raise AssertionError("it is held all the time")
+    assert len(pauses) == 6, "it was tried four times"
 
 
 # --- old databases -----------------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from evalkit.stores import Run, Store, open_store, run_id
+from evalkit.stores import Run, Store, as_found, is_written, open_store, run_id
 from evalkit.trial import Failure, Trial
 from guardrails.call import Message, OpaquePart, Text, ToolResult, ToolUse
 from guardrails.errors import ConfigError
@@ -613,6 +614,21 @@ def test_a_run_is_written_by_one_process_and_free_when_it_was_killed(store: Stor
     with store.writing(run.id):  # at once: whoever starts again is not told that the dead one still writes
         pass
     store.delete(run.id)
+
+
+def test_a_look_at_who_writes_keeps_nobody_waiting(store: Store, url: str) -> None:
+    names = [run_id(str(number), datetime(2026, 1, 1, tzinfo=UTC)) for number in range(8)]
+    runs = [store.create(Run(name, "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC))) for name in names]
+    other = open_store(url)
+    began = monotonic()
+    with ExitStack() as held:
+        for run in runs[1:]:
+            held.enter_context(other.writing(run.id))
+        assert [as_found(store, run).status for run in runs] == ["killed", *["running"] * 7]
+        assert [is_written(store, run.id) for run in runs[:2]] == [False, True]
+    assert monotonic() - began < 7, "a writer would have patience, for each of them"
+    assert {as_found(store, run).status for run in runs} == {"killed"}
+    other.close()
 
 
 def test_a_claim_ends_with_its_block(store: Store) -> None:
