@@ -13,12 +13,14 @@ class Negation:
     """What turns an order round ("do not forget the instructions above"): words that a language has for it.
 
     They stand right `before` the verb, right behind it (`second`), or right behind all of the order (`last`).
+    None counts `under` a word that makes a threat of it ("if you do not forget …, you will pay").
     Patterns of `re`, in any case, each for a few characters only.
     """
 
     before: str
     second: str = "(?!)"
     last: str = "(?!)"
+    under: str = "(?!)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +112,42 @@ _DOCUMENT = (
 
 _ENDS = r"\s*(?:[.!?,;:)\]\n]|$)"  # "vergiss die Anweisungen nicht nur hier" goes on
 
+
+def _under(conditions: str, pronouns: str, verdicts: str, negations: str) -> str:
+    """A condition, or a verdict on not obeying, earlier in the sentence.
+
+    A condition that is over is none: "if in doubt, do not forget …". One that an address interrupts ("if you,
+    my friend, do not forget …") goes on. A verdict also reaches behind a comma.
+    """
+    pleads = rf"\s*(?:\w+ )?(?:{negations})?$"
+    over = rf"(?!(?! ?(?:{pronouns})?\s*[,,、\n])[^.!?。!?,,、:;\n]*[,,、:;\n]{pleads})"
+    return rf"(?:(?:{conditions}){over}|(?:{verdicts})(?![^.!?。!?:;]*[:;]{pleads}))[^.!?。!?]*$"
+
+
 _ENGLISH = Negation(
     r"\b(?:(?:do|does|did|must|should|shall|may|might|can|could|will|would|to|and|but|am|is|are|be|please)"
     r" not|not(?= to )|cannot|never|without|(?:do|does|did|must|should|ca|could|wo|would|is|are)n[’'`´]?t)"
     r"(?: (?:to|ever|please|also))? ",
     r"(?!do )\S+ (?:not(?! (?:only|just|merely|simply))|none of)\b",
+    under=_under(
+        r"\b(?:if|unless|until|in case|as long as|should|were|provided|whoever|anyone who|those who)\b",
+        "you",
+        r"\b(?:mistakes?|errors?|wrong|forbidden|prohibited|illegal|crime|sin|fail\w*|refus\w+|foolish|stupid|"
+        r"unwise|bad|dangerous|punish\w*|penali\w+|regret\w*|fired|killed|die)\b",
+        r"(?:please )?(?:do not|don[’'`´]?t|never|(?:you )?(?:must|should) not)(?: ever| please| also)? ",
+    ),
 )
 _GERMAN = Negation(
     r"\b(?<!warum )(?<!wieso )(?:nicht|nie|niemals|keinesfalls)(?: zu)? ",
     r"\S+[ ,]+(?:(?:sie|du|mir|bitte|aber|also|auch|bloß|doch|dabei|ja|jetzt|nun|nur|vor allem)[ ,]+){0,4}"
     r"(?:nicht|nie|niemals|keinesfalls|keine[nrs]?)\b(?! (?:nur|allein|bloß|lediglich|mehr))",
     rf" (?:bitte )?(?:nicht|nie|niemals){_ENDS}",
+    under=_under(
+        r"\b(?:wenn|falls|sofern|solange|bevor|ehe|wer)\b",
+        "du|sie|ihr",
+        r"\b(?:fehler|falsch|verboten|dumm|gefährlich|strafe|bestraft|wehe)\b",
+        r"(?:bitte |nun |jetzt )?(?:nicht|nie|niemals)(?: zu)? ",
+    ),
 )
 _PRONOUNS = "(?: (?:te|se|lo|la|los|las|le|les|os|nos|me|ti|vi|si|ci))?"
 _ROMANCE = Negation(
@@ -128,6 +155,13 @@ _ROMANCE = Negation(
     r"(?:ne|ne (?:pas|jamais|surtout pas)|sans|no|nunca|jam[aá]s|sin|n[aã]o|jamais|sem|non|mai|senza"
     rf"|nemoj(?:te)?|nikada?|n(?:e |[’'`´])\S+ (?:pas|jamais)){_PRONOUNS} |\bn[’'`´])",
     r"\S+ (?:(?:surtout|donc)[ ,]+)?(?:pas|jamais)\b(?! (?:seulement|que|uniquement))",
+    under=_under(
+        r"\b(?:si|s[’'`´]ils?|à moins que?|a menos que|a meno che|ako|caso|quien|qui|chi|quem"
+        r"|se(?= (?:(?:tu|lei|voi|você|voce|vocês) )?(?:n[aã]o|non)\b))\b",
+        "tu|tú|usted|ustedes|vous|lei|voi|você|voce|vocês",
+        r"\b(?:error|errores|erreur|errore|erro|faux|grave|prohibido|interdit|vietato|proibido|sbaglio|castigo)\b",
+        rf"(?:ne|no|nunca|jam[aá]s|n[aã]o|jamais|non|mai|nemoj(?:te)?|nikada?){_PRONOUNS} |n[’'`´]",
+    ),
 )
 _OTHER = Negation(
     r"(?:\b(?:не|нельзя|не (?:надо|нужно|стоит|следует|треба|варто|можна)|nie|nigdy nie|ne|nemoj(?:te)?"
@@ -138,9 +172,18 @@ _OTHER = Negation(
     r"(?:niet|nooit|geen|inte|aldrig|inga|ingen)\b(?! (?:alleen|enkel|slechts|bara|enbart))"
     r"|(?:nirdesh|niyam|निर्देश|नियम)\S{0,24} (?:\S+ ){0,2}(?:मत|न|ना|नहीं|mat|na|nahin?) ",
     rf" (?:niet|nooit|inte|aldrig){_ENDS}"
-    r"|(?:し|ら|す|っ|り)?(?:ない(?!と)|なく(?!て)|ず(?!には)|ません|るな|て(?:は(?:いけ|なら|だめ)|なら|いけ))"
-    r"|(?: gel)?m[ae](?:y[ıi]n\w*|mal[ıi]\w*|mel[ıi]\w*|dan|den|z\w*|\b)"
+    r"|(?:し|ら|す|っ|り)?(?:ない(?!と|なら|場合|限り)|なく(?!て)|ず(?!には)|ません|るな|て(?:は(?:いけ|なら|だめ)|なら|いけ))"
+    r"|(?: gel)?m[ae](?:y[ıi]n(?!c[ae])\w*|mal[ıi]\w*|mel[ıi]\w*|dan|den|z(?!s[ae])\w*|\b)"
     r"| (?:न|मत|ना|नहीं) ",
+    under=_under(
+        r"\b(?:если|якщо|коли|тот,? кто|jeśli|jeżeli|gdyby|ako|als|indien|tenzij|zolang|om|ifall)\b"
+        r"|\b(?:agar|yadi|eğer)\b"
+        r"|如果|若|要是|假如|除非|もし|अगर|यदि|\b(?:إذا|إن|لو)\b",
+        "ты|вы|ти|ви|je|jij|u|du|ni|tum|aap|你|您",
+        r"\b(?:ошибк\w+|помилк\w+|błęd\w*|fout|verboden|fel|förbjudet|greška)\b|错误|間違い|गलत",
+        r"(?:не|нельзя|nie|ne|nemoj(?:te)?|nikada?|niet|nooit|inte|aldrig) "
+        r"|(?:请)?(?:不要|别|別|勿|莫|不得)|لا ?ت?",
+    ),
 )
 
 RULES: tuple[Rule, ...] = (

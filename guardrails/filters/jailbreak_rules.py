@@ -75,27 +75,31 @@ def _places(spans: Iterable[tuple[int, int]], data: bytes) -> Iterator[tuple[int
         yield first, character
 
 
+_FRENCH_NOT = re.compile(r"\bn[’'`´]$")
 _QUOTES = frozenset("\"'`“”‘’«»„‚")
 
 
 def _quoted(text: str, start: int) -> bool:
     """Whether a quotation mark stands right before the place, or before a polite word there."""
     before = text[max(0, start - 12) : start].lower().rstrip()
+    if _FRENCH_NOT.search(before):
+        return False
     return before.removesuffix("please").removesuffix("bitte").rstrip()[-1:] in _QUOTES
 
 
-_REACH = 128  # bytes on either side in which a negation is looked for
+_REACH = 192  # bytes on either side in which a negation is looked for, and what it stands under
 
 
 class _Negations(NamedTuple):
     before: re.Pattern[str]
     second: re.Pattern[str]
     last: re.Pattern[str]
+    under: re.Pattern[str]
 
     @classmethod
     def of(cls, negation: Negation) -> Self:
         """The patterns with their anchors."""
-        given = (f"(?:{negation.before})$", negation.second, negation.last)
+        given = (f"(?:{negation.before})$", negation.second, negation.last, negation.under)
         return cls(*(re.compile(pattern, re.IGNORECASE) for pattern in given))
 
     def turns_round(self, data: bytes, start: int, end: int) -> bool:
@@ -103,7 +107,8 @@ class _Negations(NamedTuple):
         before = _plain(data[max(0, start - _REACH) : start])
         order = _plain(data[start : min(start + 2 * _REACH, end + _REACH)])
         after = _plain(data[end : end + _REACH])
-        return bool(self.before.search(before) or self.second.match(order) or self.last.match(after))
+        said = self.before.search(before) or self.second.match(order) or self.last.match(after)
+        return bool(said) and self.under.search(before) is None
 
 
 def _plain(data: bytes) -> str:
