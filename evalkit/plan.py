@@ -21,6 +21,7 @@ from evalkit.told import told, told_scorer
 from guardrails.call import Request, Sampling
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
+from judges.registry import COMBINED, kind_of
 
 if TYPE_CHECKING:
     from guardrails.flow.store import Store
@@ -259,7 +260,7 @@ class Plan:
         told: list[Any] = [suite, sets, about, [[each.name, each.sha256] for each in self.prompts]]
         if self.user is not None:
             told.append({"user": self.user.about})
-        if _names_file(suite["scorers"]):  # the suite has its path, and a row's key what is in it
+        if any(map(_names_file, suite["scorers"])):  # the suite has its path, and a row's key what is in it
             told.append({"scorers": self.scorers})
         return digest(told)
 
@@ -291,10 +292,29 @@ def _sha(text: str) -> str:
 
 def _names_file(spec: Any) -> bool:
     """Whether a scorer is made of a file beside the suite: of code, or of a judge's prompt."""
-    if isinstance(spec, str):
-        return ".py:" in spec or spec.endswith(".md")
-    parts = spec.values() if isinstance(spec, Mapping) else spec if isinstance(spec, list | tuple) else ()
-    return any(map(_names_file, parts))
+    return any(
+        isinstance(value, str) and (".py:" in value or value.endswith(".md"))
+        for name, given in _named(spec)
+        for value in _of_files(kind_of(name), given)
+    )
+
+
+def _named(spec: Any) -> Iterator[tuple[str, Any]]:
+    """The judges that a scorer names with what it gives them; for one that is combined of others, these."""
+    for name, given in spec.items() if isinstance(spec, Mapping) else ():
+        if name not in COMBINED:
+            yield name, given
+            continue
+        of = given["of"] if isinstance(given, Mapping) and "of" in given else given
+        for each in of if isinstance(of, list | tuple) else (of,):
+            yield from _named(each)
+
+
+def _of_files(kind: Any, given: Any) -> Iterator[Any]:
+    """What is given to a judge for its options that may name a file: a pattern may look like a path."""
+    options = given if isinstance(given, Mapping) else {getattr(kind, "shorthand", None): given}
+    for name in (*getattr(kind, "targets", ()), *getattr(kind, "files", ())):
+        yield options.get(name)
 
 
 def _prompts(suite: Suite, folder: Path | None) -> tuple[Prompt, ...]:

@@ -21,6 +21,7 @@ from evalkit.stores import Run, open_store
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
 from guardrails.testing import ScriptedEndpoint
+from judges.llm.prompt import FOLDER
 
 CONSOLES = Console(file=StringIO()), Console(file=StringIO())
 
@@ -96,6 +97,54 @@ def test_another_simulated_user_or_judge_is_another_run(tmp_path: Path) -> None:
 
     assert len({plain, *users, *judges}) == 5
     assert made(user={"url": "http://u/v1", "model": "one"}) == users[0]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "before"),
+    [
+        ({"regex": "a.md"}, "7f1580acee5e270d02fd8a6cc548c43cd1cc005c6ba278756d08768b5877175e"),
+        (
+            {"contains": {"words": ["mine.py:f"]}},
+            "1295b3a48587d221edd87e5481cf2c5d9b129eb12bf42f70f65925e9d58c6c00",
+        ),
+        (
+            {"all": ["exact", {"regex": "a.md"}]},
+            "4cdb8ce80cdcf95db20b0779e30f2ddbb446a220762a7db91e8232d1a953e6a4",
+        ),
+    ],
+    ids=["pattern", "word", "part"],
+)
+def test_a_pattern_that_looks_like_a_file_keeps_the_digest_that_runs_have(
+    tmp_path: Path, scorer: dict[str, Any], before: str
+) -> None:
+    """Runs that an earlier version left unfinished are found by it."""
+    assert Plan.of(suite(tmp_path, scorers=[scorer])).digest == before
+
+
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        {"python": "mine.py:f"},
+        {"not": {"python": {"target": "mine.py:f"}}},
+        {"all": {"of": ["exact", {"any": [{"python": "mine.py:f"}]}]}},
+        {"similar": {"embedder": "mine.py:f"}},
+        {"reference": {"prompt": "mine.md"}},
+        {"panel": ["rubric", {"reference": {"prompt": "mine.md"}}]},
+    ],
+    ids=["alone", "negated", "deep", "embedder", "prompt", "panel"],
+)
+def test_what_is_in_a_scorers_file_tells_runs_apart(tmp_path: Path, scorer: dict[str, Any]) -> None:
+    ours = (FOLDER / "reference.md").read_text(encoding="utf-8")
+    made = suite(tmp_path, judges={"j": {"url": "http://j/v1", "model": "m"}})
+    made = made.model_copy(update={"scorers": (scorer,)})  # its files are beside the suite, not here
+
+    def digest(says: str) -> str:
+        (tmp_path / "mine.py").write_text(f"def f(*given):\n    return {says!r}\n", encoding="utf-8")
+        (tmp_path / "mine.md").write_text(f"{ours}\n{says}\n", encoding="utf-8")
+        return Plan.of(made, folder=tmp_path).digest
+
+    assert digest("one") == digest("one")
+    assert digest("one") != digest("another")
 
 
 @pytest.mark.asyncio
