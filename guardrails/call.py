@@ -207,7 +207,8 @@ class Request:
     ) -> Request:
         """A request from a user's text; `sampling` are fields of `Sampling`. A `Request` passes as it is.
 
-        A list of messages may be ours, or OpenAI's (`{"role": "user", "content": "Hello"}`).
+        A list of messages may be ours, or OpenAI's (`{"role": "user", "content": "Hello"}`). Raises
+        `ConfigError` for one with words that no filter would look at.
         """
         if isinstance(prompt, Request):
             return prompt
@@ -233,9 +234,12 @@ def _turns(prompt: Any) -> tuple[tuple[Message, ...], str]:
     if not turns or not spoken:
         raise ConfigError(f"a prompt is a text or a list of messages, not {_a(prompt)}", hint=_ASK)
     from guardrails.dialects import dialect
+    from guardrails.turns import check_turns
 
     openai = dialect("openai_chat")
-    return openai.decode_request({"messages": [dict(turn) for turn in turns]}).messages, openai.name
+    read = openai.decode_request({"messages": [dict(turn) for turn in turns]}).messages
+    check_turns(read)
+    return read, openai.name
 
 
 # --- what comes back ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from guardrails import (
     ToolResult,
     endpoint,
 )
+from guardrails.dialects import dialect
 
 
 async def echo(request: Request) -> str:
@@ -57,6 +58,60 @@ async def test_openai_messages_can_be_asked() -> None:
     assert (await llm.ask([Message.of("user", "ours")])).text == "user:ours"
     async with llm.stream(turns) as events:
         assert [event async for event in events]
+
+
+SECRET = "ann@example.com"
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+UNREAD: list[tuple[dict[str, Any], str]] = [
+    ({"content": {"a": SECRET}}, "its content is of type dict"),
+    ({"content": 5}, "its content is of type int"),
+    ({"content": [{"type": "input_text", "text": SECRET}]}, "a part of type input_text"),
+    ({"content": [{"type": SECRET, "text": SECRET}]}, "a part of unknown type"),
+    ({"content": [{"type": "text", "text": "x", "title": SECRET}]}, "an unknown field of a part"),
+    (
+        {"content": [{"type": "image_url", "image_url": {"url": "https://x", "alt": SECRET}}]},
+        "image_url of a",
+    ),
+    ({"content": [SECRET, 5]}, "its content is of type list"),
+    ({"content": "x", "name": SECRET}, "the field name"),
+    ({"content": "x", SECRET: "x"}, "an unknown field"),
+    ({"content": None, "refusal": SECRET}, "the field refusal"),
+    ({"content": None}, "it has no content"),
+    ({}, "it has no content"),
+    ({"role": "tool", "tool_call_id": "1", "content": None}, "it has no content"),
+    ({"role": "tool", "tool_call_id": "1", "content": "x", "name": SECRET}, "the field name"),
+    ({"role": "tool", "tool_call_id": "1", "content": [{"type": "file", "file": SECRET}]}, "of type file"),
+    ({"role": "assistant", "content": None, "tool_calls": [{**CALL, "note": SECRET}]}, "an unknown field"),
+    ({"role": "assistant", "content": "x", "tool_calls": [{"f": SECRET}]}, "the field tool_calls"),
+]
+
+
+@pytest.mark.parametrize(("turn", "said"), UNREAD)
+def test_words_that_no_filter_looks_at_are_refused_unquoted(turn: dict[str, Any], said: str) -> None:
+    before = {"role": "user", "content": "hi"}
+    with pytest.raises(ConfigError) as error:
+        Request.of([before, {"role": "user", **turn}])
+    assert error.value.message.startswith("messages[1]: ")
+    assert said in error.value.message
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [CALL], "refusal": None, "annotations": []},
+        {"role": "tool", "tool_call_id": "1", "name": "get_weather", "content": "rain"},
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": "x", "detail": "low"}}],
+        },
+        {"role": "user", "content": ["x"]},
+        {"role": "assistant", "content": "x", "reasoning_content": "y"},
+    ],
+)
+def test_what_clients_write_besides_is_taken_and_passes_as_it_is(turn: dict[str, Any]) -> None:
+    assert dialect("openai_chat").encode_request(Request.of([turn]))["messages"] == [turn]
 
 
 @pytest.mark.asyncio
