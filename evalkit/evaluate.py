@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from itertools import chain
@@ -25,12 +26,12 @@ from evalkit.keys import check_keys
 from evalkit.plan import Job, Plan
 from evalkit.runner import Control, Work, run
 from evalkit.stores import Kept, Run, Status, Store, open_store, run_id
-from evalkit.trial import Trial
-from evalkit.worst import check_prices
+from evalkit.trial import Trial, usd
+from evalkit.worst import at_worst, check_prices
 from evalkit.writer import Writer
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError
-from guardrails.record import EXACT, total
+from guardrails.record import EXACT, NO_MONEY, total
 
 if TYPE_CHECKING:
     from evalkit.columns import Columns
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 AGAINST = "against"
 """Where the lineage has the ids of the runs that a run is compared with, by their names in gates."""
+
+PRESUMED = "presumed"
+"""Where the lineage of a run that went on under a cap says what was booked for calls of unknown cost."""
 
 Word = Literal["pass", "fail", "undecided", "errors"]
 
@@ -236,6 +240,7 @@ def _begin(plan: Plan, store: Store, resume: Run | None, earlier: Mapping[str, s
     started = clock.wall()
     info = {**plan.lineage(), AGAINST: dict(earlier)}
     if resume is not None:
+        info |= _booked(plan, store, resume, started)  # before a row gives way that is a part of it
         kept = replace(resume, status="running", ended_at=None, planned=plan.size, info=info)
         store.update(kept)
         return kept
@@ -243,6 +248,14 @@ def _begin(plan: Plan, store: Store, resume: Run | None, earlier: Mapping[str, s
         run_id(plan.name, started), plan.name, plan.digest, "running", started, planned=plan.size, info=info
     )
     return store.create(new)
+
+
+def _booked(plan: Plan, store: Store, resume: Run, now: datetime) -> dict[str, Any]:
+    """What the lineage of a run that goes on says of the calls of unknown cost before."""
+    if plan.suite.budget is None:
+        return {PRESUMED: resume.info[PRESUMED]} if PRESUMED in resume.info else {}
+    booked = presumed(plan, store, resume)
+    return {PRESUMED: {"usd": str(booked), "until": now.isoformat(timespec="milliseconds")}} if booked else {}
 
 
 def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) -> Outcome:
@@ -318,14 +331,34 @@ def as_begun(found: Mapping[str, str], run: Run) -> dict[str, str]:
 
 
 def spent_before(store: Store, run: Run) -> Decimal:
-    """What a run has paid, in USD, judges included, for rows that are no longer there too.
+    """What a run that goes on has paid, in USD, judges included, for rows that are no longer there too.
 
-    Answers of other runs cost it nothing. A judging of unknown cost is taken for as dear as the dearest.
+    Answers of other runs cost it nothing. A judging of unknown cost is taken for as dear as the dearest, and
+    a call for as dear as it may be: so they were booked.
     """
-    judging, spent = Dearest(), total(store.replaced(run.id).values())
+    booked = usd((run.info.get(PRESUMED) or {}).get("usd"))
+    judging, spent = Dearest(), total([booked, *store.replaced(run.id).values()])
     for row in store.trials(run.id):
         spent = EXACT.add(spent, row.known_usd)
         if row.scores:
             booked = judging.learn(row.judging_usd, whole=not row.unknown_judgings)
             spent = EXACT.add(spent, EXACT.subtract(booked, row.judging_usd))
     return spent
+
+
+def presumed(plan: Plan, store: Store, run: Run) -> Decimal:
+    """What a run booked beyond what is known for its calls of unknown cost, those of earlier tries too."""
+    before = run.info.get(PRESUMED) or {}
+    since = before.get("until", "")  # the earlier rows are in that sum, also those that gave way
+    known = {
+        row.key: EXACT.subtract(row.known_usd, row.judging_usd)
+        for row in store.trials(run.id)
+        if row.call_usd is None and row.started_at >= since
+    }
+    more = (
+        max(NO_MONEY, EXACT.subtract(at_worst(plan, target, job), known[job.key]))
+        for target in (plan.targets if known else ())
+        for job in plan.jobs(target)
+        if job.key in known
+    )
+    return total([usd(before.get("usd")), *more])

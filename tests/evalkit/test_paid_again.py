@@ -14,6 +14,7 @@ from evalkit.evaluate import Outcome, evaluate, spent_before
 from evalkit.plan import Plan, Target
 from guardrails.call import Usage
 from guardrails.client import Llm
+from guardrails.errors import Transient
 from guardrails.testing import Script, ScriptedEndpoint
 
 CALL, JUDGE = Decimal("0.1"), Decimal("0.01")
@@ -89,6 +90,25 @@ async def test_the_cap_holds_over_all_tries(tmp_path: Path) -> None:
     assert calls == [1, 1, 0, 0, 0]
     assert outcome.status == "capped"
     assert paid(outcome) == 3 * (CALL + JUDGE)
+
+
+@pytest.mark.asyncio
+async def test_the_cap_holds_over_all_tries_of_calls_whose_cost_nobody_knows(tmp_path: Path) -> None:
+    """Each is booked at its worst: in the try that made it, in the next, and once another took its place."""
+
+    def late() -> ScriptedEndpoint:
+        return ScriptedEndpoint(Transient("late", kind="timeout_first_event"))
+
+    made = {"n": 4, "budget": {"max_usd": "0.65"}}
+    handlers = [late() for _ in range(4)]
+    outcome = await evaluate(plan(tmp_path, handlers[0], **made))
+    for handler in handlers[1:]:
+        outcome = await again(plan(tmp_path, handler, **made), outcome)
+    assert [len(handler.calls) for handler in handlers] == [4, 2, 0, 0]
+    assert outcome.status == "capped"
+    assert paid(outcome) == 0, "what is only presumed is no cost"
+    more = await again(plan(tmp_path, answering(), n=4, budget={"max_usd": "1.05"}, said=FINE), outcome)
+    assert (more.status, paid(more)) == ("complete", 4 * (CALL + JUDGE))
 
 
 @pytest.mark.asyncio
