@@ -23,7 +23,13 @@ _IN_QUERY = re.compile(
     r"([?&][^=&#\s?]*(?:key|token|secret|sig|signature|password|passwd|pwd|credential|auth|code)=)[^&#\s]+",
     re.IGNORECASE,
 )
+# A tokenizer's marks decide what a model answers. Any other token may open a door, so these are listed.
+_MARK = (
+    "bos|sot|begin|start|eos|eot|eom|end|stop|pad|padding|unk|unknown|sep|separator|cls|mask|"
+    "boi|eoi|image|audio|video|prefix|middle|suffix|think|special"
+)
 _OPTION = re.compile(
+    rf"(?!(?:.*[_-])?(?:{_MARK})[_-]token$)"
     r"(?:.*[_-])?(?:(?:api|access|secret)[_-]?key|secret|token|password|passwd|pwd|credentials?|authorization)",
     re.IGNORECASE,
 )

@@ -84,6 +84,22 @@ def test_a_scorer_is_told_without_the_password_of_its_url(scorer: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    "name", ["eos_token", "mask_token", "pad-token", "decoder_start_token", "fim_prefix_token", "EOS_TOKEN"]
+)
+def test_a_mark_of_a_tokenizer_tells_endpoints_apart(name: str) -> None:
+    """With another one the model answers otherwise, and the answers of one were taken for the other's."""
+    one, other = ({"url": "http://x/v1", "extra": {name: mark}} for mark in ("</s>", "<end>"))
+
+    assert about(one) == one
+    assert digest(about(one)) != digest(about(other))
+
+
+@pytest.mark.parametrize("name", ["token", "bot_token", "vendor-token", "access_token", "mask_token_secret"])
+def test_any_other_token_is_hidden(name: str) -> None:
+    assert about({"extra": {name: "S3CRET"}}) == {"extra": {name: "***"}}
+
+
+@pytest.mark.parametrize(
     "text",
     ["?", "&", "?key", "?a&", "://", "@", ":a", "token", "?=", "://?"],
     ids=lambda text: f"many {text}",
