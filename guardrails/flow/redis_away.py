@@ -35,6 +35,8 @@ def place(url: str) -> str:
         port = parts.port or 6379
     except ValueError:
         return "the given url"
+    if "@" in parts.path + parts.query + parts.fragment:
+        return "the given url"  # a password with / ? or # in it: what seems to be the host is its beginning
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from guardrails import Call, ConfigError, Request, Shed, build
 from guardrails.flow.buckets import Take
+from guardrails.flow.redis_away import place
 from guardrails.flow.redis_store import RedisStore
 from guardrails.testing import FakeClock
 
@@ -36,6 +37,23 @@ def password(server: Any) -> Iterator[None]:
         yield
     finally:
         server.say('AUTH open-sesame\r\nCONFIG SET requirepass ""')
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://:4711#abc@cache:6379/0", "the given url"),
+        ("redis://hunter2?x@cache:6379/0", "the given url"),
+        ("redis://hunter2#x@cache:6379/0", "the given url"),
+        ("redis://:12/secret@cache:6379", "the given url"),
+        ("redis://:secret@cache:99999", "the given url"),
+        ("redis://user:secret@cache:6380/0", "cache:6380"),
+        ("redis://cache", "cache:6379"),
+        ("unix://user:secret@/run/redis.sock?db=1", "/run/redis.sock"),
+    ],
+)
+def test_its_place_has_no_part_of_a_password(url: str, said: str) -> None:
+    assert place(url) == said
 
 
 @pytest.mark.asyncio
