@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from guardrails.errors import ConfigError
@@ -24,6 +24,7 @@ VENDOR_KEYS: Mapping[str, str] = {
 }
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_A_LETTER = re.compile(r"[^A-Za-z-]")
 _SENDABLE = re.compile(r"[\t\x20-\x7e]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -71,17 +72,30 @@ def _is_address(url: str) -> bool:
 
 def check_headers(headers: Mapping[str, str]) -> None:
     """Raises `ConfigError`, which quotes no value, for a header that cannot be sent."""
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(name):
-            raise ConfigError(  # what follows a colon may be the secret
-                f"{name.partition(':')[0][:40]!r} with what follows cannot be a header's name",
+    items: Iterable[tuple[object, object]] = headers.items()
+    for name, value in items:
+        if not isinstance(name, str) or not _HEADER.fullmatch(name):
+            raise ConfigError(
+                f"{_beginning(name)!r} with what follows cannot be a header's name",
                 hint="letters, digits and hyphens, without the colon",
+            )
+        if not isinstance(value, str):
+            raise ConfigError(
+                f"the header {name} cannot be sent: its value is of type {type(value).__name__}",
+                hint="write it as a text",
             )
         if not _SENDABLE.fullmatch(value):
             raise ConfigError(
                 f"the header {name} cannot be sent: its value has a line break, or a character beyond ASCII",
                 hint="does it end in a line break that is not part of it?",
             )
+
+
+def _beginning(name: object) -> str:
+    """Of a header's name, the letters in front: behind any other character may be the secret."""
+    if not isinstance(name, str):
+        return type(name).__name__
+    return _NOT_A_LETTER.split(name, maxsplit=1)[0][:40]
 
 
 def check_variable(name: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import guardrails
@@ -63,6 +65,10 @@ def test_what_can_be_no_address_is_refused(url: str) -> None:
         {"x-key": f"{SECRET}\0"},
         {"x-key": f"{SECRET} é"},
         {f"authorization: bearer {SECRET}": ""},
+        {f"authorization bearer {SECRET}": ""},
+        {f"authorization={SECRET}": ""},
+        {f"authorization\t{SECRET}": ""},
+        {f"1{SECRET} ": ""},
         {"two words": "x"},
         {"": "x"},
         {"é": "x"},
@@ -71,6 +77,13 @@ def test_what_can_be_no_address_is_refused(url: str) -> None:
 def test_a_header_that_cannot_be_sent_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be (sent|a header's name)") as refused:
         guardrails.endpoint("http://h/v1", model="m", headers=headers)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("headers", [{"x-key": 5}, {"x-key": None}, {"x-key": SECRET.encode()}, {5: SECRET}])
+def test_a_header_that_is_no_text_is_refused(headers: Any) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be (sent|a header's name)") as refused:
+        check_headers(headers)
     assert SECRET not in str(refused.value)
 
 
