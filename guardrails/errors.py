@@ -78,9 +78,13 @@ class ConfigError(GuardrailsError):
 
 
 class Rejected(GuardrailsError):
-    """We decided against the call. `retry_after` is in seconds, None when waiting will not help."""
+    """We decided against the call. `retry_after` is in seconds, None when waiting will not help.
+
+    `only_theirs` is True where the limit is the caller's own, so that calls of others fare better.
+    """
 
     default_kind = "rejected"
+    only_theirs: bool = False
 
     def __init__(
         self, message: str, *, kind: str | None = None, hint: str = "", retry_after: float | None = None

@@ -204,13 +204,15 @@ class Budget:
 
     def _exceeded(self, call: Call, counter: Counter, got: Reserved) -> BudgetExceeded:
         never = counter.amount > counter.limit
-        return BudgetExceeded(
+        error = BudgetExceeded(
             f"{self._whose(call)} allows {_said(counter.limit, counter.unit)} per {counter.period}; "
             f"{_said(got.spent, counter.unit)} of it is spent or reserved, and this call may take "
             f"{_said(counter.amount, counter.unit)}",
             hint="lower max_tokens or raise the budget" if never else f"it fills again in {got.until:.0f} s",
             retry_after=None if never else float(math.ceil(got.until)),
         )
+        error.only_theirs = never or (self.by == "tenant" and bool(call.tenant))
+        return error
 
     def _no_price(self, model: str) -> BudgetExceeded:
         named = model or "a model without a name"

@@ -16,6 +16,7 @@ from guardrails.errors import (
     GuardrailsError,
     Interrupted,
     Refused,
+    Rejected,
     Shed,
 )
 from guardrails.flow.entering import Kept
@@ -215,7 +216,9 @@ _REQUESTS_OWN = frozenset({"context_length", "content_policy", "does_not_fit", "
 
 
 def _is_outage(error: GuardrailsError) -> bool:
-    """Whether other calls will fare the same on that route: the cause is not this request."""
+    """Whether other calls will fare the same on that route: not for this request or tenant only."""
+    if isinstance(error, Rejected) and error.only_theirs:
+        return False
     return isinstance(error, EndpointError | Shed | BudgetExceeded) and error.kind not in _REQUESTS_OWN
 
 

@@ -162,13 +162,15 @@ class RateLimit:
         if not taken.booked:
             kind = parts[taken.waits.index(wait)].key.rpartition(":")[2]
             call.journal.note(now, "flow", f"shed:{self.name}:{kind}")
-            raise Shed(
+            shed = Shed(
                 f"the limit of {kind.replace('_', ' ')} per minute of {self.name} leaves no room in time",
                 kind="rate_limited",
                 hint=f"try again in {math.ceil(wait)} s, raise rate_limit.patience (or the deadline, if "
                 "that is shorter), or add another of `routes`",
                 retry_after=wait,
             )
+            shed.only_theirs = self._by_tenant and bool(call.tenant)
+            raise shed
         if wait > 0:
             call.journal.note(now, "flow", f"rate_wait:{self.name}")
             waiter = _Waiter({part.key: now + due for part, due in zip(parts, taken.waits, strict=True)})

@@ -9,10 +9,12 @@ import pytest
 
 from guardrails import Blocked, Call, GuardrailsError, Refused, Request, Shed, Transient, collect, stack
 from guardrails.flow.breaker import Breaker, Circuit, Rules
+from guardrails.flow.budget import Allowance, Budget
 from guardrails.flow.fallback import FirstOf
+from guardrails.flow.rates import RateLimit, Rates
 from guardrails.flow.retry import Backoff, Retry, RetryBudget
 from guardrails.flow.route import Route
-from guardrails.handler import Handler
+from guardrails.handler import Handler, Layer
 from guardrails.testing import FakeClock, ScriptedEndpoint
 
 DOWN = Transient("the endpoint answered 503", kind="unavailable", status=503)
@@ -105,6 +107,35 @@ async def test_what_is_wrong_with_one_request_is_no_outage(
     routes = [Route(ScriptedEndpoint(error), "main"), Route(ScriptedEndpoint("fine"), "backup", on=every)]
     await ask(FakeClock(), FirstOf(routes))
     assert not caplog.records
+
+
+TENANTS = Budget("b", (Allowance("day", tokens=100),), by="tenant", assumed_output=10)
+TOGETHER = Budget("b", (Allowance("day", tokens=100),), by="all", assumed_output=10)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("layer", "tenant", "prompt", "outage"),
+    [
+        (TENANTS, "big", "x", False),
+        (TENANTS, "", "x", True),
+        (TOGETHER, "big", "x", True),
+        (TOGETHER, "big", "word " * 500, False),
+        (RateLimit("e", Rates(requests=1), patience=0.0, by_tenant=True), "big", "x", False),
+        (RateLimit("e", Rates(requests=1), patience=0.0, by_tenant=True), "", "x", True),
+        (RateLimit("e", Rates(requests=1), patience=0.0), "big", "x", True),
+    ],
+)
+async def test_a_limit_of_ones_own_is_no_outage(
+    layer: Layer, tenant: str, prompt: str, outage: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    main = Route(ScriptedEndpoint(*["fine"] * 40), "main", layers=(layer,))
+    backup = Route(ScriptedEndpoint(*["fine"] * 40), "backup", on=frozenset({"budget", "shed"}))
+    handler = FirstOf([main, backup], budget=PLENTY)
+    for _ in range(40):
+        await clock.run(collect(handler, Call(Request.of(prompt), clock, tenant=tenant)))
+    assert bool(lines(caplog)) == outage
 
 
 @pytest.mark.asyncio
