@@ -100,7 +100,7 @@ def _keep_parts(owner: Message | ToolResult, name: str) -> None:
         parts = (Text(parts),) if isinstance(parts, str) else tuple(parts) if _is_list(parts) else (parts,)
         object.__setattr__(owner, "parts", parts)
     for part in parts:
-        if part.__class__ not in _PARTS:
+        if part.__class__ not in _PARTS and not isinstance(part, Part):
             raise ConfigError(
                 f"a {name} holds parts such as Text, not {_a(part)}",
                 hint='write Message("user", "Hello"), or a list of parts such as [Text("Hello")]',
@@ -194,7 +194,7 @@ class Request:
             )
             object.__setattr__(self, "messages", messages)
         for message in messages:
-            if message.__class__ is not Message:
+            if message.__class__ is not Message and not isinstance(message, Message):
                 raise ConfigError(f"a Request holds messages, not {_a(message)}", hint=_ASK)
 
     @classmethod

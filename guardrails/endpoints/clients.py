@@ -64,7 +64,8 @@ def read(error: Exception, name: str, *, entered: bool) -> EndpointError | None:
 def _by_status(error: Any) -> Any:
     response = getattr(error, "response", None)
     statuses = (getattr(error, "status_code", None), getattr(response, "status_code", None))
-    status = next((each for each in (*statuses, getattr(error, "status", None)) if type(each) is int), 0)
+    numbers = (each for each in (*statuses, getattr(error, "status", None)) if isinstance(each, int))
+    status = int(next((each for each in numbers if not isinstance(each, bool)), 0))
     if not 400 <= status < 600:
         return None
     from guardrails.dialects.failures import failure_of

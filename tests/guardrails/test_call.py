@@ -30,6 +30,21 @@ def test_a_text_is_one_part() -> None:
     assert ToolResult("1", "four").parts == (Text("four"),)  # type: ignore[arg-type]
 
 
+def test_ones_own_kinds_of_message_and_part_are_taken() -> None:
+    class Turn(Message):
+        pass
+
+    class Piece(Text):
+        pass
+
+    turn = Turn("user", (Piece("hi"),))
+    request = Request((turn,))
+    assert request.messages[0] is turn
+    assert Request.of([turn]).messages[0].text == "hi"
+    sent = dialect("openai_chat").encode_request(request)["messages"]
+    assert sent == [{"role": "user", "content": "hi"}]
+
+
 @pytest.mark.parametrize("parts", [["a secret"], ("a secret",), {"text": "a secret"}, None, 3, b"a secret"])
 def test_what_is_no_part_is_refused_unquoted(parts: Any) -> None:
     with pytest.raises(ConfigError, match=r'Message\("user", "Hello"\)') as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 
 from guardrails import EndpointError, Interrupted, Llm, Refused, Request, Transient, endpoint
 from guardrails.call import Call
+from guardrails.endpoints.clients import read
 from guardrails.endpoints.function import FunctionEndpoint
 from guardrails.flow.retry import Backoff, Retry
 from guardrails.flow.spent import used
@@ -198,6 +201,37 @@ async def test_after_the_first_token_nothing_may_be_tried_again() -> None:
     error = await failure(function)
     assert (type(error), error.kind) == (Interrupted, "unavailable")
     assert "`holdback`" in error.hint
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("place", ["status_code", "status"])
+async def test_a_status_with_a_name_is_read_too(place: str) -> None:
+    class Named(Exception):
+        pass
+
+    async def function(_: Request) -> str:
+        error = Named(SECRET)
+        setattr(error, place, HTTPStatus.TOO_MANY_REQUESTS)
+        raise error
+
+    error = await failure(function)
+    assert (type(error), error.kind, error.status) == (Transient, "rate_limited", 429)
+    assert "answered 429" in error.message
+
+
+@pytest.mark.asyncio
+async def test_an_attribute_may_break_but_a_cancellation_goes_on() -> None:
+    class Odd(Exception):
+        def __init__(self, inner: type[BaseException]) -> None:
+            self.inner = inner
+
+        @property
+        def status_code(self) -> int:
+            raise self.inner
+
+    assert read(Odd(RuntimeError), "mine", entered=False) is None
+    with pytest.raises(asyncio.CancelledError):
+        read(Odd(asyncio.CancelledError), "mine", entered=False)
 
 
 @pytest.mark.asyncio
