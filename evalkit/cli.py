@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -156,7 +156,7 @@ def consoles() -> tuple[Console, Console]:
         def on_broken_pipe(self) -> None:
             """Go on unheard when the reader is gone, as `head` goes: the exit code says what was measured."""
             self.quiet = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+            _unheard(self.file)
 
     made = Patient(), Patient(stderr=True)
     for console in made:
@@ -170,7 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(50_000, 20, 20)  # what a command loads is no garbage, and was walked for it many times
     try:
         with terminable():
-            app(args=None if arguments is None else list(arguments))
+            try:
+                app(args=None if arguments is None else list(arguments))
+            finally:
+                _flush()
     except GuardrailsError as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise
@@ -186,6 +189,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Its message may quote a prompt or an answer, so only its type is shown.
         complain(f"unexpected {type(error).__name__}", "EVALKIT_DEBUG=1 shows where; please report it")
     sys.exit(COULD_NOT_RUN)
+
+
+def _flush() -> None:
+    """Write what is left for the output. Python itself does it when nothing can be said any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _unheard(sys.stdout)
+    except OSError:
+        _unheard(sys.stdout)
+        raise
+
+
+def _unheard(file: IO[str]) -> None:
+    """Send what is left for a file nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def complain(message: str, hint: str) -> None:

@@ -36,6 +36,8 @@ def open_store(url: str | Path, *, create: bool = True) -> Store:
 
         return open_file(_path(parsed.database), create=create)
     if scheme in _POSTGRES:
+        if any("\0" in (part or "") for part in (parsed.host, parsed.username, parsed.database)):
+            raise ConfigError(f"the {scheme}:// URL of the store cannot be read: a NUL is in it", hint=_HINT)
         from evalkit.stores.postgres import open_server
 
         return open_server(parsed)

@@ -148,9 +148,11 @@ def test_a_pipe_for_results_is_not_opened_before_there_are_any(tmp_path: Path) -
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
 @pytest.mark.parametrize("words", [["list"], ["show", "r", "--json"], ["export", "r", "--dir", "."]])
-def test_a_full_disk_behind_the_output_is_said(home: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_the_output_is_said(home: Path, words: list[str], unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        where: dict[str, Any] = {"cwd": home, "env": {**os.environ, "EVALKIT_STORE": "runs.db"}}
+        env = {**os.environ, "EVALKIT_STORE": "runs.db", "PYTHONUNBUFFERED": unbuffered}
+        where: dict[str, Any] = {"cwd": home, "env": env}
         command = [sys.executable, "-m", "evalkit", "runs", *words]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, **where)
     assert done.returncode == 2
