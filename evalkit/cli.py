@@ -21,6 +21,7 @@ from evalkit.commands.label import label
 from evalkit.commands.probe import probe
 from evalkit.commands.rescore import rescore
 from evalkit.commands.run import run
+from evalkit.files import INTERRUPTED
 from evalkit.interrupt import terminable
 from evalkit.passk import passk
 from evalkit.runs import app as runs
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 COULD_NOT_RUN = 2
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="evalkit",

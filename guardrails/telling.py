@@ -66,9 +66,14 @@ class Tally:
 
 
 def whence(error: BaseException) -> str:
-    """An exception's type and place, as ` at file:line`: enough to find it, and neither quotes anybody."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" at {PurePath(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
-    return f"{type(error).__name__}{where}"
+    """An exception's type and place: enough to find it, and neither quotes anybody."""
+    where = place(error)
+    return f"{type(error).__name__} at {where}" if where else type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """Where an exception was raised, as `file:line`; empty for one that was not."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{PurePath(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""

@@ -32,6 +32,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
+from guardrails.telling import whence
 from judges.judge import Answer, Question, Score, passing
 
 MAX_REASON = 500
@@ -78,7 +79,7 @@ class Python:
             result = await called(self._function, question, answer)
             return _score(result, self.threshold)
         except (Exception, SystemExit) as error:
-            return Score.unjudged("exception", f"the function raised {_where(error)}")
+            return Score.unjudged("exception", f"the function raised {whence(error)}")
 
 
 async def called(function: Function, *arguments: Any) -> Any:
@@ -132,14 +133,6 @@ def _from_mapping(result: Mapping[str, Any], threshold: float | None) -> Score:
     if passed is None:
         return passing(number, threshold, reason)
     return Score(number, passed, reason)
-
-
-def _where(error: BaseException) -> str:
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    at = f" at {PurePath(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
-    return f"{type(error).__name__}{at}"
 
 
 # --- loading -----------------------------------------------------------------------------------------------
@@ -215,4 +208,4 @@ def _broken(where: str, error: BaseException, hint: str = "") -> ConfigError:
     if isinstance(error, SyntaxError):
         file = PurePath(error.filename).name if error.filename else where
         return ConfigError(f"{file}:{error.lineno}: {error.msg}", hint=hint or "mend the file's syntax")
-    return ConfigError(f"{where} cannot be loaded: {_where(error)}: {str(error)[:200]}", hint=hint)
+    return ConfigError(f"{where} cannot be loaded: {whence(error)}: {str(error)[:200]}", hint=hint)

@@ -17,9 +17,9 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
+from guardrails import telling
 from guardrails.call import Call
 from guardrails.clock import Expired, Watchdog
 from guardrails.errors import Blocked
@@ -77,7 +77,7 @@ class Run:
                 self._read(rule, reading)
                 continue
             except Exception as error:
-                name, place = type(error).__name__, _place(error)
+                name, place = type(error).__name__, telling.place(error)
             # Outside of the handler: the text may be in the exception that was handled.
             found += self._instead(rule, "crash", name, place, look, text)
         self._loaded.set()
@@ -157,7 +157,7 @@ class Run:
         except Expired:
             reason, name, place = "budget", f"{rule.budget_ms:g} ms", ""
         except Exception as error:
-            name, place = type(error).__name__, _place(error)
+            name, place = type(error).__name__, telling.place(error)
         finally:
             watchdog.close()
         size = 0 if isinstance(self._otherwise(rule, reason), str) else len(text)
@@ -181,7 +181,7 @@ class Run:
         try:
             found = rule.select(look(otherwise, text, Reading()))
         except Exception as error:
-            name, place = type(error).__name__, _place(error)
+            name, place = type(error).__name__, telling.place(error)
         else:
             self.unscanned(f"{rule.name}:{reason}:{otherwise.name} instead", matters=False)
             return found
@@ -286,13 +286,6 @@ def _asked(
     if inspect.iscoroutinefunction(detector.detect):
         return detector.detect(text)
     return asyncio.to_thread(look, detector, text, reading)  # type: ignore[arg-type] # it does not wait
-
-
-def _place(error: Exception) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return f"{PurePath(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
 
 
 def _words(direction: Direction) -> str:
