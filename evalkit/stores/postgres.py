@@ -8,8 +8,8 @@ pooled.) No message holds the password.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -63,30 +63,8 @@ def open_server(url: URL) -> SqlStore:
         engine.dispose()
         raise ConfigError(f"{place} cannot be used: {error.message}", hint=error.hint) from None
 
-    @contextmanager
-    def claim(run: str) -> Iterator[None]:
-        name = {"name": plain(run)}
-        try:
-            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        except SQLAlchemyError as error:
-            raise words(error) from None
-        try:
-            try:
-                held = _held(connection, name)
-            except SQLAlchemyError as error:
-                raise words(error) from None
-            if not held:
-                raise ConfigError(
-                    f"the run {run} is being written by another process",
-                    hint="wait for it, or end it; `evalkit run --fresh` begins another run",
-                )
-            try:
-                yield
-            finally:
-                with suppress(SQLAlchemyError):  # a connection that was lost has freed it already
-                    connection.execute(_FREE, name)
-        finally:
-            connection.close()
+    def claim(run: str) -> AbstractContextManager[None]:
+        return _claimed(engine, run, words)
 
     def listed(run: str) -> bool:
         try:
@@ -98,6 +76,33 @@ def open_server(url: URL) -> SqlStore:
             raise words(error) from None
 
     return SqlStore(engine, place, claim, listed, words)
+
+
+@contextmanager
+def _claimed(engine: Engine, run: str, words: Callable[[SQLAlchemyError], ConfigError]) -> Iterator[None]:
+    """The run, held against every other process by a connection of its own."""
+    name = {"name": plain(run)}
+    try:
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    except SQLAlchemyError as error:
+        raise words(error) from None
+    try:
+        try:
+            held = _held(connection, name)
+        except SQLAlchemyError as error:
+            raise words(error) from None
+        if not held:
+            raise ConfigError(
+                f"the run {run} is being written by another process",
+                hint="wait for it, or end it; `evalkit run --fresh` begins another run",
+            )
+        try:
+            yield
+        finally:
+            with suppress(SQLAlchemyError):  # a connection that was lost has freed it already
+                connection.execute(_FREE, name)
+    finally:
+        connection.close()
 
 
 def _held(connection: Connection, name: dict[str, str]) -> bool:
