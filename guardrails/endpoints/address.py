@@ -59,15 +59,17 @@ def target(url: str, path: str) -> str:
 
 
 def _is_address(url: str) -> bool:
-    import httpx
+    from yarl import URL
 
+    if not url.isprintable():
+        return False
     try:
-        parts, host = urlsplit(url), httpx.URL(url).host
+        parts, host = urlsplit(url), URL(url).host or ""
         port = parts.port
         host.encode("idna")  # as the resolver will: it knows labels that are empty or too long
-    except (ValueError, httpx.InvalidURL):
+    except ValueError:
         return False
-    return " " not in parts.netloc and (port is None or port > 0)
+    return bool(host) and " " not in parts.netloc and (port is None or port > 0)
 
 
 def check_headers(headers: Mapping[str, str]) -> None:

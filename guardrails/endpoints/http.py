@@ -1,9 +1,7 @@
 """An inference endpoint over HTTP, streamed as SSE or whole.
 
-httpx's transport interface is the seam: the aiohttp transport by default (at 256 concurrent streams it needs
-a fortieth of the CPU of httpx's own pool), `httpx.AsyncHTTPTransport`, `httpx.MockTransport` or any other by
-choice. We speak to the transport itself: no cookies, no redirects (a key must not follow one), no second
-retry logic. httpx's errors become ours here and nowhere else.
+How bytes travel is in `guardrails.endpoints.transports`: over aiohttp by default, over any of httpx's
+transports by choice. Their errors become ours here and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ import importlib
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.request import getproxies_environment
+from typing import TYPE_CHECKING, Literal
 
 from guardrails.call import Attempt, Call, Event, Request
 from guardrails.clock import Clock, Expired, Watchdog
@@ -26,6 +22,7 @@ from guardrails.endpoints.address import Key, check_headers, check_variable, key
 from guardrails.endpoints.address import causes as root_causes
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.endpoints.ratelimits import reported
+from guardrails.endpoints.transports import Httpx, Reply, Transport, decompressed, pool
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
 from guardrails.handler import Opening
 
@@ -77,11 +74,10 @@ class HttpEndpoint:
             raise ConfigError(
                 f"{self.name}: unknown leniency {', '.join(unknown)}", hint=f"allowed: {allowed}"
             )
-        for module in ("httpx", "orjson", *(() if transport else _MODULES[config.transport])):
+        for module in ("orjson", "httpx" if transport else config.transport):
             importlib.import_module(module)  # now, so that the first call's time is its own
-        self._given = transport
-        self._transport: httpx.AsyncBaseTransport | None = None
-        self._parsed: httpx.URL | None = None
+        self._given = None if transport is None else Httpx(transport, self._url, config.connect_timeout)
+        self._transport: Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -104,16 +100,15 @@ class HttpEndpoint:
             await transport.aclose()
 
     async def _batches(self, call: Call, attempt: Attempt) -> Batches:
-        import httpx
-
         entered = False
+        transport = self._pool()
         try:
-            async with self._respond(call, attempt) as response:
-                if _media_type(response) == "application/json" or not call.request.stream:
-                    yield await self._whole(response, call, attempt)
+            async with self._respond(transport, call, attempt) as reply:
+                if _media_type(reply) == "application/json" or not call.request.stream:
+                    yield await self._whole(reply, call, attempt)
                     return
                 decoder = self._dialect.decoder(self.config.leniency)
-                async with _reading(response) as chunks:
+                async with _reading(reply) as chunks:
                     async for data in chunks:
                         events = decoder.feed(data)
                         if events:
@@ -130,38 +125,33 @@ class HttpEndpoint:
                     await _drain(chunks, call.clock)
         except GuardrailsError:
             raise
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except transport.errors as error:
             raise _network_error(error, self._url, entered=entered) from None
 
     @asynccontextmanager
-    async def _respond(self, call: Call, attempt: Attempt) -> AsyncGenerator[httpx.Response]:
-        request = await self._request(call.request)
-        transport = self._pool()
-        watched = _WATCHED.set((attempt, call.clock))
+    async def _respond(self, transport: Transport, call: Call, attempt: Attempt) -> AsyncGenerator[Reply]:
+        clock = call.clock
+        headers, body = await self._request(call.request)
+        reply = await transport.post(headers, body, lambda: attempt.note(clock.now(), "connected"))
         try:
-            response = await transport.handle_async_request(request)
-        finally:
-            _WATCHED.reset(watched)
-        try:
-            headers = response.headers
-            request_id = headers.get("x-request-id") or headers.get("request-id")
-            attempt.note(call.clock.now(), "headers", (response.status_code, request_id))
-            if _tells_limits(response) and (limits := reported(headers, call.clock.wall())):
-                attempt.note(call.clock.now(), "limits", limits)
-            if response.status_code != 200:
-                raise await self._refusal(response)
-            if _media_type(response) == "text/html":
+            told = reply.headers
+            attempt.note(clock.now(), "headers", (reply.status, _request_id(told)))
+            if _tells_limits(told) and (limits := reported(told, clock.wall())):
+                attempt.note(clock.now(), "limits", limits)
+            if reply.status != 200:
+                raise await self._refusal(reply, transport.errors)
+            if _media_type(reply) == "text/html":
                 raise Refused(
                     "the server answered with a web page, not with an inference answer",
                     kind="not_inference",
                     hint="check the base URL: it usually ends in /v1",
                 )
-            yield response
+            yield reply
         finally:
-            await response.aclose()
+            await reply.aclose()
 
-    async def _request(self, request: Request) -> httpx.Request:
-        import httpx
+    async def _request(self, request: Request) -> tuple[dict[str, str], bytes]:
+        """What to post: headers and body."""
         import orjson
 
         config = self.config
@@ -179,18 +169,12 @@ class HttpEndpoint:
             "user-agent": "evalkit-guardrails",
             **config.headers,
         }
-        limits = {"connect": config.connect_timeout, "pool": None, "read": None, "write": None}
-        extensions: dict[str, Any] = {"timeout": limits}
-        if self._parsed is None:  # parsing a URL takes as long as all else here
-            self._parsed = httpx.URL(self._url)
-        return httpx.Request(
-            "POST", self._parsed, headers=headers, content=orjson.dumps(body), extensions=extensions
-        )
+        return headers, orjson.dumps(body)
 
-    async def _whole(self, response: httpx.Response, call: Call, attempt: Attempt) -> list[Event]:
+    async def _whole(self, reply: Reply, call: Call, attempt: Attempt) -> list[Event]:
         import orjson
 
-        raw = await _read(response, MAX_WHOLE_BODY)
+        raw = await _read(reply, MAX_WHOLE_BODY)
         try:
             body = orjson.loads(raw)
         except ValueError:
@@ -201,10 +185,8 @@ class HttpEndpoint:
         attempt.note(call.clock.now(), "reported", (model, response_id))
         return events
 
-    async def _refusal(self, response: httpx.Response) -> GuardrailsError:
-        import httpx
-
-        status = response.status_code
+    async def _refusal(self, reply: Reply, errors: tuple[type[Exception], ...]) -> GuardrailsError:
+        status = reply.status
         if 300 <= status < 400:
             return Refused(
                 f"the server redirects (HTTP {status})",
@@ -212,44 +194,47 @@ class HttpEndpoint:
                 status=status,
                 hint="use the final address as base URL; keys do not follow redirects",
             )
-        try:
-            body = await _read(response, MAX_ERROR_BODY)
-        except (httpx.HTTPError, httpx.StreamError, OSError, Interrupted):
-            body = b""  # the status alone has to do
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        body = b""
+        with suppress(Interrupted, *errors):  # or the status alone has to do
+            body = await _read(reply, MAX_ERROR_BODY)
+        headers = {name.lower(): value for name, value in reply.headers.items()}
         error = self._dialect.decode_error(status, headers, body)
         if error.kind == "auth":
             error.hint = key_hint(self.config.key, self.config.key_env, self._url, error.hint)
         return error
 
-    def _pool(self) -> httpx.AsyncBaseTransport:
+    def _pool(self) -> Transport:
         if self._given is not None:
             return self._given
         loop = asyncio.get_running_loop()
         if self._transport is None or self._loop is not loop:
             # Sockets belong to the loop that opened them; a second `asyncio.run` gets a pool of its own.
-            make = _aiohttp_transport if self.config.transport == "aiohttp" else _httpx_transport
-            self._transport, self._loop = make(), loop
+            self._transport = pool(self.config.transport, self._url, self.config.connect_timeout)
+            self._loop = loop
         return self._transport
 
 
-def _tells_limits(response: httpx.Response) -> bool:
-    """Whether to look for rate limits: each look-up in httpx's headers goes through all of them."""
-    return any(b"ratelimit-remaining" in name.lower() for name, _ in response.headers.raw)
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's name for the request, as text that can be written down."""
+    told = headers.get("x-request-id") or headers.get("request-id")
+    return None if told is None else told.encode("utf-8", "replace").decode()
 
 
-def _media_type(response: httpx.Response) -> str:
-    media: str = response.headers.get("content-type", "")
-    return media.partition(";")[0].strip().lower()
+def _tells_limits(headers: Mapping[str, str]) -> bool:
+    """Whether to look for rate limits, each of which has a name of its own."""
+    return any("ratelimit-remaining" in name.lower() for name in headers)
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 @asynccontextmanager
-async def _reading(response: httpx.Response) -> AsyncGenerator[AsyncIterator[bytes]]:
+async def _reading(reply: Reply) -> AsyncGenerator[AsyncIterator[bytes]]:
     """The body as it arrives; decompressed if the server compressed it although it was asked not to."""
-    if response.headers.get("content-encoding", "identity") == "identity":
-        chunks = response.stream.__aiter__()  # type: ignore[union-attr] # transports here are async
-    else:
-        chunks = response.aiter_bytes()
+    chunks = reply.chunks()
+    if (encoding := reply.headers.get("content-encoding", "identity")) != "identity":
+        chunks = decompressed(chunks, encoding)
     try:
         yield chunks
     finally:
@@ -274,9 +259,9 @@ async def _drain(chunks: AsyncIterator[bytes], clock: Clock) -> None:
         watchdog.close()
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read(reply: Reply, limit: int) -> bytes:
     pieces, size = [], 0
-    async with _reading(response) as chunks:
+    async with _reading(reply) as chunks:
         async for data in chunks:
             size += len(data)
             if size > limit:
@@ -286,7 +271,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
 
 
 def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsError:
-    """httpx's (or the socket's) error as ours, told apart by what lies at its root."""
+    """A transport's (or the socket's) error as ours, told apart by what lies at its root."""
     host = url.split("/")[2]
     causes = list(root_causes(error))
     names = {type(cause).__name__ for cause in causes}
@@ -322,44 +307,3 @@ def _insecure(host: str, causes: list[BaseException]) -> Transient:
     else:
         hint = "if you trust who signed it, name a file with that certificate in SSL_CERT_FILE"
     return Transient(f"no secure connection to {host}{f': {said}' if said else ''}", kind="tls", hint=hint)
-
-
-# --- transports --------------------------------------------------------------------------------------------
-
-_MODULES = {"aiohttp": ("aiohttp", "httpx_aiohttp"), "httpx": ()}
-_WATCHED: ContextVar[tuple[Attempt, Clock] | None] = ContextVar("guardrails.watched", default=None)
-
-
-def _connected() -> None:
-    watched = _WATCHED.get()
-    if watched is not None:
-        attempt, clock = watched
-        attempt.note(clock.now(), "connected")
-
-
-def _aiohttp_transport() -> httpx.AsyncBaseTransport:
-    import aiohttp
-    from httpx_aiohttp import AiohttpTransport
-
-    class Connector(aiohttp.TCPConnector):
-        """Says when a connection is ready."""
-
-        async def connect(self, *args: Any, **options: Any) -> Any:
-            connection = await super().connect(*args, **options)
-            _connected()
-            return connection
-
-    def session() -> aiohttp.ClientSession:
-        # No limit here: how many calls run at once is the flow layers' decision, and it is measured there.
-        # aiohttp looks its proxy up in the environment at every request (0.4 ms), so only if there is one.
-        return aiohttp.ClientSession(
-            connector=Connector(limit=0, limit_per_host=0), trust_env=bool(getproxies_environment())
-        )
-
-    return AiohttpTransport(client=session, verify=False)  # unused: the connector above verifies
-
-
-def _httpx_transport() -> httpx.AsyncBaseTransport:
-    import httpx
-
-    return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=None))

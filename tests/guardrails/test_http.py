@@ -147,7 +147,7 @@ async def test_connections_are_used_again(server: str) -> None:
         for _ in range(5):
             await llm.ask("hi")
         assert counted.stats.requests == 5
-        pool = llm._endpoint._transport.client.connector  # type: ignore[attr-defined]
+        pool = llm._endpoint._transport._session.connector  # type: ignore[attr-defined]
         assert sum(len(kept) for kept in pool._conns.values()) == 1
 
 
