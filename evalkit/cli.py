@@ -168,6 +168,8 @@ def consoles() -> tuple[Console, Console]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. No traceback, unless EVALKIT_DEBUG asks for it."""
     gc.set_threshold(50_000, 20, 20)  # what a command loads is no garbage, and was walked for it many times
+    # Nothing here needs numpy's threads for large matrices: to start them takes 60 ms and more of CPU.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         with terminable():
             try:

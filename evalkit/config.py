@@ -85,7 +85,7 @@ def _gate(spec: Any) -> Any:
 class Strict(BaseModel):
     """Unknown fields are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class SamplingOptions(Strict):

@@ -22,6 +22,14 @@ _HEADS = {"html": b"<!doctype html>", "json": b'{\n  "run": ', "junit": b"<tests
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a run is not complete and sound. `failed`: whether the exit code is one of failure for it."""
+
+    why: str
+    failed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Files:
     """Where results are written besides the store."""
 
@@ -74,7 +82,7 @@ class Files:
             self.clear()
         with suppress(ConfigError):
             if self.junit is not None and _blank(self.junit):
-                junit.write(self.junit, (), ended=junit.Ended(why))
+                junit.write(self.junit, (), ended=Ended(why))
         with suppress(ConfigError):
             if self.markdown is not None:
                 markdown.refuse(self.markdown, why)

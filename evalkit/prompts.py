@@ -33,7 +33,7 @@ from guardrails.source import explain, load_yaml
 class Shot(BaseModel):
     """One example turn that the model is shown. Plain text: no template."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     user: str = Field(min_length=1)
     assistant: str = Field(min_length=1)
@@ -42,7 +42,7 @@ class Shot(BaseModel):
 class PromptSpec(BaseModel):
     """A variant as the suite writes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str = Field(default="", max_length=100, pattern=r"^[^/\x00-\x1f]*$")
     file: Path | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evalkit import progress, report, view
 from evalkit.config import Suite
 from evalkit.evaluate import AGAINST, Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
-from evalkit.files import INTERRUPTED, NOTHING, Files, left, placed, sentence
+from evalkit.files import INTERRUPTED, NOTHING, Ended, Files, left, placed, sentence
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evalkit.asking import Executor
-    from evalkit.ci.junit import Ended
     from evalkit.trouble import Trouble
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
@@ -117,8 +116,6 @@ class Session:
             raise
 
     def _told(self, begun: Sequence[Run], files: Files, banner: str, why: str) -> None:
-        from evalkit.ci.junit import Ended
-
         for run in begun:
             with suppress(GuardrailsError):  # such as a full disk, by which it may have ended
                 kept = self.store.find(run.id)
@@ -308,8 +305,6 @@ def _unfinished(plan: Plan, store: Store) -> Run | None:
 
 def _ended(outcome: Outcome, interrupted: bool) -> Ended | None:
     """What of a run's end is in none of its rows; None of one that is complete and sound."""
-    from evalkit.ci.junit import Ended
-
     if (trouble := outcome.trouble) is not None and not interrupted:
         return Ended(_too_many(outcome, trouble).message)
     said = SAID.get(outcome.status)

@@ -31,8 +31,7 @@ from guardrails.client import Llm
 from guardrails.dialects import NAMES as DIALECTS
 from guardrails.endpoints.opening import Timeouts
 from guardrails.errors import ConfigError
-from guardrails.filters.layers import layers as filter_layers
-from guardrails.filters.policy import Rulebook
+from guardrails.filters.policy import DIRECTIONS, Rulebook
 from guardrails.filters.spec import BUILTIN as FILTERS
 from guardrails.filters.spec import Filters, rulebook
 from guardrails.flow import spec
@@ -332,6 +331,10 @@ def _policy(config: Any, source: Source, found: list[str]) -> tuple[Policy, bool
 
 
 def _filters(book: Rulebook) -> list[Layer]:
+    if not any(book.of(direction) for direction in DIRECTIONS):
+        return []
+    from guardrails.filters.layers import layers as filter_layers
+
     if not any(rule.action == "pseudonymize" for rule in (*book.input, *(book.tool_results or ()))):
         return list(filter_layers(book))
     from guardrails.filters.restore import Restore

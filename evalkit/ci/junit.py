@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 from typing import IO
 from xml.sax.saxutils import quoteattr
 
-from evalkit.files import placed
+from evalkit.files import Ended, placed
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, Status
 from guardrails.errors import ConfigError
@@ -61,14 +61,6 @@ def write(
                 out.detach()  # it would close the file, which is not ours
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Why a run is not complete and sound. `failed`: whether the exit code is one of failure for it."""
-
-    why: str
-    failed: bool = True
 
 
 @dataclass(slots=True)

@@ -97,7 +97,7 @@ Short = Annotated[Words, AfterValidator(_printable), Field(max_length=200)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class _Call(_Strict):

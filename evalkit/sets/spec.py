@@ -43,7 +43,7 @@ def _or(short: list[dict[str, Any]], core: Any, handler: Any) -> dict[str, Any]:
 class Where(BaseModel):
     """Which samples to take by their tags: with one of `any`, with each of `all`, with none of `not`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     any: tuple[str, ...] = ()
     all: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Draw(BaseModel):
     Left out, everything is one stratum. The draw depends on the seed and the samples' ids alone.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     n: int = Field(ge=1)
     seed: int = 0
@@ -97,7 +97,7 @@ class Draw(BaseModel):
 class GoldenSpec(BaseModel):
     """One golden set of a suite; `path`, `hf` or `builtin` says where it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     path: str | None = Field(default=None, min_length=1)
     hf: str | None = Field(default=None, min_length=1)

@@ -1,13 +1,39 @@
-"""What may not pass: detectors, and the two layers that put them around a call."""
+"""What may not pass: detectors, and the two layers that put them around a call.
 
-from guardrails.filters.detector import Detector, Edit, Finding, redact, resolve
-from guardrails.filters.layers import InputFilters, OutputFilters
-from guardrails.filters.pii import Pii
-from guardrails.filters.policy import Rule, Rulebook
-from guardrails.filters.restore import Restore
-from guardrails.filters.vault import Shape, Vault, pseudonymize
-from guardrails.filters.vaults import Vaults
-from guardrails.filters.window import Window, scan
+Each name is loaded when it is used: who reads a configuration without filters needs none of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guardrails.filters.detector import Detector, Edit, Finding, redact, resolve
+    from guardrails.filters.layers import InputFilters, OutputFilters
+    from guardrails.filters.pii import Pii
+    from guardrails.filters.policy import Rule, Rulebook
+    from guardrails.filters.restore import Restore
+    from guardrails.filters.vault import Shape, Vault, pseudonymize
+    from guardrails.filters.vaults import Vaults
+    from guardrails.filters.window import Window, scan
+
+_MODULES = {
+    "detector": ("Detector", "Edit", "Finding", "redact", "resolve"),
+    "layers": ("InputFilters", "OutputFilters"),
+    "pii": ("Pii",),
+    "policy": ("Rule", "Rulebook"),
+    "restore": ("Restore",),
+    "vault": ("Shape", "Vault", "pseudonymize"),
+    "vaults": ("Vaults",),
+    "window": ("Window", "scan"),
+}
+_LAZY = {name: f"guardrails.filters.{module}" for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'guardrails.filters' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
 
 __all__ = [
     "Detector",

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+UNSCANNABLE = "UNSCANNABLE"
+"""The kind of a finding that is no look at a text: nobody could look there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -23,8 +23,17 @@ from typing import Any, Literal, Protocol
 
 from guardrails.call import Call, Request
 from guardrails.errors import ConfigError
-from guardrails.filters.detector import AsyncDetector, Detector, Edit, Finding, Mark, by_score, named, resolve
-from guardrails.filters.window import UNSCANNABLE
+from guardrails.filters.detector import (
+    UNSCANNABLE,
+    AsyncDetector,
+    Detector,
+    Edit,
+    Finding,
+    Mark,
+    by_score,
+    named,
+    resolve,
+)
 
 Direction = Literal["input", "output", "tool_arguments", "tool_results"]
 Action = Literal["block", "reask", "redact", "replace", "pseudonymize", "flag"]

@@ -27,8 +27,7 @@ from guardrails.call import (
     ToolResult,
     ToolUse,
 )
-from guardrails.filters.detector import Edit, Finding, Mark, apply
-from guardrails.filters.window import UNSCANNABLE
+from guardrails.filters.detector import UNSCANNABLE, Edit, Finding, Mark, apply
 
 Scan = Callable[[str], list[Finding]]
 Rewrite = Callable[[str, str], str]  # of a text and of who speaks

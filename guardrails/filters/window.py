@@ -37,9 +37,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from guardrails.filters.detector import Finding, resolve
+from guardrails.filters.detector import UNSCANNABLE, Finding, resolve
 
-UNSCANNABLE = "UNSCANNABLE"
 OPEN = 65_536
 
 Detect = Callable[[str], list[Finding]]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from evalkit.ci import junit
 from evalkit.columns import Columns
+from evalkit.files import Ended
 from evalkit.gate import parse
 from evalkit.trial import Failure, Trial
 from evalkit.verdict import decide_all
@@ -114,7 +115,7 @@ def test_a_run_that_is_not_complete_has_passed_nothing(
 ) -> None:
     rows = [made(n) for n in range(40)]
     gates = decide_all([parse("pass_rate >= 50%"), parse("pass_rate <= 50%")], Columns.of(rows))
-    root = written(tmp_path / "junit.xml", rows, gates, ended=junit.Ended("cut short", failed))
+    root = written(tmp_path / "junit.xml", rows, gates, ended=Ended("cut short", failed))
 
     (end,) = root.findall("./testsuite[@name='run']/testcase")
     assert (end.attrib["name"], end[0].tag, end[0].attrib["message"]) == ("run complete", tag, "cut short")

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
-from guardrails.filters.detector import Edit, Finding, named, resolve
+from guardrails.filters.detector import UNSCANNABLE, Edit, Finding, named, resolve
 from guardrails.filters.memory import Memory
 from guardrails.filters.policy import ACTIONS, Rule, Rulebook, Rules, Verdict, decide, edits, misplaced
-from guardrails.filters.window import UNSCANNABLE
 
 
 @dataclass(frozen=True)

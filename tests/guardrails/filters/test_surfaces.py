@@ -20,9 +20,8 @@ from guardrails.call import (
     ToolUse,
 )
 from guardrails.filters import Finding
-from guardrails.filters.detector import apply, named
+from guardrails.filters.detector import UNSCANNABLE, apply, named
 from guardrails.filters.surfaces import json_edits, rewrite, unscanned
-from guardrails.filters.window import UNSCANNABLE
 
 _SECRET = re.compile(r"\b\w+@acme|\b\d{6}\b")
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrails.filters import Finding, Window, redact, resolve, scan
-from guardrails.filters.window import OPEN, SENTENCE, UNSCANNABLE, Whole, walk
+from guardrails.filters.detector import UNSCANNABLE
+from guardrails.filters.window import OPEN, SENTENCE, Whole, walk
 
 REACH = 20
 _NUMBERS = re.compile(r"(?<!\S)\d{1,4}(?: \d{1,4}){1,3}(?!\S)")  # up to 19 characters, over spaces
