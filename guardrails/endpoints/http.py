@@ -289,7 +289,20 @@ def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsEr
         return Transient(f"connecting to {host} took too long", kind="connect_timeout")
     if "ConnectError" in names or "ClientConnectorError" in names:
         return Transient(f"cannot connect to {host}", kind="connect")
+    if any(map(_is_no_http, causes)):
+        return Refused(
+            f"{host} does not answer in HTTP",
+            kind="not_inference",
+            hint="check the port; a server that speaks TLS has a url that begins with https://",
+        )
     return Transient(f"{host} closed the connection before it answered", kind="reset")
+
+
+def _is_no_http(cause: BaseException) -> bool:
+    """Whether a parser, aiohttp's or httpx's (h11), met something else."""
+    if type(cause).__module__.startswith("h11"):
+        return str(cause).startswith(("illegal", "bad"))  # its other errors are of broken connections
+    return "BadHttpMessage" in {base.__name__ for base in type(cause).__mro__}
 
 
 def _insecure(host: str, causes: list[BaseException]) -> Transient:

@@ -7,7 +7,7 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -44,10 +44,16 @@ class Served:
         return guardrails.endpoint(self.url, model="m", transport=transport)
 
 
-@asynccontextmanager
-async def serving(body: bytes, *headers: str | bytes) -> AsyncIterator[Served]:
+def serving(body: bytes, *headers: str | bytes) -> AbstractAsyncContextManager[Served]:
+    """A server whose answer has this body, and these headers besides its length."""
     lines = [line if isinstance(line, bytes) else line.encode() for line in headers]
     head = b"\r\n".join([b"HTTP/1.1 200 OK", b"content-length: %d" % len(body), *lines])
+    return speaking(head + b"\r\n\r\n" + body)
+
+
+@asynccontextmanager
+async def speaking(said: bytes) -> AsyncIterator[Served]:
+    """A server that says just this after each request."""
     served = Served("")
     serving: list[asyncio.Task[None] | None] = []
 
@@ -59,7 +65,7 @@ async def serving(body: bytes, *headers: str | bytes) -> AsyncIterator[Served]:
                 length = next(line for line in asked.lower().split(b"\r\n") if b"content-length" in line)
                 await reader.readexactly(int(length.partition(b":")[2]))
                 served.asked.append(asked)
-                writer.write(head + b"\r\n\r\n" + body)
+                writer.write(said)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -113,6 +119,27 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_given_up_in_little_m
             tracemalloc.stop()
     assert caught.value.kind == "oversized"
     assert peak < 64 * 2**20
+
+
+@both
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x50",  # a TLS server's alert
+        b"SSH-2.0-OpenSSH_9.2 and more, so that it looks like a line\r\n\r\n",
+    ],
+)
+async def test_a_server_that_speaks_something_else_is_told_from_a_broken_one(
+    transport: str, said: bytes
+) -> None:
+    async with speaking(said) as served, served.llm(transport) as llm:
+        with pytest.raises(guardrails.Refused, match="does not answer in HTTP") as caught:
+            await llm.ask("hi")
+    assert caught.value.kind == "not_inference"
+    assert "https" in caught.value.hint
 
 
 @both
