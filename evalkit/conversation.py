@@ -247,8 +247,9 @@ _JOINED = ("attempts", "flow")
 def merged(records: Sequence[CallRecord]) -> dict[str, Any] | None:
     """One record of several calls, as plain values; None for none.
 
-    Tokens, `e2e_ms`, costs and findings are added up; an unknown cost makes the sum unknown. A direction was
-    scanned if it was in every call. All other fields, among them `ttft_ms` and `tpot_ms`, are the last
+    Tokens, `e2e_ms`, costs and findings are added up; an unknown cost makes the sum unknown, and what is
+    known of it is in `wasted_usd`, as it is of a call's attempts. A direction was scanned if it was in every
+    call. All other fields, among them `ttft_ms` and `tpot_ms`, are the last
     call's; `calls` is how many there were.
     """
     if not records:
@@ -257,8 +258,10 @@ def merged(records: Sequence[CallRecord]) -> dict[str, Any] | None:
     whole = {**each[-1], "calls": len(each)}
     whole |= {name: sum(one[name] for one in each) for name in _ADDED}
     whole |= {name: [item for one in each for item in one[name]] for name in _JOINED}
-    whole["cost_usd"] = _plain(_total(record.cost_usd for record in records))
-    whole["wasted_usd"] = _plain(_total(record.wasted_usd for record in records))
+    costs, wasted = [record.cost_usd for record in records], [record.wasted_usd for record in records]
+    if None in costs:
+        wasted += [cost for cost in costs if cost is not None]
+    whole["cost_usd"], whole["wasted_usd"] = _plain(_total(costs)), _plain(total(wasted))
     whole["scanned"] = [word for word in each[-1]["scanned"] if all(word in one["scanned"] for one in each)]
     whole["not_scanned"] = list(dict.fromkeys(word for one in each for word in one["not_scanned"]))
     whole["findings"] = _findings(records)

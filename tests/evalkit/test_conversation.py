@@ -22,6 +22,7 @@ from evalkit.conversation import (
     converse,
     merged,
 )
+from evalkit.trial import call_cost
 from guardrails.call import Call, Delta, Finish, Request, Sampling, Text, ToolHead, ToolResult, ToolUse, Usage
 from guardrails.client import Llm
 from guardrails.errors import ConfigError, Refused, Transient
@@ -275,6 +276,15 @@ def test_an_unknown_price_makes_the_sum_unknown() -> None:
     record = talk(model, "a", clock=clock).record
     assert record is not None
     assert record["cost_usd"] is None
+
+
+def test_what_is_known_of_a_broken_off_conversations_cost_is_kept() -> None:
+    clock = FakeClock()
+    _, model = llm(timed("one"), timed("two"), Transient("gone", kind="timeout"), clock=clock)
+    record = talk(model, "a", "b", clock=clock).record
+    assert record is not None
+    assert (record["cost_usd"], record["wasted_usd"]) == (None, "0.02")
+    assert call_cost(record) == (Decimal("0.02"), False)
 
 
 def test_a_record_of_one_call_is_that_record() -> None:
