@@ -1,21 +1,21 @@
 """What is kept of a run's rows while numbers are made of them: a hundred and some bytes each, and no texts.
 
 `Columns.of` reads the rows once, as a store streams them, and keeps none of them. What belongs to a row as a
-number is one record of a packed table; what a row has any number of (scores, tags, findings) are tables of
-their own that name the row. A row's answer is kept as 64 bits of its hash, enough to say which answers of a
-question agree.
+number is one row of a table (`evalkit.table`: large ones wait in a file, not in memory); what a row has any
+number of (scores, tags, findings) are tables of their own that name the row. A row's answer is kept as 64
+bits of its hash, enough to say which answers of a question agree.
 """
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from evalkit.table import Growing, Spool, Table
 from evalkit.trial import Failure, Trial, call_cost, usd, user_cost
 from guardrails.record import EXACT, total
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Table: TypeAlias = npt.NDArray[np.void]
+    Whole: TypeAlias = npt.NDArray[np.integer[Any]]
     Mask: TypeAlias = npt.NDArray[np.bool_]
 
 PHASES = ("ttft", "ttfot", "tpot", "e2e", "queue")
@@ -36,22 +36,21 @@ is an earlier call's, it failed, a judge failed on it, its output was scanned, i
 UNJUDGED = -1
 """`passed` of a row that a judge failed on, and `verdict` of a score without one; else 0 or 1."""
 
-# Name, numpy's type, struct's letter. Names and words are numbers into the columns' vocabularies.
+# By name struct's letter. Names and words are numbers into the columns' vocabularies; `id` is where in the
+# spool the sample's own is, and `id_bytes` how long.
 _ROW = (
-    *(("arm", "u4", "I"), ("sample", "u8", "Q"), ("id", "u4", "I"), ("content", "u8", "Q")),
-    *(("passed", "i1", "b"), ("error", "u2", "H")),
-    *(("flags", "u1", "B"), ("source", "u1", "B"), ("weight", "f8", "d"), ("answer", "u8", "Q")),
-    *((phase, "f8", "d") for phase in PHASES),
-    *(("cost", "f8", "d"), ("input_tokens", "u4", "I"), ("output_tokens", "u4", "I")),
+    {"arm": "I", "sample": "Q", "id": "Q", "id_bytes": "I", "content": "Q", "passed": "b", "error": "H"}
+    | {"flags": "B", "source": "B", "weight": "d", "answer": "Q"}
+    | dict.fromkeys(PHASES, "d")
+    | {"cost": "d", "input_tokens": "I", "output_tokens": "I"}
 )
-_SCORE = (
-    *(("row", "u4", "I"), ("scorer", "u2", "H"), ("verdict", "i1", "b")),
-    *(("value", "f8", "d"), ("error", "u2", "H")),
-)
-_AGAIN = (("row", "u4", "I"), ("scorer", "u2", "H"), ("value", "f8", "d"))
-_TAG = (("row", "u4", "I"), ("tag", "u4", "I"))
-_FOUND = (("row", "u4", "I"), ("what", "u4", "I"), ("count", "u4", "I"))
-_MISSED = (("row", "u4", "I"), ("what", "u4", "I"))
+_PARTS = {
+    "scores": {"row": "I", "scorer": "H", "verdict": "b", "value": "d", "error": "H"},
+    "again": {"row": "I", "scorer": "H", "value": "d"},
+    "tags": {"row": "I", "tag": "I"},
+    "findings": {"row": "I", "what": "I", "count": "I"},
+    "not_scanned": {"row": "I", "what": "I"},
+}
 
 _NAN = float("nan")
 _NO_TIMES = (_NAN,) * len(PHASES)
@@ -86,13 +85,6 @@ class Words:
     tags: tuple[str, ...] = ()
     findings: tuple[tuple[str, str, str], ...] = ()
     not_scanned: tuple[str, ...] = ()
-    ids: bytes = field(default=b"", repr=False)
-    ends: tuple[int, ...] | npt.NDArray[np.uint64] = field(default=(), repr=False)
-
-    def id(self, number: int) -> str:
-        """A sample's id by its number in the row."""
-        start = int(self.ends[number - 1]) if number else 0
-        return self.ids[start : int(self.ends[number])].decode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +93,20 @@ class Columns:
 
     `rows`: `arm` numbers `groups`; `sample` and `content` are 64-bit hashes of (set, sample id) and of what
     the sample holds (0: not known); `error` numbers `words.errors`, 0 for none; times are milliseconds and
-    NaN where there are none or where they are an earlier call's; `cost` is USD, NaN where unknown. `again`
-    has each value of a score that is of several.
+    NaN where there are none or where they are an earlier call's; `cost` is USD, NaN where unknown. `parts`
+    are the tables that name the row, for all rows there ever were: read them by the properties.
     """
 
     groups: tuple[Group, ...]
     words: Words
     failures: Mapping[str, Failure] = field(repr=False)
     rows: Table = field(repr=False)
-    scores: Table = field(repr=False)
-    again: Table = field(repr=False)
-    tags: Table = field(repr=False)
-    findings: Table = field(repr=False)
-    not_scanned: Table = field(repr=False)
+    parts: Mapping[str, Table] = field(repr=False)
 
     @classmethod
-    def of(cls, rows: Iterable[Trial]) -> Columns:
-        """Read rows once; an iterator is enough."""
-        building = _Building()
+    def of(cls, rows: Iterable[Trial], spool: Spool | None = None) -> Columns:
+        """Read rows once; an iterator is enough. What is kept of them goes into the spool."""
+        building = _Building(Spool() if spool is None else spool)
         for row in rows:
             building.add(row)
         return building.columns()
@@ -128,9 +116,49 @@ class Columns:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tables and of the ids."""
-        tables = (self.rows, self.scores, self.again, self.tags, self.findings, self.not_scanned)
-        return sum(table.nbytes for table in tables) + len(self.words.ids) + 8 * len(self.words.ends)
+        """Bytes of all tables and ids, those of rows that are not taken as well."""
+        return self.rows.spool.size
+
+    @property
+    def scores(self) -> Table:
+        """Scores by `row` and `scorer`, each with its `verdict`, `value` and `error`."""
+        return self._part("scores")
+
+    @property
+    def again(self) -> Table:
+        """Each value of a score that is of several, by `row` and `scorer`."""
+        return self._part("again")
+
+    @property
+    def tags(self) -> Table:
+        """Tags by `row`."""
+        return self._part("tags")
+
+    @property
+    def findings(self) -> Table:
+        """What filters found by `row`, and how often."""
+        return self._part("findings")
+
+    @property
+    def not_scanned(self) -> Table:
+        """What filters did not scan, by `row`."""
+        return self._part("not_scanned")
+
+    def _part(self, name: str) -> Table:
+        """What these rows have of a table that names the row; `row` is the row's number here.
+
+        It is made anew each time, of the numbers of the rows alone: only those need to be kept.
+        """
+        import numpy as np
+
+        part, picked = self.parts[name], self.rows.picked
+        if picked is None:
+            return part
+        number = np.full(self.rows.count, _MOST, dtype=np.uint32)
+        number[picked] = np.arange(len(picked), dtype=np.uint32)
+        row = number[part["row"]]
+        kept = row != _MOST
+        return replace(part.where(kept), given={"row": row[kept]})
 
     def group(self, number: int) -> Columns:
         """The rows of one group."""
@@ -140,9 +168,10 @@ class Columns:
         """The rows that have a tag."""
         import numpy as np
 
-        kept = np.zeros(len(self.rows), dtype=np.bool_)
+        kept = np.zeros(len(self), dtype=np.bool_)
         if tag in self.words.tags:
-            kept[self.tags["row"][self.tags["tag"] == self.words.tags.index(tag)]] = True
+            tags = self.tags
+            kept[tags["row"][tags["tag"] == self.words.tags.index(tag)]] = True
         return self.take(kept)
 
     def sampled(self, like: Columns) -> Columns:
@@ -153,35 +182,21 @@ class Columns:
 
     def take(self, kept: Mask) -> Columns:
         """The rows that a mask marks. All of them: these very columns."""
-        import numpy as np
-
-        if kept.all():
-            return self
-        number = np.cumsum(kept) - 1
-
-        def part(table: Table) -> Table:
-            chosen: Table = table[kept[table["row"]]]
-            chosen["row"] = number[chosen["row"]]
-            return chosen
-
-        return replace(
-            self,
-            rows=self.rows[kept],
-            scores=part(self.scores),
-            again=part(self.again),
-            tags=part(self.tags),
-            findings=part(self.findings),
-            not_scanned=part(self.not_scanned),
-        )
+        return self if kept.all() else replace(self, rows=self.rows.where(kept))
 
     def flagged(self, bit: int) -> Mask:
         """Which rows have a flag."""
         marked: Mask = (self.rows["flags"] & bit) != 0
         return marked
 
-    def sample_id(self, row: int) -> str:
-        """A row's sample by its name."""
-        return self.words.id(int(self.rows["id"][row]))
+    def sample_ids(self, rows: Sequence[int] | Whole) -> list[str]:
+        """The samples of some rows by their names."""
+        places, sizes = self.rows["id"][rows].tolist(), self.rows["id_bytes"][rows].tolist()
+        read = self.rows.spool.read
+        return [
+            read(place, size).decode("utf-8", "surrogatepass")
+            for place, size in zip(places, sizes, strict=True)
+        ]
 
 
 def distinct(values: npt.NDArray[Any]) -> int:
@@ -219,26 +234,6 @@ def content_hash(row: Trial) -> int:
 
 
 @dataclass(slots=True)
-class _Table:
-    """A table that grows at its end."""
-
-    spec: tuple[tuple[str, str, str], ...]
-    data: bytearray = field(default_factory=bytearray)
-    pack: Callable[..., bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.pack = struct.Struct("<" + "".join(letter for _, _, letter in self.spec)).pack
-
-    def add(self, *values: Any) -> None:
-        self.data += self.pack(*values)
-
-    def done(self) -> Table:
-        import numpy as np
-
-        return np.frombuffer(self.data, dtype=np.dtype([(name, f"<{kind}") for name, kind, _ in self.spec]))
-
-
-@dataclass(slots=True)
 class _Group:
     set: str
     arm: str
@@ -265,12 +260,9 @@ class _Numbers(dict[Any, int]):
 
 @dataclass(slots=True)
 class _Building:
-    rows: _Table = field(default_factory=lambda: _Table(_ROW))
-    scores: _Table = field(default_factory=lambda: _Table(_SCORE))
-    again: _Table = field(default_factory=lambda: _Table(_AGAIN))
-    tags: _Table = field(default_factory=lambda: _Table(_TAG))
-    findings: _Table = field(default_factory=lambda: _Table(_FOUND))
-    missed: _Table = field(default_factory=lambda: _Table(_MISSED))
+    spool: Spool
+    rows: Growing = field(init=False)
+    parts: Mapping[str, Growing] = field(init=False)
     count: int = 0
     groups: list[_Group] = field(default_factory=list)
     arms: _Numbers = field(default_factory=_Numbers)
@@ -281,16 +273,17 @@ class _Building:
     found: _Numbers = field(default_factory=_Numbers)
     unscanned: _Numbers = field(default_factory=_Numbers)
     failures: dict[str, Failure] = field(default_factory=dict)
-    ids: bytearray = field(default_factory=bytearray)
-    ends: bytearray = field(default_factory=bytearray)
     last: tuple[str, str] | None = None
-    sample: int = 0
+    named: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        self.rows = Growing(_ROW, self.spool)
+        self.parts = {name: Growing(spec, self.spool) for name, spec in _PARTS.items()}
 
     def add(self, row: Trial) -> None:
         number, self.count = self.count, self.count + 1
         group = self._group(row)
         record = row.record
-        self._name(row)
         flags, cost, source, counted = 0, _NAN, 0, (0, 0)
         if record is not None:
             flags, cost = self._money(row, record, group)
@@ -309,14 +302,14 @@ class _Building:
             flags |= MISJUDGED
         passed = row.passed
         self.rows.add(
-            *(self.arms[row.set, row.arm], self.sample, len(self.ends) // 8 - 1, content_hash(row)),
+            *(self.arms[row.set, row.arm], *self._name(row), content_hash(row)),
             *(UNJUDGED if passed is None else passed, error),
             *(flags, source, row.weight, answer_hash(row)),
             *_times(row, record),
             *(cost, *counted),
         )
         for tag in dict.fromkeys(row.tags):
-            self.tags.add(number, self.tag_names[tag])
+            self.parts["tags"].add(number, self.tag_names[tag])
 
     def _group(self, row: Trial) -> _Group:
         number = self.arms[row.set, row.arm]
@@ -324,13 +317,13 @@ class _Building:
             self.groups.append(_Group(row.set, row.arm))
         return self.groups[number]
 
-    def _name(self, row: Trial) -> None:
-        """A sample's rows follow each other in the plan's order, so that its id is mostly written once."""
-        named = (row.set, row.sample)
-        if named != self.last:
-            self.last, self.sample = named, hash64(*named)
-            self.ids += row.sample.encode("utf-8", "surrogatepass")
-            self.ends += len(self.ids).to_bytes(8, "little")
+    def _name(self, row: Trial) -> tuple[int, int, int]:
+        """The sample's hash, and where its id is: mostly its rows follow each other and share that."""
+        sample = (row.set, row.sample)
+        if sample != self.last:
+            written = row.sample.encode("utf-8", "surrogatepass")
+            self.last, self.named = sample, (hash64(*sample), self.spool.add(written), len(written))
+        return self.named
 
     def _money(self, row: Trial, record: Mapping[str, Any], group: _Group) -> tuple[int, float]:
         flags = RECORDED
@@ -352,9 +345,9 @@ class _Building:
     def _filters(self, number: int, record: Mapping[str, Any]) -> None:
         for found in record["findings"]:
             what = self.found[found["direction"], found["kind"], found["action"]]
-            self.findings.add(number, what, min(found["count"], 2**32 - 1))
+            self.parts["findings"].add(number, what, min(found["count"], 2**32 - 1))
         for what in record["not_scanned"]:
-            self.missed.add(number, self.unscanned[what])
+            self.parts["not_scanned"].add(number, self.unscanned[what])
 
     def _judged(self, number: int, row: Trial, group: _Group) -> bool:
         """Keep the row's scores; whether a judge failed."""
@@ -365,17 +358,15 @@ class _Building:
             verdict = UNJUDGED if score.passed is None else score.passed
             value = _NAN if score.value is None else score.value
             scorer = self.scorers[name]
-            self.scores.add(number, scorer, verdict, value, error)
+            self.parts["scores"].add(number, scorer, verdict, value, error)
             for each in score.values if len(score.values) > 1 else ():
-                self.again.add(number, scorer, each)
+                self.parts["again"].add(number, scorer, each)
             if score.cost_usd is not None:
                 group.judging = EXACT.add(group.judging, usd(score.cost_usd))
         group.unknown_judgings += row.unknown_judgings
         return lost
 
     def columns(self) -> Columns:
-        import numpy as np
-
         words = Words(
             errors=tuple(self.errors),
             sources=tuple(self.sources),
@@ -383,19 +374,13 @@ class _Building:
             tags=tuple(self.tag_names),
             findings=tuple(self.found),
             not_scanned=tuple(self.unscanned),
-            ids=bytes(self.ids),
-            ends=np.frombuffer(self.ends, dtype="<u8"),
         )
         return Columns(
             groups=tuple(group.done() for group in self.groups),
             words=words,
             failures=self.failures,
             rows=self.rows.done(),
-            scores=self.scores.done(),
-            again=self.again.done(),
-            tags=self.tags.done(),
-            findings=self.findings.done(),
-            not_scanned=self.missed.done(),
+            parts={name: part.done() for name, part in self.parts.items()},
         )
 
 

@@ -14,7 +14,7 @@ from evalkit import stats
 from evalkit.columns import FAILED, Columns, Group
 from evalkit.measure import difference, values_by_question
 from evalkit.metric import METRICS
-from evalkit.questions import paired, share_difference
+from evalkit.questions import found_in, paired, share_difference
 from evalkit.stats import Measured, PairedRates
 
 if TYPE_CHECKING:
@@ -77,21 +77,17 @@ def align(a: Columns, b: Columns) -> Aligned:
     """The samples of the same set and id, without those whose content differs between the two."""
     import numpy as np
 
-    sides = [np.unique(side.rows["sample"], return_index=True) for side in (a, b)]
-    (of_a, first_a), (of_b, first_b) = sides
-    common, at_a, at_b = np.intersect1d(of_a, of_b, assume_unique=True, return_indices=True)
-    content_a = a.rows["content"][first_a[at_a]]
-    content_b = b.rows["content"][first_b[at_b]]
+    (of_a, first_a), (of_b, first_b) = (np.unique(side.rows["sample"], return_index=True) for side in (a, b))
+    at, there = found_in(of_b, of_a)
+    content_a = a.rows["content"][first_a[there]]
+    content_b = b.rows["content"][first_b[at[there]]]
     changed = (content_a != content_b) & (content_a != 0) & (content_b != 0)
-    kept = common[~changed]
-    return Aligned(
-        a=a.take(np.isin(a.rows["sample"], kept)),
-        b=b.take(np.isin(b.rows["sample"], kept)),
-        samples=len(kept),
-        of_a=len(of_a),
-        of_b=len(of_b),
-        changed=int(changed.sum()),
+    kept = of_a[there][~changed]
+    a, b = (
+        side if len(kept) == len(of_side) else side.take(found_in(kept, side.rows["sample"])[1])
+        for side, of_side in ((a, of_a), (b, of_b))
     )
+    return Aligned(a, b, len(kept), len(of_a), len(of_b), int(changed.sum()))
 
 
 def compare(columns: Columns, rng: np.random.Generator | None = None) -> list[Comparison]:
@@ -141,8 +137,7 @@ def changed(a: Columns, b: Columns) -> tuple[list[str], list[str]]:
     sample, row = np.unique(both.a.rows["sample"], return_index=True)
 
     def ids(which: npt.NDArray[np.bool_]) -> list[str]:
-        rows = np.sort(row[np.isin(sample, one.sample[which])])
-        return [both.a.sample_id(int(number)) for number in rows]
+        return both.a.sample_ids(np.sort(row[found_in(one.sample[which], sample)[1]]))
 
     return ids(one.value < other.value), ids(one.value > other.value)
 

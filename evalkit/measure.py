@@ -76,7 +76,7 @@ def difference(
     if metric.unit == "score":
         return score_difference(of_a, of_b, rng, times, level)
     of_a, of_b = paired(of_a, of_b)
-    return stats.mean((of_a.value - times * of_b.value).tolist(), rng, level)
+    return stats.mean(of_a.value - times * of_b.value, rng, level)
 
 
 def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> Measured | None:
@@ -84,16 +84,18 @@ def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> 
     import numpy as np
 
     times = columns.rows[phase]
-    rows = np.flatnonzero(~np.isnan(times))
-    if len(rows) == 0:
+    known = ~np.isnan(times)
+    times = times[known]
+    if len(times) == 0:
         return None
-    times = times[rows]
     effective = None
-    if distinct(columns.rows["sample"][rows]) < len(rows):
-        below = values_of(columns, rows, (times <= np.quantile(times, q)).astype(np.float64))
+    calls = columns.take(known)
+    if distinct(calls.rows["sample"]) < len(times):
+        below = values_of(calls, times <= np.quantile(times, q))
         found = below.share(level)
         effective = float(len(below)) if found is None or found.effective is None else found.effective
-    return stats.quantile_of(np.sort(times), q, level, effective)
+    times.sort()
+    return stats.quantile_of(times, q, level, effective)
 
 
 def values_by_question(metric: Metric, columns: Columns) -> Values:
@@ -107,18 +109,17 @@ def values_by_question(metric: Metric, columns: Columns) -> Values:
         questions = Questions.of_rows(columns)
         return questions.flaky() if metric.name == "flake_rate" else questions.majority()[0]
     if metric.name == "pass_rate":
-        passed = columns.rows["passed"]
-        rows = np.flatnonzero(passed >= 0)
-        return values_of(columns, rows, (passed[rows] == 1).astype(np.float64))
+        judged = columns.take(columns.rows["passed"] >= 0)
+        return values_of(judged, judged.rows["passed"] == 1)
     if metric.unit == "score" or metric.scorer is not None:
         return _scored(metric, columns)
     if metric.name == "error_rate":
-        return values_of(columns, np.arange(len(columns)), columns.flagged(FAILED | MISJUDGED).astype(float))
+        return values_of(columns, columns.flagged(FAILED | MISJUDGED))
     if metric.name in FOUND:
         return _found(metric.name, columns)
     column = "cost" if metric.unit == "usd" else _phase(metric)
-    rows = np.flatnonzero(_priced(columns) if metric.unit == "usd" else ~np.isnan(columns.rows[column]))
-    return values_of(columns, rows, columns.rows[column][rows])
+    known = columns.take(_priced(columns) if metric.unit == "usd" else ~np.isnan(columns.rows[column]))
+    return values_of(known, known.rows[column])
 
 
 def _priced(columns: Columns) -> npt.NDArray[np.bool_]:
@@ -127,9 +128,11 @@ def _priced(columns: Columns) -> npt.NDArray[np.bool_]:
     A failed call is known to cost nothing even where no price is: where answers have no known cost, the
     failed calls say nothing of what one costs.
     """
-    priced, failed = columns.flagged(PRICED), columns.flagged(FAILED)
-    lacking = columns.flagged(RECORDED) & ~priced & ~failed
-    return priced & ~failed if lacking.any() else priced
+    flags = columns.rows["flags"]
+    priced, failed = (flags & PRICED) != 0, (flags & FAILED) != 0
+    lacking = ((flags & RECORDED) != 0) & ~priced & ~failed
+    known: npt.NDArray[np.bool_] = priced & ~failed if lacking.any() else priced
+    return known
 
 
 def _phase(metric: Metric) -> str:
@@ -146,10 +149,12 @@ def _scored(metric: Metric, columns: Columns) -> Values:
         names = columns.words.scorers
         meant = scores["scorer"] == (names.index(metric.scorer) if metric.scorer in names else len(names))
     if metric.unit == "share":
-        meant &= scores["verdict"] >= 0
-        return values_of(columns, scores["row"][meant], (scores["verdict"][meant] == 1).astype(np.float64))
-    meant &= ~np.isnan(scores["value"])
-    return values_of(columns, scores["row"][meant], scores["value"][meant])
+        verdict = scores["verdict"]
+        meant &= verdict >= 0
+        return values_of(columns, verdict[meant] == 1, scores["row"][meant])
+    value = scores["value"]
+    meant &= ~np.isnan(value)
+    return values_of(columns, value[meant], scores["row"][meant])
 
 
 def _found(metric: str, columns: Columns) -> Values:
@@ -162,10 +167,10 @@ def _found(metric: str, columns: Columns) -> Values:
         for number, (direction, kind, _) in enumerate(columns.words.findings)
         if direction == "output" and kind in kinds
     ]
-    found = np.zeros(len(columns))
-    found[columns.findings["row"][np.isin(columns.findings["what"], meant)]] = 1.0
-    rows = np.flatnonzero(columns.flagged(SCANNED))
-    return values_of(columns, rows, found[rows])
+    found, findings = np.zeros(len(columns), dtype=np.bool_), columns.findings
+    found[findings["row"][np.isin(findings["what"], meant)]] = True
+    scanned = columns.flagged(SCANNED)
+    return values_of(columns.take(scanned), found[scanned])
 
 
 def _pii_kinds() -> frozenset[str]:

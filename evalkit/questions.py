@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = npt.NDArray[np.float64]
     Whole: TypeAlias = npt.NDArray[np.int64]
+    Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 _SAME = 1e-9  # scores that differ by less are the same
@@ -47,7 +48,7 @@ class Values:
 
     def mean(self, rng: np.random.Generator, level: float = LEVEL) -> Measured | None:
         """The mean, each question counting once."""
-        return stats.mean(self.value.tolist(), rng, level)
+        return stats.mean(self.value, rng, level)
 
     def score(self, rng: np.random.Generator, level: float = LEVEL) -> Measured | None:
         """The mean of scores, each question counting once."""
@@ -60,23 +61,33 @@ class Values:
         return Values(self.sample[kept], value, self.weight[kept], answers)
 
 
-def values_of(columns: Columns, rows: Whole, values: Floats) -> Values:
-    """The mean by question of `values`, which belong to `rows` (a row may occur several times)."""
+def values_of(columns: Columns, values: Floats | Mask, rows: npt.NDArray[Any] | None = None) -> Values:
+    """The mean by question of `values`, one a row; or they belong to `rows`, which may name one repeatedly.
+
+    There may be a million: a column is read when it is needed, and forgotten as soon as it is not.
+    """
     import numpy as np
 
-    asked = columns.rows["sample"][rows]
+    weight = columns.rows["weight"]
+    if bool(np.all(weight == weight[:1])):
+        weight = weight[:1].copy()  # one number for all
+    asked = columns.rows["sample"]
+    asked = asked if rows is None else asked[rows]
     order = np.argsort(asked, kind="stable")
     asked = asked[order]
     new = np.ones(len(asked), dtype=np.bool_)
     np.not_equal(asked[1:], asked[:-1], out=new[1:])
-    sample, first = asked[new], order[new]
-    if len(sample) == len(rows):
-        mean = values[first]
+    if new.all():
+        first, mean = order, values[order].astype(np.float64)
     else:
-        of = np.cumsum(new) - 1
-        mean = np.bincount(of, values[order], minlength=len(sample)) / np.bincount(of, minlength=len(sample))
-    del asked, order  # there may be a million rows
-    return Values(sample, mean, columns.rows["weight"][rows[first]], len(rows))
+        of, ordered = np.cumsum(new) - 1, values[order]
+        asked, first = asked[new], order[new]
+        mean = np.bincount(of, ordered, minlength=len(asked)) / np.bincount(of, minlength=len(asked))
+    if len(weight) == 1:
+        weight = np.broadcast_to(weight, len(asked))
+    else:
+        weight = weight[first if rows is None else rows[first]]
+    return Values(asked, mean, weight, len(values))
 
 
 def mean_score(
@@ -90,7 +101,7 @@ def mean_score(
 
     if bool(np.all((value >= 0) & (value <= 1))):
         return bounded_mean(value, answers, level)
-    return stats.mean(value.tolist(), rng, level)
+    return stats.mean(value, rng, level)
 
 
 def score_difference(
@@ -107,7 +118,7 @@ def score_difference(
     differences = a.value - times * b.value
     bounded = bool(np.all((a.value >= 0) & (a.value <= 1) & (b.value >= 0) & (b.value <= 1)))
     if len(a) == 0 or not bounded or float(np.ptp(differences)) > _SAME:
-        return stats.mean(differences.tolist(), rng, level)
+        return stats.mean(differences, rng, level)
     unseen, value = 1 - (1 - level) ** (1 / len(a)), float(np.mean(differences))
     low, high = value - unseen * (value + times), value + unseen * (1 - value)
     return Measured(value, min(low, value), max(high, value), len(a), level)
@@ -117,8 +128,19 @@ def paired(a: Values, b: Values) -> tuple[Values, Values]:
     """The questions that both have, in the same order."""
     import numpy as np
 
-    _, of_a, of_b = np.intersect1d(a.sample, b.sample, assume_unique=True, return_indices=True)
-    return a.take(of_a), b.take(of_b)
+    if np.array_equal(a.sample, b.sample):
+        return a, b
+    at, there = found_in(b.sample, a.sample)
+    return a.take(there), b.take(at[there])
+
+
+def found_in(ordered: npt.NDArray[Any], values: npt.NDArray[Any]) -> tuple[Whole, Mask]:
+    """Where values are among others, which rise without repeats, and which of them are there at all."""
+    import numpy as np
+
+    at = np.searchsorted(ordered, values)
+    at[at == len(ordered)] = 0
+    return at, ordered[at] == values if len(ordered) else np.zeros(len(values), dtype=np.bool_)
 
 
 def share_difference(a: Values, b: Values, times: float = 1.0, level: float = LEVEL) -> Measured | None:
@@ -137,8 +159,8 @@ def share_difference(a: Values, b: Values, times: float = 1.0, level: float = LE
         return None
     plain = [bool(np.all((side.value == 0) | (side.value == 1))) for side in (a, b)]
     if all(plain) and times == 1:
-        rates = stats.paired_rates((a.value == 1).tolist(), (b.value == 1).tolist(), level)
-        return rates.difference if rates else None
+        only_a, only_b = int(np.sum(a.value > b.value)), int(np.sum(a.value < b.value))
+        return stats.paired_counts(only_a, only_b, len(a), level).difference
     ones = np.ones(len(a))
     one, other = share(a.value, ones, a.answers, level), share(b.value, ones, b.answers, level)
     assert one is not None
@@ -175,10 +197,9 @@ def join(a: Measured, b: Measured, times: float, r: float, n: int) -> Measured:
 class Questions:
     """The judged answers of one group by question, in the order of their hashes.
 
-    `rows` are the judged rows and `of` their questions; `first` is a row of each question.
+    `of` are the answers' questions; `first` is a row of each question.
     """
 
-    rows: Whole
     of: Whole
     first: Whole
     judged: Whole
@@ -193,19 +214,19 @@ class Questions:
         """Of the rows of one group."""
         import numpy as np
 
-        rows = np.flatnonzero(columns.rows["passed"] >= 0)
-        sample, first, of = np.unique(columns.rows["sample"][rows], return_index=True, return_inverse=True)
-        right = columns.rows["passed"][rows] == 1
+        kept = columns.rows["passed"] >= 0
+        judged = columns.take(kept).rows
+        sample, first, of = np.unique(judged["sample"], return_index=True, return_inverse=True)
+        right = judged["passed"] == 1
         return cls(
-            rows=rows,
             of=of,
-            first=rows[first],
+            first=np.flatnonzero(kept)[first],
             judged=np.bincount(of, minlength=len(sample)),
             passed=np.bincount(of[right], minlength=len(sample)),
-            answer=columns.rows["answer"][rows],
+            answer=judged["answer"],
             right=right,
             sample=sample,
-            weight=columns.rows["weight"][rows[first]],
+            weight=judged["weight"][first],
         )
 
     @property

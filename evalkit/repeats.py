@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evalkit.columns import Columns
+from evalkit.columns import Columns, distinct
 from evalkit.questions import Questions, mean_score
 from evalkit.stats import Measured
 from evalkit.stats_cluster import Variance, split_variance
@@ -63,8 +63,7 @@ def repeats(columns: Columns, rng: np.random.Generator) -> Repeats | None:
     """What the rows of one group say; None where no sample was asked twice."""
     import numpy as np
 
-    _, asked = np.unique(columns.rows["sample"], return_counts=True)
-    if asked.max(initial=0) < 2:
+    if distinct(columns.rows["sample"]) == len(columns):
         return None
     q = Questions.of_rows(columns)
     steps = [k for k in sorted({*STEPS, q.most}) if 1 <= k <= q.most]
@@ -92,13 +91,14 @@ def _best(columns: Columns, rng: np.random.Generator) -> dict[str, Measured]:
     import numpy as np
 
     found = {}
-    sample = columns.rows["sample"]
+    sample, scores = columns.rows["sample"], columns.scores
     for number, name in enumerate(columns.words.scorers):
-        scores = columns.scores[(columns.scores["scorer"] == number) & ~np.isnan(columns.scores["value"])]
         values = scores["value"]
+        meant = (scores["scorer"] == number) & ~np.isnan(values)
+        values = values[meant]
         if bool(np.all((values == 0) | (values == 1))):
             continue
-        _, of = np.unique(sample[scores["row"]], return_inverse=True)
+        _, of = np.unique(sample[scores["row"][meant]], return_inverse=True)
         best = np.full(int(of.max()) + 1, -np.inf)
         np.maximum.at(best, of, values)
         if (measured := mean_score(best, len(best), rng)) is not None:
@@ -113,8 +113,8 @@ def _flakiest(columns: Columns, q: Questions) -> tuple[Flaky, ...]:
     nearest = np.argsort(np.abs(q.passed[numbers] / q.judged[numbers] - 0.5), kind="stable")
     chosen = numbers[nearest[:MOST_FLAKY]]
     return tuple(
-        Flaky(columns.sample_id(int(q.first[each])), int(q.passed[each]), int(q.judged[each]))
-        for each in chosen
+        Flaky(sample, int(q.passed[each]), int(q.judged[each]))
+        for sample, each in zip(columns.sample_ids(q.first[chosen]), chosen, strict=True)
     )
 
 
@@ -128,12 +128,14 @@ def _variance(columns: Columns, q: Questions, rng: np.random.Generator) -> Varia
     table = columns.again
     if len(table) == 0:
         if len(q.judged):
-            values = (columns.rows["passed"][q.rows] == 1).astype(np.float64)
-            return split_variance(values, q.of, np.arange(len(values)), rng)
-        table = columns.scores[~np.isnan(columns.scores["value"])]
+            return split_variance(q.right.astype(np.float64), q.of, np.arange(len(q.of)), rng)
+        table = columns.scores
+        table = table.where(~np.isnan(table["value"]))
     if len(table) == 0:
         return None
-    table = table[table["scorer"] == table["scorer"].min()]
-    _, question = np.unique(columns.rows["sample"][table["row"]], return_inverse=True)
-    _, answer = np.unique(table["row"], return_inverse=True)
-    return split_variance(table["value"].astype(np.float64), question, answer, rng)
+    scorer = table["scorer"]
+    table = table.where(scorer == scorer.min())
+    row = table["row"]
+    _, question = np.unique(columns.rows["sample"][row], return_inverse=True)
+    _, answer = np.unique(row, return_inverse=True)
+    return split_variance(table["value"], question, answer, rng)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import charts, words
-from evalkit.columns import MISJUDGED, UNJUDGED, Columns, hash64
+from evalkit.columns import MISJUDGED, UNJUDGED, Columns, distinct, hash64
 from evalkit.compare import Comparison
+from evalkit.questions import found_in, values_of
 from evalkit.report_end import remarks
 from evalkit.stats import Measured
 from evalkit.summary import Endpoint
@@ -79,7 +80,7 @@ def render(content: Content) -> str:
         info={name: info.get(name) for name in _INFO},
         title=", ".join(name for name in sets if name) or ", ".join(name for name, _ in goldens) or "run",
         goldens=goldens,
-        samples=_samples(content.columns),
+        samples=distinct(content.columns.rows["sample"]),
         prices=sorted({version for e in content.endpoints for version in e.cost.versions}),
         banners=[content.banner, *remarks(info, len(content.columns), content.trouble)],
         sets=[_Set(name, arms, bool(info.get("rescored"))) for name, arms in sets.items()],
@@ -101,12 +102,6 @@ _INFO = ("run", "started_at", "status", "evalkit", "python", "git_commit", "suit
 def _goldens(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, hash) of the run's golden sets."""
     return [(str(each.get("name", "")), str(each.get("sha256", ""))) for each in info.get("golden") or ()]
-
-
-def _samples(columns: Columns) -> int:
-    import numpy as np
-
-    return len(np.unique(columns.rows["sample"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,16 +333,15 @@ def _chosen(columns: Columns) -> tuple[list[int], int]:
     """Hashes of at most `MAX_FAILING` samples that something failed on, those that tell arms apart first."""
     import numpy as np
 
-    sample, of = np.unique(columns.rows["sample"], return_inverse=True)
     passed = columns.rows["passed"]
     right = (passed == 1) | ((passed == UNJUDGED) & ~columns.flagged(MISJUDGED))  # no verdict is no failure
-    all_right = np.bincount(of, minlength=len(sample)) == np.bincount(of[right], minlength=len(sample))
-    some_right = np.bincount(of[right], minlength=len(sample)) > 0
-    place = np.full(len(sample), len(columns), dtype=np.int64)
-    np.minimum.at(place, of, np.arange(len(of)))
-    wrong = np.flatnonzero(~all_right)
-    order = wrong[np.lexsort((place[wrong], ~some_right[wrong]))]
-    return [int(number) for number in sample[order[:MAX_FAILING]]], max(0, len(order) - MAX_FAILING)
+    samples = values_of(columns, right)
+    wrong = samples.take(samples.value < 1)
+    at, there = found_in(wrong.sample, columns.rows["sample"])
+    place = np.full(len(wrong), len(columns), dtype=np.int64)
+    np.minimum.at(place, at[there], np.flatnonzero(there))
+    order = np.lexsort((place, wrong.value == 0))
+    return [int(number) for number in wrong.sample[order[:MAX_FAILING]]], max(0, len(order) - MAX_FAILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,20 +359,21 @@ def _marks(columns: Columns, chosen: Sequence[int]) -> dict[int, list[_Mark]]:
     import numpy as np
 
     found: dict[int, list[_Mark]] = {number: [] for number in chosen}
-    rows = np.flatnonzero(np.isin(columns.rows["sample"], np.array(chosen, dtype=np.uint64)))
+    _, meant = found_in(np.array(sorted(chosen), dtype=np.uint64), columns.rows["sample"])
+    these = columns.take(meant)
+    passed, error = these.rows["passed"], these.rows["error"]
     by_arm: dict[tuple[int, int], list[int]] = {}
-    for row in rows.tolist():
-        at = columns.rows[row]
-        by_arm.setdefault((int(at["sample"]), int(at["arm"])), []).append(row)
-    for (number, arm), places in by_arm.items():
-        passed = columns.rows["passed"][places]
-        errors = (columns.rows["error"][places] > 0).all()
-        yes, judged = int((passed == 1).sum()), int((passed >= 0).sum())
+    for row, at in enumerate(zip(these.rows["sample"].tolist(), these.rows["arm"].tolist(), strict=True)):
+        by_arm.setdefault(at, []).append(row)
+    samples = these.sample_ids([places[0] for places in by_arm.values()])
+    for sample, ((number, arm), places) in zip(samples, by_arm.items(), strict=True):
+        verdicts = passed[places]
+        yes, judged = int((verdicts == 1).sum()), int((verdicts >= 0).sum())
         mark = "pass" if yes == judged else "flaky" if yes else "fail"
-        mark = "unjudged" if judged == 0 else "error" if errors else mark
+        mark = "unjudged" if judged == 0 else "error" if (error[places] > 0).all() else mark
         said = f"{yes} of {len(places)} answers passed" if len(places) > 1 else ""
         group = columns.groups[arm]
-        found[number].append(_Mark(group.set, columns.sample_id(places[0]), group.arm, mark, said))
+        found[number].append(_Mark(group.set, sample, group.arm, mark, said))
     return found
 
 

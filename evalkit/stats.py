@@ -141,7 +141,11 @@ def paired_rates(a: Sequence[bool], b: Sequence[bool], level: float = LEVEL) -> 
     if n == 0:
         return None
     pairs = list(zip(a, b, strict=True))
-    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    return paired_counts(pairs.count((True, False)), pairs.count((False, True)), n, level)
+
+
+def paired_counts(only_a: int, only_b: int, n: int, level: float = LEVEL) -> PairedRates:
+    """`paired_rates` of n pairs, by how many of them only one side passed."""
     difference = (only_a - only_b) / n
     low, high = _of_pairs(max(only_a, only_b), min(only_a, only_b), n, level)
     if only_a < only_b:
@@ -309,7 +313,7 @@ class _Later:
 
 
 def mean(
-    values: Sequence[float],
+    values: Sequence[float] | Floats,
     rng: np.random.Generator,
     level: float = LEVEL,
     resamples: int = RESAMPLES,

@@ -224,10 +224,9 @@ def _bounds(columns: Columns) -> tuple[float | None, float | None]:
     passed = columns.rows["passed"]
     if len(passed) == 0:
         return None, None
-    every = np.arange(len(passed))
 
     def rate(kind: npt.NDArray[np.bool_]) -> float:
-        values = values_of(columns, every, kind.astype(np.float64))
+        values = values_of(columns, kind)
         return float(np.average(values.value, weights=values.weight))
 
     return rate(passed == 1), rate(passed != 0)
@@ -250,9 +249,9 @@ def _scorers(columns: Columns, rng: np.random.Generator) -> dict[str, Measured |
 def _scores(columns: Columns, rng: np.random.Generator) -> dict[str, Measured]:
     import numpy as np
 
-    found = {}
+    found, scores = {}, columns.scores
     for number in _used(columns):
-        values = columns.scores["value"][columns.scores["scorer"] == number]
+        values = scores["value"][scores["scorer"] == number]
         name = columns.words.scorers[number]
         if bool(np.all(np.isnan(values) | (values == 0) | (values == 1))):
             continue
@@ -265,10 +264,13 @@ def _latency(columns: Columns, phase: str) -> Latency:
     import numpy as np
 
     times = columns.rows[phase]
-    times = np.sort(times[~np.isnan(times)])
+    times = times[~np.isnan(times)]
+    times.sort()
     ranks = np.linspace(0, len(times) - 1, min(_POINTS, len(times))).round().astype(int)
     drawn = tuple(float(value) for value in times[ranks])
-    return Latency(percentile(columns, phase, 0.5), percentile(columns, phase, 0.99), len(times), drawn)
+    count = len(times)
+    del times  # the percentiles have their own
+    return Latency(percentile(columns, phase, 0.5), percentile(columns, phase, 0.99), count, drawn)
 
 
 def _cost(group: Group, columns: Columns, rng: np.random.Generator) -> Cost:
@@ -292,15 +294,20 @@ def _tags(columns: Columns) -> dict[str, Measured]:
     """Pass rates by tag, the most frequent tag first."""
     import numpy as np
 
-    order = np.argsort(columns.tags["tag"], kind="stable")
-    tags, rows = columns.tags["tag"][order], columns.tags["row"][order]
-    used, starts, counts = np.unique(tags, return_index=True, return_counts=True)
+    table = columns.tags
+    tags = table["tag"]
+    counts = np.bincount(tags)
+    ends = np.cumsum(counts)
+    rows = table["row"][np.argsort(tags, kind="stable")]
+    del table, tags  # two and more a row
     passed = columns.rows["passed"]
     found = {}
-    for place in np.argsort(-counts, kind="stable")[:MAX_TAGS]:
-        of_tag = rows[starts[place] : starts[place] + counts[place]]
-        judged = of_tag[passed[of_tag] >= 0]
-        rate = values_of(columns, judged, (passed[judged] == 1).astype(np.float64)).share()
+    for tag in np.argsort(-counts, kind="stable")[:MAX_TAGS]:
+        if not counts[tag]:
+            break
+        of_tag = rows[ends[tag] - counts[tag] : ends[tag]]
+        verdicts = passed[of_tag]
+        rate = values_of(columns, verdicts[verdicts >= 0] == 1, of_tag[verdicts >= 0]).share()
         if rate is not None:
-            found[columns.words.tags[used[place]]] = rate
+            found[columns.words.tags[tag]] = rate
     return found

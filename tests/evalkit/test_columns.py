@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from evalkit.columns import (
     distinct,
     hash64,
 )
+from evalkit.table import Spool
 from evalkit.trial import Trial
 from guardrails.call import ToolUse
 from judges.judge import Answer, Score
@@ -64,12 +66,14 @@ def test_every_row_is_there_once_and_says_the_same(
     rows = build(made, given_rows)
     columns = Columns.of(iter(rows))
 
+    ids = columns.sample_ids(range(len(rows)))
+
     assert len(columns) == len(rows)
     for number, row in enumerate(rows):
-        kept = columns.rows[number]
+        kept = {name: columns.rows[name][number] for name in columns.rows.spec}
         group = columns.groups[kept["arm"]]
         assert (group.set, group.arm) == (row.set, row.arm)
-        assert columns.sample_id(number) == row.sample
+        assert ids[number] == row.sample
         assert kept["sample"] == hash64(row.set, row.sample)
         assert {1: True, 0: False, -1: None}[int(kept["passed"])] is row.passed
         assert columns.words.errors[kept["error"]] == (row.error.kind if row.error else "")
@@ -122,12 +126,59 @@ def test_taking_rows_is_the_same_as_never_having_seen_the_others(
     assert np.array_equal(taken.scores["value"], alone.scores["value"], equal_nan=True)
 
 
+def same(one: Columns, other: Columns) -> bool:
+    """Whether both say the same of the same rows."""
+    tables = ("rows", "scores", "again", "tags", "findings", "not_scanned")
+    return (one.groups, one.words, one.failures) == (other.groups, other.words, other.failures) and all(
+        np.array_equal(getattr(one, table)[name], getattr(other, table)[name], equal_nan=True)
+        for table in tables
+        for name in getattr(one, table).spec
+    )
+
+
+@given(given_rows=ROWS, data=st.data())
+def test_rows_say_the_same_from_memory_and_from_a_file(
+    made: Callable[..., Trial], given_rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    rows = build(made, given_rows)
+    kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), dtype=bool)
+    in_memory, in_file = (Columns.of(rows, Spool(bound)) for bound in (math.inf, 0))
+
+    assert (in_memory.rows.spool._written, in_file.rows.spool._written) == (0, in_file.nbytes)
+    assert same(in_memory, in_file)
+    assert same(in_memory.take(kept), in_file.take(kept))
+    assert in_file.take(kept).sample_ids(range(int(kept.sum()))) == [
+        row.sample for row, keep in zip(rows, kept, strict=True) if keep
+    ]
+
+
+@given(given_rows=ROWS, data=st.data())
+def test_taking_twice_is_taking_what_both_mark(
+    made: Callable[..., Trial], given_rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    columns = Columns.of(build(made, given_rows))
+    masks = st.lists(st.booleans(), min_size=len(columns), max_size=len(columns))
+    one, other = (np.array(data.draw(masks), dtype=bool) for _ in range(2))
+
+    assert same(columns.take(one).take(other[one]), columns.take(one & other))
+    assert columns.take(np.ones(len(columns), dtype=bool)) is columns
+
+
+def test_a_row_keeps_its_new_number_when_its_scores_are_picked(made: Callable[..., Trial]) -> None:
+    columns = Columns.of([made(1), made(2), made(3, None), made(4)]).take(np.array([False, True, True, True]))
+    scores = columns.scores
+    judged = scores["verdict"] >= 0
+
+    assert scores["row"].tolist() == [0, 1, 2]
+    assert scores.where(judged)["row"].tolist() == [0, 2]
+
+
 def test_a_group_and_a_tag_are_picked(made: Callable[..., Trial]) -> None:
     columns = Columns.of([made(1, tags=("x",)), made(2), made(1, arm="b", tags=("x", "y"))])
 
     assert [len(columns.group(n)) for n in range(2)] == [2, 1]
     assert (len(columns.tagged("x")), len(columns.tagged("y")), len(columns.tagged("none"))) == (2, 1, 0)
-    assert columns.tagged("x").sample_id(1) == "1"
+    assert columns.tagged("x").sample_ids([1]) == ["1"]
 
 
 def test_no_row_is_kept(made: Callable[..., Trial]) -> None:
@@ -195,7 +246,11 @@ def test_scores_of_many_judges_are_kept_by_row(made: Callable[..., Trial]) -> No
     assert columns.words.scorers == ("x", "y", "z")
     assert columns.scores["verdict"].tolist() == [0, -1, -1]
     assert columns.scores["value"][:2].tolist() == [0.0, 0.5]
-    assert columns.again.tolist() == [(0, 1, 0.4), (0, 1, 0.6)]
+    assert {name: columns.again[name].tolist() for name in ("row", "scorer", "value")} == {
+        "row": [0, 0],
+        "scorer": [1, 1],
+        "value": [0.4, 0.6],
+    }
     assert columns.words.errors[columns.scores["error"][2]] == "timeout"
 
 
