@@ -24,6 +24,7 @@ VENDOR_KEYS: Mapping[str, str] = {
 }
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 _NOT_A_LETTER = re.compile(r"[^A-Za-z-]")
 _SENDABLE = re.compile(r"[\t\x20-\x7e]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -80,6 +81,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"{_beginning(name)!r} with what follows cannot be a header's name",
                 hint="letters, digits and hyphens, without the colon",
+            )
+        if name.lower() in _FRAMING:
+            raise ConfigError(
+                f"the header {name} cannot be set: it follows from what is sent", hint="leave it out"
             )
         if not isinstance(value, str):
             raise ConfigError(

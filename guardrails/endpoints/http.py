@@ -22,7 +22,7 @@ from guardrails.endpoints.address import Key, check_headers, check_variable, key
 from guardrails.endpoints.address import causes as root_causes
 from guardrails.endpoints.opening import Batches, Timeouts, open_events
 from guardrails.endpoints.ratelimits import reported
-from guardrails.endpoints.transports import Httpx, Reply, Transport, decompressed, pool
+from guardrails.endpoints.transports import Httpx, Reply, Transport, decompressed, parsed, pool
 from guardrails.errors import ConfigError, GuardrailsError, Interrupted, Refused, Transient
 from guardrails.handler import Opening
 
@@ -76,7 +76,10 @@ class HttpEndpoint:
             )
         for module in ("orjson", "httpx" if transport else config.transport):
             importlib.import_module(module)  # now, so that the first call's time is its own
+        if config.transport == "httpx":
+            parsed(self._url)
         self._given = None if transport is None else Httpx(transport, self._url, config.connect_timeout)
+        self._headers = {name.lower(): value for name, value in config.headers.items()}
         self._transport: Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -101,9 +104,10 @@ class HttpEndpoint:
 
     async def _batches(self, call: Call, attempt: Attempt) -> Batches:
         entered = False
+        posted = await self._request(call.request)
         transport = self._pool()
         try:
-            async with self._respond(transport, call, attempt) as reply:
+            async with self._respond(transport, posted, call, attempt) as reply:
                 if _media_type(reply) == "application/json" or not call.request.stream:
                     yield await self._whole(reply, call, attempt)
                     return
@@ -129,10 +133,11 @@ class HttpEndpoint:
             raise _network_error(error, self._url, entered=entered) from None
 
     @asynccontextmanager
-    async def _respond(self, transport: Transport, call: Call, attempt: Attempt) -> AsyncGenerator[Reply]:
+    async def _respond(
+        self, transport: Transport, posted: tuple[dict[str, str], bytes], call: Call, attempt: Attempt
+    ) -> AsyncGenerator[Reply]:
         clock = call.clock
-        headers, body = await self._request(call.request)
-        reply = await transport.post(headers, body, lambda: attempt.note(clock.now(), "connected"))
+        reply = await transport.post(*posted, lambda: attempt.note(clock.now(), "connected"))
         try:
             told = reply.headers
             attempt.note(clock.now(), "headers", (reply.status, _request_id(told)))
@@ -167,7 +172,7 @@ class HttpEndpoint:
             "accept": "text/event-stream" if request.stream else "application/json",
             "accept-encoding": "identity",
             "user-agent": "evalkit-guardrails",
-            **config.headers,
+            **self._headers,
         }
         return headers, orjson.dumps(body)
 
@@ -233,8 +238,8 @@ def _media_type(reply: Reply) -> str:
 async def _reading(reply: Reply) -> AsyncGenerator[AsyncIterator[bytes]]:
     """The body as it arrives; decompressed if the server compressed it although it was asked not to."""
     chunks = reply.chunks()
-    if (encoding := reply.headers.get("content-encoding", "identity")) != "identity":
-        chunks = decompressed(chunks, encoding)
+    if encodings := reply.encodings:
+        chunks = decompressed(chunks, encodings)
     try:
         yield chunks
     finally:
@@ -279,11 +284,11 @@ def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsEr
         return Interrupted("the connection broke in mid-answer", kind="reset")
     if any(isinstance(cause, socket.gaierror) for cause in causes) or "ClientConnectorDNSError" in names:
         return Transient(f"the name of {host} cannot be resolved", kind="dns", hint="check the URL and DNS")
-    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "ClientConnectorCertificateError" in names:
+    if any(map(_is_of_tls, causes)) or "ClientConnectorCertificateError" in names:
         return _insecure(host, causes)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return Transient(f"{host} refuses connections", kind="connect", hint="is the server running there?")
-    # httpx-aiohttp calls every lost connection a ConnectTimeout: what aiohttp itself said counts.
+    # httpx-aiohttp, if one uses it, calls every lost connection a ConnectTimeout: what aiohttp said counts.
     told_by_aiohttp = any(type(cause).__module__.startswith("aiohttp") for cause in causes)
     if ("ConnectionTimeoutError" if told_by_aiohttp else "ConnectTimeout") in names:
         return Transient(f"connecting to {host} took too long", kind="connect_timeout")
@@ -291,7 +296,7 @@ def _network_error(error: Exception, url: str, *, entered: bool) -> GuardrailsEr
         return Transient(f"cannot connect to {host}", kind="connect")
     if any(map(_is_no_http, causes)):
         return Refused(
-            f"{host} does not answer in HTTP",
+            f"what {host} answers is no valid HTTP",
             kind="not_inference",
             hint="check the port; a server that speaks TLS has a url that begins with https://",
         )
@@ -302,7 +307,13 @@ def _is_no_http(cause: BaseException) -> bool:
     """Whether a parser, aiohttp's or httpx's (h11), met something else."""
     if type(cause).__module__.startswith("h11"):
         return str(cause).startswith(("illegal", "bad"))  # its other errors are of broken connections
-    return "BadHttpMessage" in {base.__name__ for base in type(cause).__mro__}
+    names = {base.__name__ for base in type(cause).__mro__}
+    return "BadHttpMessage" in names and "PayloadEncodingError" not in names  # a body that was cut off
+
+
+def _is_of_tls(cause: BaseException) -> bool:
+    """Whether TLS failed, and does not just wait for bytes that never came."""
+    return isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLWantReadError)
 
 
 def _insecure(host: str, causes: list[BaseException]) -> Transient:

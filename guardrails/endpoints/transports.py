@@ -10,16 +10,20 @@ run at once is the flow layers' decision, and it is measured there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.request import getproxies_environment
+from urllib import request as environment
 
-from guardrails.errors import Interrupted
+from guardrails.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     import aiohttp
     import httpx
+    from yarl import URL
+
+MAX_LINE = 65_536
+"""Bytes of a line before the body, at most."""
 
 SLICE = 4096
 """Compressed bytes that are unpacked at a time: a few make a thousand times as many, all at once."""
@@ -39,6 +43,10 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]:
         """What came before the body."""
 
+    @property
+    def encodings(self) -> list[str]:
+        """How the body is said to be compressed, in lower case; empty where it is as it is."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, perhaps still compressed."""
 
@@ -55,7 +63,7 @@ class Transport(Protocol):
         """Send a request; the reply once its head is there."""
 
     async def aclose(self) -> None:
-        """Free the connections."""
+        """Free the connections; whoever still reads from one is told that it broke."""
 
 
 def pool(name: str, url: str, connect_timeout: float) -> Transport:
@@ -80,26 +88,54 @@ class _Aiohttp:
 
         self.errors: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError)
         self._url = URL(url)  # parsed once: it takes as long as all else here
+        self._proxy = proxy(self._url)
+        self._open: set[aiohttp.ClientResponse] = set()
         self._session = aiohttp.ClientSession(
             connector=_connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             auto_decompress=False,
-            # It looks its proxy up in the environment at every request (0.4 ms), so only if there is one.
-            trust_env=bool(getproxies_environment()),
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            # It would send what ~/.netrc has for the host, and look its proxy up at every request (0.4 ms).
+            trust_env=False,
         )
 
     async def post(self, headers: Mapping[str, str], body: bytes, connected: Told) -> Reply:
         told = _TOLD.set(connected)
         try:
-            return _AiohttpReply(
-                await self._session.post(self._url, headers=headers, data=body, allow_redirects=False)
+            response = await self._session.post(
+                self._url, headers=headers, data=body, allow_redirects=False, proxy=self._proxy
             )
+            return _AiohttpReply(response, self._open)
         finally:
             _TOLD.reset(told)
 
     async def aclose(self) -> None:
+        for response in list(self._open):
+            response.close()
         await self._session.close()
+
+
+def proxy(url: URL) -> URL | None:
+    """The proxy that the environment names for an address. Raises `ConfigError` for one that is none."""
+    from yarl import URL
+
+    named = environment.getproxies_environment()
+    given = named.get(url.scheme) or named.get("all")
+    spares = environment.proxy_bypass_environment  # type: ignore[attr-defined] # typeshed does not know it
+    if not given or any(spares(host, named) for host in (url.host, f"{url.host}:{url.port}")):
+        return None
+    try:
+        found = URL(given)
+    except ValueError:
+        found = URL()
+    if found.scheme not in ("http", "https") or not found.host:  # it may have a password: not quoted
+        raise ConfigError(
+            f"the proxy that the environment names for {url.scheme}:// cannot be used",
+            hint="it must look like http://host:port; NO_PROXY names the hosts that need none",
+        )
+    return found
 
 
 def _connector() -> aiohttp.TCPConnector:
@@ -118,22 +154,41 @@ def _connector() -> aiohttp.TCPConnector:
 
 
 class _AiohttpReply:
-    __slots__ = ("_response", "headers", "status")
+    __slots__ = ("_open", "_response", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, open_: set[aiohttp.ClientResponse]) -> None:
         self._response = response
+        self._open = open_
+        open_.add(response)
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def encodings(self) -> list[str]:
+        return _encodings(self._response.headers.getall("content-encoding", ()))
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.content.iter_any()
 
     async def aclose(self) -> None:
+        self._open.discard(self._response)
         self._response.release()
         await self._response.wait_for_close()
 
 
 # --- httpx -------------------------------------------------------------------------------------------------
+
+
+def parsed(url: str) -> httpx.URL:
+    """An address as httpx has it. Raises `ConfigError` for one that it takes for none."""
+    import httpx
+
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ConfigError(
+            "httpx can make no address of an endpoint's url", hint="write its host as IDNA has it (xn--…)"
+        ) from None
 
 
 class Httpx:
@@ -144,7 +199,7 @@ class Httpx:
 
         self.errors: tuple[type[Exception], ...] = (httpx.HTTPError, httpx.StreamError, OSError)
         self._transport = transport
-        self._url = httpx.URL(url)
+        self._url = parsed(url)
         limits = {"connect": connect_timeout, "pool": None, "read": None, "write": None}
         self._extensions = {"timeout": limits}
 
@@ -170,6 +225,10 @@ class _HttpxReply:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 
+    @property
+    def encodings(self) -> list[str]:
+        return _encodings(self._response.headers.get_list("content-encoding"))
+
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.stream.__aiter__()  # type: ignore[union-attr] # transports here are async
 
@@ -177,9 +236,21 @@ class _HttpxReply:
         await self._response.aclose()
 
 
-async def decompressed(chunks: AsyncIterator[bytes], encoding: str) -> AsyncGenerator[bytes]:
-    """A body as it was before its server compressed it (`encoding` as HTTP calls it)."""
+# --- compressed bodies, though nobody asked for them -------------------------------------------------------
+
+
+def _encodings(told: Iterable[str]) -> list[str]:
+    named = (word.strip().lower() for each in told for word in each.split(","))
+    return [word for word in named if word not in ("", "identity")]
+
+
+async def decompressed(chunks: AsyncIterator[bytes], encodings: Sequence[str]) -> AsyncGenerator[bytes]:
+    """A body as it was before its server compressed it, once: twice, a page would become terabytes."""
     import httpx
+
+    (encoding, *more) = encodings
+    if more or not encoding.isascii():
+        raise Interrupted("the answer is compressed in a way that is not read", kind="malformed")
 
     async def sliced() -> AsyncGenerator[bytes]:
         async for data in chunks:

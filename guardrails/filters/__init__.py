@@ -29,10 +29,17 @@ _MODULES = {
 _LAZY = {name: f"guardrails.filters.{module}" for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'guardrails.filters' has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+if not TYPE_CHECKING:  # or every name would be taken for one
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"guardrails.filters.{name}")
+        if name not in _LAZY:
+            raise AttributeError(f"module 'guardrails.filters' has no attribute {name!r}")
+        return getattr(import_module(_LAZY[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LAZY})
 
 
 __all__ = [

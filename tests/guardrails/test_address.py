@@ -87,6 +87,18 @@ def test_a_header_that_is_no_text_is_refused(headers: Any) -> None:
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
+def test_a_header_that_follows_from_the_body_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be set"):
+        guardrails.endpoint("http://h/v1", model="m", headers={name: "5"})
+
+
+def test_what_httpx_takes_for_no_address_is_refused_at_once_where_it_is_used() -> None:
+    guardrails.endpoint("http://☃.net/v1", model="m")
+    with pytest.raises(ConfigError, match="httpx can make no address"):
+        guardrails.endpoint("http://☃.net/v1", model="m", transport="httpx")
+
+
 def test_headers_that_can_be_sent_are_taken() -> None:
     check_headers({"X-Api-Key": "a b\t~!", "x_y": "", "Accept": "*/*"})
 

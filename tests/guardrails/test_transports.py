@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -52,8 +53,8 @@ def serving(body: bytes, *headers: str | bytes) -> AbstractAsyncContextManager[S
 
 
 @asynccontextmanager
-async def speaking(said: bytes) -> AsyncIterator[Served]:
-    """A server that says just this after each request."""
+async def speaking(said: bytes, *, once: bool = False) -> AsyncIterator[Served]:
+    """A server that says just this after each request; with `once`, it hangs up then."""
     served = Served("")
     serving: list[asyncio.Task[None] | None] = []
 
@@ -67,6 +68,8 @@ async def speaking(said: bytes) -> AsyncIterator[Served]:
                 served.asked.append(asked)
                 writer.write(said)
                 await writer.drain()
+                if once:
+                    return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -124,6 +127,59 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_given_up_in_little_m
 @both
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
+    "told", [("gzip, gzip",), ("gzip", "gzip"), ("br, gzip",), (b"gz\xffip",), ("gz\u00efp",)]
+)
+async def test_what_is_compressed_in_other_ways_is_not_read(
+    transport: str, told: tuple[str | bytes, ...]
+) -> None:
+    lines = [b"content-encoding: " + (one if isinstance(one, bytes) else one.encode()) for one in told]
+    async with serving(gzip.compress(STREAM), SSE, *lines) as served, served.llm(transport) as llm:
+        with pytest.raises(GuardrailsError) as caught:
+            await llm.ask("hi")
+    assert caught.value.kind == "malformed"
+
+
+@both
+@pytest.mark.asyncio
+async def test_identity_beside_an_encoding_says_nothing(transport: str) -> None:
+    lines = ("content-encoding: Identity", "content-encoding: GZIP")
+    async with serving(gzip.compress(STREAM), SSE, *lines) as served, served.llm(transport) as llm:
+        assert (await llm.ask("hi")).text == "yes"
+
+
+@both
+@pytest.mark.asyncio
+async def test_a_long_line_before_the_answer_is_read(transport: str) -> None:
+    async with serving(STREAM, SSE, f"x-policy: {'a' * 30_000}") as served, served.llm(transport) as llm:
+        assert (await llm.ask("hi")).text == "yes"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@both
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + SSE.encode() + b"\r\ntransfer-encoding: chunked\r\n\r\n",
+        HEAD + SSE.encode() + b"\r\ntransfer-encoding: chunked\r\n\r\n6\r\n: hi\n\n\r\n",
+        HEAD + SSE.encode() + b"\r\ncontent-length: 100\r\n\r\n",
+        HEAD + JSON.encode() + b"\r\ncontent-length: 100\r\n\r\n{",
+    ],
+)
+async def test_a_connection_that_breaks_after_the_head_can_be_tried_again(
+    transport: str, said: bytes
+) -> None:
+    async with speaking(said, once=True) as served, served.llm(transport) as llm:
+        with pytest.raises(guardrails.Transient) as caught:
+            await llm.ask("hi")
+    assert caught.value.kind == "reset"
+
+
+@both
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
     "said",
     [
         b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
@@ -136,7 +192,7 @@ async def test_a_server_that_speaks_something_else_is_told_from_a_broken_one(
     transport: str, said: bytes
 ) -> None:
     async with speaking(said) as served, served.llm(transport) as llm:
-        with pytest.raises(guardrails.Refused, match="does not answer in HTTP") as caught:
+        with pytest.raises(guardrails.Refused, match="is no valid HTTP") as caught:
             await llm.ask("hi")
     assert caught.value.kind == "not_inference"
     assert "https" in caught.value.hint
@@ -163,3 +219,81 @@ async def test_a_request_id_that_is_no_text_can_be_written_down(transport: str) 
     assert record.request_id
     assert record.request_id.encode().startswith(b"a")  # half a surrogate pair could not be encoded
     assert json.loads(record.as_json())["request_id"] == record.request_id
+
+
+@both
+@pytest.mark.asyncio
+async def test_who_still_reads_when_an_endpoint_is_closed_is_told(transport: str) -> None:
+    endless = HEAD + SSE.encode() + b"\r\ncontent-length: 9999\r\n\r\n" + STREAM.split(b"data: [DONE]")[0]
+    async with speaking(endless.replace(b'"finish_reason": "stop"', b'"finish_reason": null')) as served:
+        llm = served.llm(transport)
+        async with llm.stream("hi") as events:
+            await anext(events)
+            await llm.aclose()
+            with pytest.raises(guardrails.Interrupted) as caught:
+                async for _ in events:
+                    pass
+        assert caught.value.kind == "reset"
+
+
+@both
+@pytest.mark.asyncio
+async def test_ones_own_header_stands_in_place_of_ours(transport: str) -> None:
+    headers = {"Authorization": "Bearer mine", "User-Agent": "me"}
+    async with serving(STREAM, SSE) as served:
+        url = served.url
+        async with guardrails.endpoint(
+            url, model="m", transport=transport, key="sk-k", headers=headers
+        ) as llm:
+            await llm.ask("hi")
+    sent = served.asked[0].lower()
+    assert sent.count(b"authorization:") == sent.count(b"authorization: bearer mine") == 1
+    assert sent.count(b"user-agent:") == sent.count(b"user-agent: me") == 1
+
+
+# --- proxies
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", ["http_proxy", "ALL_PROXY"])
+async def test_the_environments_proxy_is_asked(
+    nowhere: pytest.MonkeyPatch, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine far.example login me password not-to-be-seen\n")
+    nowhere.setenv("NETRC", str(tmp_path / "netrc"))
+    async with serving(STREAM, SSE) as served:
+        nowhere.setenv(name, served.url.removesuffix("/v1"))
+        async with guardrails.endpoint("http://far.example/v1", model="m", key="sk-k") as llm:
+            assert (await llm.ask("hi")).text == "yes"
+    assert served.asked[0].startswith(b"POST http://far.example/v1/chat/completions HTTP/1.1")
+    assert b"authorization: bearer sk-k" in served.asked[0].lower()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("spared", ["other.example,127.0.0.1", "*", "127.0.0.1:{port}"])
+async def test_a_host_that_needs_no_proxy_is_asked_itself(nowhere: pytest.MonkeyPatch, spared: str) -> None:
+    async with serving(STREAM, SSE) as served:
+        nowhere.setenv("http_proxy", "http://far.invalid:1")
+        port = served.url.split(":")[2].split("/")[0]
+        nowhere.setenv("no_proxy", spared.format(port=port))
+        async with served.llm("aiohttp") as llm:
+            assert (await llm.ask("hi")).text == "yes"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("given", ["http://[::1", "socks5://u:not-to-be-seen@h:1", "//", "h:1"])
+async def test_a_proxy_that_cannot_be_used_is_named(nowhere: pytest.MonkeyPatch, given: str) -> None:
+    nowhere.setenv("http_proxy", given)
+    async with guardrails.endpoint("http://far.example/v1", model="m") as llm:
+        with pytest.raises(guardrails.ConfigError, match="proxy") as caught:
+            await llm.ask("hi")
+    assert "NO_PROXY" in caught.value.hint
+    assert "not-to-be-seen" not in str(caught.value)
