@@ -11,6 +11,7 @@ question first, and give one value a question to `mean`.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,7 +104,9 @@ def score_interval(p: float, n: float, level: float = LEVEL) -> tuple[float, flo
     return _wilson(p, n, critical(level))
 
 
-def weighted_rate(passed: Sequence[bool], weights: Sequence[float], level: float = LEVEL) -> Measured | None:
+def weighted_rate(
+    passed: Sequence[bool] | npt.NDArray[np.bool_], weights: Sequence[float] | Floats, level: float = LEVEL
+) -> Measured | None:
     """A pass rate in which sample i counts w_i: Σ w·x / Σ w, a share in [0, 1]. None when there are none.
 
     The interval is Wilson's with n_eff = (Σw)² / Σw² in place of n (Kish 1965, Survey Sampling, 11.7):
@@ -113,12 +116,12 @@ def weighted_rate(passed: Sequence[bool], weights: Sequence[float], level: float
         raise ValueError("one weight a sample")
     if not all(0 < weight < math.inf for weight in weights):
         raise ValueError("weights are positive and finite")
-    if not passed:
+    if len(passed) == 0:
         return None
     heaviest = max(weights)  # scaled first: the squares of large weights would overflow
-    scaled = [weight / heaviest for weight in weights]
+    scaled = array("d", (weight / heaviest for weight in weights))
     if min(scaled) == 1.0:
-        return wilson(sum(passed), len(passed), level)
+        return wilson(int(sum(passed)), len(passed), level)
     total = math.fsum(scaled)
     yes = math.fsum(weight for weight, ok in zip(scaled, passed, strict=True) if ok)
     effective = total * total / math.fsum(weight * weight for weight in scaled)

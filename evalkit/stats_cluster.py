@@ -51,7 +51,7 @@ def share(values: Floats, weights: Floats, answers: float, level: float = LEVEL)
     if bool(np.all((values == 0) | (values == 1))):
         if weights.min() == weights.max():  # the same as below, without lists of all of them
             return wilson(int(values.sum()), n, level)
-        return weighted_rate((values == 1).tolist(), weights.tolist(), level)
+        return weighted_rate(values == 1, weights, level)
     scaled = weights / weights.max()
     total = float(scaled.sum())
     rate = min(1.0, max(0.0, float(scaled @ values) / total))
