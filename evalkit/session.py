@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalkit import progress, report, view
+from evalkit import progress, view
 from evalkit.config import Suite
 from evalkit.evaluate import AGAINST, Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
 from evalkit.files import INTERRUPTED, NOTHING, Ended, Files, left, placed, sentence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evalkit.asking import Executor
+    from evalkit.report import Content
     from evalkit.trouble import Trouble
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
@@ -195,6 +196,8 @@ class Session:
         run = outcome.run
 
         def html(path: Path) -> None:
+            from evalkit import report
+
             page = report.render(content(outcome, banner))
             with placed(path) as file:
                 file.write(page.encode("utf-8", "replace"))
@@ -344,11 +347,13 @@ def _again(run: Run) -> tuple[str, str]:
     return f"`evalkit run SUITE --resume {source}`", f"`evalkit rescore {source}`"
 
 
-def content(outcome: Outcome, banner: str = "") -> report.Content:
+def content(outcome: Outcome, banner: str = "") -> Content:
     """What the report shows of an outcome."""
+    from evalkit.report import Content
+
     run = outcome.run
     info = {**run.info, "run": run.id, "status": run.status, "started_at": run.started_at.isoformat()}
-    return report.Content(
+    return Content(
         info=info,
         columns=outcome.columns,
         endpoints=outcome.endpoints,

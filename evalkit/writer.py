@@ -1,13 +1,16 @@
 """Rows on their way to the store: many at once, off the event loop.
 
 Whoever brings a row waits until it is kept, together with all who brought one in the meantime: so a row costs
-a share of a transaction, and a kill loses calls that were under way and nothing that was finished before.
+a share of a transaction, and a kill loses calls that were under way and nothing that was finished before. The
+store has a thread of its own here, which is handed the next rows as soon as it has kept the last.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -26,56 +29,68 @@ class Writer:
 
     store: Store
     seen: Callable[[Trial], None] = lambda trial: None
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, "evalkit-writer"), repr=False
+    )
     _rows: list[Trial] = field(default_factory=list)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
     _kept: asyncio.Event = field(default_factory=asyncio.Event)
-    _closing: bool = False
-    _error: Exception | None = None
-    _task: asyncio.Task[None] | None = None
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _refuses: bool = False
+    _error: BaseException | None = None
 
     async def add(self, trial: Trial) -> None:
         """Keep a row. It is kept too if whoever waits here is cancelled."""
-        if self._task is None or not self._task.done():  # kept even after `seen` raised: it was paid for
+        if not self._refuses:  # kept even after `seen` raised: it was paid for
             self._rows.append(trial)
-            self._news.set()
-            await self._kept.wait()
+            kept = self._kept
+            if self._idle.is_set():
+                self._hand_over()
+            await kept.wait()
         if self._error is not None:
             raise self._error
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._work())
+        self._idle.set()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None, "the writer was entered"
-        self._closing = True
-        self._news.set()
-        # A second Ctrl-C cancels whoever waits here; what is finished is kept all the same.
-        await asyncio.shield(self._task)
+        try:
+            await self._idle.wait()
+        finally:
+            # A second Ctrl-C cancels whoever waits here; what is finished is kept all the same.
+            rows, self._rows = self._rows, []
+            if rows and not self._refuses:
+                self._thread.submit(self.store.append, rows)
+            self._thread.shutdown(wait=False)
         if self._error is not None:
             raise self._error
 
-    async def _work(self) -> None:
-        kept = self._kept
-        try:
-            while not self._closing or self._rows:
-                await self._news.wait()
-                self._news.clear()
-                batch, kept = self._rows, self._kept
-                self._rows, self._kept = [], asyncio.Event()
-                if batch:
-                    await asyncio.to_thread(self.store.append, batch)
-                    self._tell(batch)
-                    kept.set()
-                if self._closing:
-                    self._news.set()
-        except Exception as error:
-            self._error = error
-        finally:
-            kept.set()
-            self._kept.set()
+    def _hand_over(self) -> None:
+        batch, kept = self._rows, self._kept
+        self._rows, self._kept = [], asyncio.Event()
+        self._idle.clear()
+        loop = asyncio.get_running_loop()
 
-    def _tell(self, batch: Sequence[Trial]) -> None:
+        def done(future: Future[None]) -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(self._handed_over, batch, kept, future.exception())
+
+        self._thread.submit(self.store.append, batch).add_done_callback(done)
+
+    def _handed_over(self, batch: list[Trial], kept: asyncio.Event, error: BaseException | None) -> None:
+        if error is not None:
+            self._error, self._refuses = error, True
+            self._kept.set()
+            self._idle.set()
+        else:
+            if self._rows:
+                self._hand_over()  # first of all: the store works while these are shown
+            else:
+                self._idle.set()
+            self._tell(batch)
+        kept.set()
+
+    def _tell(self, batch: list[Trial]) -> None:
         if self._error is not None:
             return
         try:

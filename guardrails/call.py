@@ -11,7 +11,8 @@ No repr here shows prompt or answer: a log line with a `Call` in it leaks nothin
 
 from __future__ import annotations
 
-import uuid
+import os
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from decimal import Decimal
@@ -472,8 +473,14 @@ class Journal:
         return attempt
 
 
+# Names, not secrets: asking the system for each would take ten times as long. A forked process has others.
+_IDS = random.Random()  # noqa: S311 - see above
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_IDS.seed)
+
+
 def _new_id() -> str:
-    return uuid.uuid4().hex
+    return f"{_IDS.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True, slots=True)

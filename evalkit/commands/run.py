@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,7 +114,7 @@ def run(
 
     files = Files(html, json, junit, markdown or step_summary())
     try:
-        with files.refusing():
+        with files.refusing(), _uncollected():
             if endpoint:
                 given["endpoints"] = _endpoints(endpoint, model or [], dialect, key_env)
             elif model or dialect or key_env:
@@ -123,6 +126,18 @@ def run(
     except KeyboardInterrupt:  # large sets take a while to read, and what is imported too
         raise typer.Exit(left(consoles()[1], files)) from None
     raise typer.Exit(session.run(files, command=again(sys.argv[1:]), executor=executor.value))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """What is loaded here stays: it need not be walked in search of garbage."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def step_summary() -> Path | None:

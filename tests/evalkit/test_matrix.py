@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -486,6 +487,37 @@ async def test_who_looks_at_rows_may_raise_and_no_row_is_lost() -> None:
 
     assert [each.sample for batch in keeping.batches for each in batch] == ["s0", "s1"]
     assert seen == ["s0"]
+
+
+def test_rows_that_wait_are_kept_although_whoever_leaves_is_cancelled() -> None:
+    keeping, writing, go_on = Keeping(), threading.Event(), threading.Event()
+
+    def slowly(trials: Sequence[Trial]) -> None:
+        writing.set()
+        go_on.wait(30)
+        Keeping.append(keeping, trials)
+
+    keeping.append = slowly  # type: ignore[method-assign]
+
+    async def write() -> Writer:
+        writer = await Writer(as_store(keeping)).__aenter__()
+        adding = [asyncio.create_task(writer.add(row(0)))]
+        await asyncio.to_thread(writing.wait, 30)
+        adding.append(asyncio.create_task(writer.add(row(1))))
+        await asyncio.sleep(0)
+        for task in adding:
+            task.cancel()
+        leaving = asyncio.create_task(writer.__aexit__())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        return writer
+
+    writer = asyncio.run(write())
+    go_on.set()
+    writer._thread.shutdown(wait=True)
+    assert [[each.sample for each in batch] for batch in keeping.batches] == [["s0"], ["s1"]]
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -142,3 +145,27 @@ async def test_a_text_in_a_message_reaches_filter_and_endpoint() -> None:
     llm = endpoint(echo, InputFilters([Pii(entities=("EMAIL_ADDRESS",))]))
     request = Request((Message("user", "I am ann@example.com"),))  # type: ignore[arg-type] # what people write
     assert (await llm.ask(request)).text == "user:I am <EMAIL_ADDRESS>"
+
+
+FORKED = """
+import os, random, sys
+from guardrails import Call, Request
+request = Request.of("hi")
+ids = [Call(request).id for _ in range(2)]
+for _ in range(2):
+    random.seed(1)  # what an application does to its own random numbers
+    ids.append(Call(request).id)
+if os.fork() == 0:
+    os.write(1, f"{Call(request).id}\\n".encode())
+    os._exit(0)
+os.wait()
+print(*ids, Call(request).id, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_no_two_calls_have_one_name_after_a_fork_or_a_seed_either() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)
+    ids = done.stdout.split()
+    assert len(set(ids)) == len(ids) == 6
+    assert all(len(bytes.fromhex(each)) == 16 for each in ids)
