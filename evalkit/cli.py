@@ -176,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 app(args=None if arguments is None else list(arguments))
             finally:
                 _flush()
+                gc.freeze()  # and what is left at the end is walked once more by Python itself
     except GuardrailsError as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,6 +111,7 @@ def run(
     if n is not None:
         fields["sampling"] = {"n": n}
     given = {name: value for name, value in fields.items() if value is not None}
+    threading.Thread(target=_read_certificates, daemon=True).start()
     from evalkit.cli import consoles
     from evalkit.files import Files, left
 
@@ -126,6 +129,12 @@ def run(
     except KeyboardInterrupt:  # large sets take a while to read, and what is imported too
         raise typer.Exit(left(consoles()[1], files)) from None
     raise typer.Exit(session.run(files, command=again(sys.argv[1:]), executor=executor.value))
+
+
+def _read_certificates() -> None:
+    """Load aiohttp, which reads the system's certificates then: meanwhile Python can load all else."""
+    with suppress(ImportError):  # told where it is used
+        import_module("aiohttp")
 
 
 @contextmanager
