@@ -275,33 +275,19 @@ async def test_a_second_interrupt_drops_what_is_in_flight_and_keeps_the_rest(tmp
 
 
 @pytest.mark.asyncio
-async def test_a_cancellation_from_elsewhere_is_passed_on(tmp_path: Path) -> None:
-    handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
-    row_came = asyncio.Event()
-    made = plan(tmp_path, handler, n=5, concurrency=1)
-    task = asyncio.create_task(evaluate(made, seen=lambda row: row_came.set()))
-    await row_came.wait()
-    task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert handler.active == 0
-    assert len(only(tmp_path)) == 1
-
-
-@pytest.mark.asyncio
-async def test_a_cancellation_from_elsewhere_is_passed_on_by_a_run_that_stops(tmp_path: Path) -> None:
-    """Whoever set a time limit has to see that it was reached."""
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_a_cancellation_from_elsewhere_is_passed_on(tmp_path: Path, stopping: bool) -> None:
+    """Whoever set a time limit has to see that it was reached, of a run that stops too."""
     handler = ScriptedEndpoint("yes", Script("yes", stall_after=0))
     control, row_came = Control(), asyncio.Event()
 
-    def stop(row: Trial) -> None:
-        control.stop()
+    def see(row: Trial) -> None:
+        if stopping:
+            control.stop()
         row_came.set()
 
-    task = asyncio.create_task(
-        evaluate(plan(tmp_path, handler, n=5, concurrency=2), control=control, seen=stop)
-    )
+    made = plan(tmp_path, handler, n=5, concurrency=2)
+    task = asyncio.create_task(evaluate(made, control=control, seen=see))
     await row_came.wait()
     task.cancel()
 
