@@ -94,7 +94,8 @@ class Columns:
     `rows`: `arm` numbers `groups`; `sample` and `content` are 64-bit hashes of (set, sample id) and of what
     the sample holds (0: not known); `error` numbers `words.errors`, 0 for none; times are milliseconds and
     NaN where there are none or where they are an earlier call's; `cost` is USD, NaN where unknown. `parts`
-    are the tables that name the row, for all rows there ever were: read them by the properties.
+    are the tables that name the row, for all rows there ever were: read them by the properties. Those of a
+    large run hold an open file, and cannot be pickled.
     """
 
     groups: tuple[Group, ...]

@@ -65,6 +65,9 @@ class Spool:
         return os.pread(self._file.fileno(), size, place)
 
     def _put_away(self) -> None:
+        if not hasattr(os, "pwrite"):  # Windows
+            self.bound = math.inf
+            return
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="evalkit-", buffering=0, dir=self.folder)  # noqa: SIM115

@@ -57,11 +57,12 @@ class Writer:
         try:
             await self._idle.wait()
         finally:
-            # A second Ctrl-C cancels whoever waits here; what is finished is kept all the same.
+            # A second Ctrl-C cancels whoever waits here: what is finished is kept all the same, and before
+            # anybody else may write the run.
             rows, self._rows = self._rows, []
             if rows and not self._refuses:
                 self._thread.submit(self.store.append, rows)
-            self._thread.shutdown(wait=False)
+            self._thread.shutdown(wait=True)
         if self._error is not None:
             raise self._error
 
@@ -75,20 +76,29 @@ class Writer:
             with suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(self._handed_over, batch, kept, future.exception())
 
-        self._thread.submit(self.store.append, batch).add_done_callback(done)
+        try:
+            self._thread.submit(self.store.append, batch).add_done_callback(done)
+        except RuntimeError as error:  # no thread can be started
+            self._refuse(error)
+            kept.set()
 
     def _handed_over(self, batch: list[Trial], kept: asyncio.Event, error: BaseException | None) -> None:
-        if error is not None:
-            self._error, self._refuses = error, True
-            self._kept.set()
-            self._idle.set()
-        else:
+        try:
+            if error is not None:
+                self._refuse(error)
+                return
             if self._rows:
                 self._hand_over()  # first of all: the store works while these are shown
             else:
                 self._idle.set()
             self._tell(batch)
-        kept.set()
+        finally:
+            kept.set()
+
+    def _refuse(self, error: BaseException) -> None:
+        self._error, self._refuses = error, True
+        self._kept.set()
+        self._idle.set()
 
     def _tell(self, batch: list[Trial]) -> None:
         if self._error is not None:
@@ -96,5 +106,5 @@ class Writer:
         try:
             for trial in batch:
                 self.seen(trial)
-        except Exception as error:
+        except BaseException as error:  # such as that of a test that fails: it is raised where rows come from
             self._error = error

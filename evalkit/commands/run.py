@@ -133,7 +133,7 @@ def run(
 
 def _read_certificates() -> None:
     """Load aiohttp, which reads the system's certificates then: meanwhile Python can load all else."""
-    with suppress(ImportError):  # told where it is used
+    with suppress(Exception):  # it is told where it is used
         import_module("aiohttp")
 
 

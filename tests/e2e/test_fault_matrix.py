@@ -219,7 +219,7 @@ def endpoint(name: str, where: Upstream, fault: Fault, dialect: str) -> HttpEndp
 
 
 def held_connections(*endpoints: HttpEndpoint) -> int:
-    pools = [each._transport.client.connector for each in endpoints if each._transport is not None]  # type: ignore[attr-defined]
+    pools = [each._transport._session.connector for each in endpoints if each._transport is not None]  # type: ignore[attr-defined]
     return sum(len(pool._acquired) for pool in pools)
 
 

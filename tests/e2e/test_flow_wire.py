@@ -29,7 +29,7 @@ def http(url: str, name: str = "main", model: str = "sim", dialect: str = "opena
 
 
 def held(endpoint: HttpEndpoint) -> int:
-    return len(endpoint._transport.client.connector._acquired)  # type: ignore[union-attr]
+    return len(endpoint._transport._session.connector._acquired)  # type: ignore[union-attr]
 
 
 async def idle(server: SimulatedServer) -> bool:

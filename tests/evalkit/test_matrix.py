@@ -8,6 +8,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -499,7 +500,7 @@ def test_rows_that_wait_are_kept_although_whoever_leaves_is_cancelled() -> None:
 
     keeping.append = slowly  # type: ignore[method-assign]
 
-    async def write() -> Writer:
+    async def write() -> None:
         writer = await Writer(as_store(keeping)).__aenter__()
         adding = [asyncio.create_task(writer.add(row(0)))]
         await asyncio.to_thread(writing.wait, 30)
@@ -510,14 +511,45 @@ def test_rows_that_wait_are_kept_although_whoever_leaves_is_cancelled() -> None:
         leaving = asyncio.create_task(writer.__aexit__())
         await asyncio.sleep(0)
         leaving.cancel()
+        go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        return writer
 
-    writer = asyncio.run(write())
-    go_on.set()
-    writer._thread.shutdown(wait=True)
+    asyncio.run(write())
     assert [[each.sample for each in batch] for batch in keeping.batches] == [["s0"], ["s1"]]
+
+
+class Given(BaseException):
+    """What is no `Exception`, as a test's failure is."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("raised", [Given("up"), asyncio.CancelledError()])
+async def test_whatever_a_look_at_rows_raises_ends_the_run(tmp_path: Path, raised: BaseException) -> None:
+    def look(trial: Trial) -> None:
+        raise raised
+
+    writer = await Writer(as_store(Keeping()), look).__aenter__()
+    for n in range(2):
+        with pytest.raises(type(raised)):
+            await asyncio.wait_for(writer.add(row(n)), 5)
+    with pytest.raises(type(raised)):
+        await writer.__aexit__()
+
+
+class NoThreads(ThreadPoolExecutor):
+    def submit(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.asyncio
+async def test_a_writer_without_a_thread_says_so() -> None:
+    writer = await Writer(as_store(Keeping()), _thread=NoThreads()).__aenter__()
+    for n in range(2):
+        with pytest.raises(RuntimeError, match="thread"):
+            await asyncio.wait_for(writer.add(row(n)), 5)
+    with pytest.raises(RuntimeError, match="thread"):
+        await asyncio.wait_for(writer.__aexit__(), 5)
 
 
 @pytest.mark.asyncio
