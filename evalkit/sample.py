@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,12 +165,8 @@ class Sample:
 
         So a field that a later version adds changes no key, and a moved folder of images changes none either.
         """
-        made: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            default = each.default if each.default_factory is MISSING else each.default_factory()
-            if value != default:
-                made[each.name] = value
+        values = ((name, default, getattr(self, name)) for name, default in _defaults())
+        made: dict[str, Any] = {name: value for name, default, value in values if value != default}
         if self.messages:
             made["messages"] = [_plain(turn) for turn in self.messages]
         if self.tools:
@@ -199,6 +196,15 @@ def _plain(turn: Message) -> list[Any]:
         else:
             made.append(getattr(part, "text", ""))
     return made
+
+
+@cache
+def _defaults() -> Sequence[tuple[str, Any]]:
+    """A sample's fields, each with what it is if it is not given."""
+    return [
+        (each.name, each.default if each.default_factory is MISSING else each.default_factory())
+        for each in fields(Sample)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

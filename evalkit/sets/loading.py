@@ -258,7 +258,7 @@ class _Pass:
             start, end = self._end, self._end + len(written)
             self._end = end
         number = len(self.index)
-        self.index.add(start, end, row.line)
+        self.index.add(start, end, row.line, sample)
         self.ranks.append(_rank(sample.id, self.spec.sample.seed if self.spec.sample else 0))
         if self.spec.where.takes(sample.tags):
             self._take(number, sample)

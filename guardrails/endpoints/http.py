@@ -126,7 +126,8 @@ class HttpEndpoint:
                             break
                     if events := decoder.close():
                         yield events
-                    await _drain(chunks, call.clock)
+                    if not reply.ended:
+                        await _drain(chunks, call.clock)
         except GuardrailsError:
             raise
         except transport.errors as error:

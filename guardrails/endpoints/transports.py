@@ -47,6 +47,10 @@ class Reply(Protocol):
     def encodings(self) -> list[str]:
         """How the body is said to be compressed, in lower case; empty where it is as it is."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether the body is known to have been read to its end."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, perhaps still compressed."""
 
@@ -167,6 +171,10 @@ class _AiohttpReply:
     def encodings(self) -> list[str]:
         return _encodings(self._response.headers.getall("content-encoding", ()))
 
+    @property
+    def ended(self) -> bool:
+        return self._response.content.at_eof()
+
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.content.iter_any()
 
@@ -228,6 +236,10 @@ class _HttpxReply:
     @property
     def encodings(self) -> list[str]:
         return _encodings(self._response.headers.get_list("content-encoding"))
+
+    @property
+    def ended(self) -> bool:
+        return False
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._response.stream.__aiter__()  # type: ignore[union-attr] # transports here are async

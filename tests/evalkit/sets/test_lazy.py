@@ -8,6 +8,7 @@ import json
 import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,22 @@ def test_many_threads_may_read_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_is_not_read_on(tmp_path: Path) -> None:
-    file = write(tmp_path / "s.jsonl", 20)
+    file = write(tmp_path / "s.jsonl", 5_000)
     samples = load(file).samples
+    first = list(islice(samples, 20))
     with file.open("a") as out:
         out.write('{"id": "late", "input": "x"}\n')
+    assert list(islice(samples, 20)) == first, "the first ones were kept as they were checked"
     with pytest.raises(GoldenSetError, match="was changed after it was checked"):
-        samples[3]
+        samples[4_000]
+
+
+def test_what_is_kept_in_memory_is_what_the_file_says(tmp_path: Path) -> None:
+    samples = load(write(tmp_path / "s.jsonl", 5_000)).samples
+    index = samples._store.index
+    assert 0 < len(index.first) < len(samples)
+    kept, index.first = list(index.first), []
+    assert kept == list(islice(samples, len(kept)))
 
 
 def test_a_file_that_is_replaced_or_deleted_stays_as_it_was(tmp_path: Path) -> None:
@@ -141,7 +152,7 @@ def test_memory_grows_by_bytes_a_row(tmp_path: Path) -> None:
         return now, peak
 
     held(10)
-    (small, small_peak), (large, large_peak) = held(1_000), held(11_000)
+    (small, small_peak), (large, large_peak) = held(5_000), held(15_000)  # both have more than is kept
     assert large - small < 10_000 * 40
     assert large_peak - small_peak < 10_000 * 80
 
