@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import tracemalloc
@@ -270,11 +271,13 @@ async def test_the_environments_proxy_is_asked(
     (tmp_path / "netrc").write_text("machine far.example login me password not-to-be-seen\n")
     nowhere.setenv("NETRC", str(tmp_path / "netrc"))
     async with serving(STREAM, SSE) as served:
-        nowhere.setenv(name, served.url.removesuffix("/v1"))
+        nowhere.setenv(name, served.url.removesuffix("/v1").replace("//", "//who:you%40@"))
         async with guardrails.endpoint("http://far.example/v1", model="m", key="sk-k") as llm:
             assert (await llm.ask("hi")).text == "yes"
     assert served.asked[0].startswith(b"POST http://far.example/v1/chat/completions HTTP/1.1")
-    assert b"authorization: bearer sk-k" in served.asked[0].lower()
+    lines = served.asked[0].split(b"\r\n")
+    assert b"authorization: Bearer sk-k" in lines
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"who:you@") in lines
 
 
 @pytest.mark.asyncio
