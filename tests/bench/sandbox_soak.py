@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -48,6 +49,17 @@ class Soaked:
 
 
 async def soak(executions: int, sandbox: str | None = None, workers: int = 2, seed: int = 0) -> Soaked:
+    """Run so many programs. Temporary files get a folder of their own: others make some at the same time."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        tempfile.tempdir = folder
+        try:
+            return await _soak(executions, sandbox, workers, seed)
+        finally:
+            tempfile.tempdir = before
+
+
+async def _soak(executions: int, sandbox: str | None, workers: int, seed: int) -> Soaked:
     chosen = await choose(sandbox)
     rng = random.Random(seed)
     soaked, started = Soaked(), time.monotonic()
@@ -91,7 +103,8 @@ async def soak(executions: int, sandbox: str | None = None, workers: int = 2, se
 
 
 def _files() -> list[str]:
-    return [str(path) for place in PLACES for path in Path(place).glob("evalkit*")] + [
+    ours = Path(tempfile.gettempdir())
+    return [str(path) for path in ours.iterdir()] + [
         str(path) for place in PLACES for path in Path(place).glob("evil*")
     ]
 
