@@ -249,8 +249,8 @@ def merged(records: Sequence[CallRecord]) -> dict[str, Any] | None:
 
     Tokens, `e2e_ms`, costs and findings are added up; an unknown cost makes the sum unknown, and what is
     known of it is in `wasted_usd`, as it is of a call's attempts. A direction was scanned if it was in every
-    call. All other fields, among them `ttft_ms` and `tpot_ms`, are the last
-    call's; `calls` is how many there were.
+    call. All other fields, among them `ttft_ms` and `tpot_ms`, are the last call's; `calls` is how many
+    there were.
     """
     if not records:
         return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit import charts, words
 from evalkit.columns import MISJUDGED, UNJUDGED, Columns, distinct, hash64
 from evalkit.compare import Comparison
+from evalkit.files import placed
 from evalkit.questions import found_in, values_of
 from evalkit.report_end import remarks
 from evalkit.stats import Measured
@@ -25,7 +26,6 @@ from evalkit.trial import Trial
 from evalkit.trouble import Trouble
 from evalkit.verdict import Decided, Verdict, brief, counted, urgent
 from evalkit.view import by_set, cost, frequent_tags, notes
-from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -62,12 +62,9 @@ class Content:
 
 def write(path: Path, content: Content) -> None:
     """Write the page. Raises `ConfigError` when it cannot be written there."""
-    html = render(content)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    page = render(content).encode("utf-8", "replace")
+    with placed(path) as file:
+        file.write(page)
 
 
 def render(content: Content) -> str:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -158,7 +159,8 @@ class Sample:
             text = self.input
         else:
             text = "\n\n".join(f"{turn.role}: {_said(turn)}" for turn in self.messages)
-        return Question(text, self.references, self.context, self.metadata)
+        # A judge's own copy: a sample that it changed would have another key when it is asked the next time.
+        return Question(text, self.references, self.context, deepcopy(dict(self.metadata)))
 
     def plain(self) -> dict[str, Any]:
         """What the sample is, in plain values, for keys: fields at their defaults are left out.

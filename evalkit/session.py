@@ -198,9 +198,7 @@ class Session:
         def html(path: Path) -> None:
             from evalkit import report
 
-            page = report.render(content(outcome, banner))
-            with placed(path) as file:
-                file.write(page.encode("utf-8", "replace"))
+            report.write(path, content(outcome, banner))
             self._say(f"report: {path}")
 
         def xml(path: Path) -> None:

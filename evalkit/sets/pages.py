@@ -35,7 +35,7 @@ class File:
 
 @dataclass(slots=True)
 class Index:
-    """Where every good row lies: its bytes, its line, and 64 bits of its id (the seed's, if there is one)."""
+    """Where every good row lies: its bytes and line. `first` are the samples of the first `most` bytes."""
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
     ends: array[int] = field(default_factory=lambda: array("Q"))

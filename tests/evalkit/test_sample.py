@@ -77,6 +77,16 @@ def test_in_a_conversation_the_last_user_turn_gets_the_context() -> None:
     assert sample.question().prompt == "user: Hi\n\nassistant: Yes?\n\nuser: What?\n\nassistant: So:"
 
 
+@pytest.mark.parametrize("metadata", [{}, {"marks": {"easy": [1]}}])
+def test_what_a_judge_does_to_its_question_changes_no_sample(metadata: dict[str, Any]) -> None:
+    sample = Sample("a", "What?", metadata=metadata)
+    before = json.dumps(sample.plain())
+    seen = sample.question().metadata
+    seen["judged"] = True  # type: ignore[index] # what a judge of somebody's own may do
+    seen.get("marks", {}).setdefault("easy", []).append(2)
+    assert json.dumps(sample.plain()) == before
+
+
 def test_a_question_is_what_a_judge_may_see() -> None:
     question = Sample("a", "What?", references=("42",), context=("One.",), metadata={"k": 1}).question()
     assert (question.prompt, question.references, question.context) == ("What?", ("42",), ("One.",))
