@@ -178,9 +178,11 @@ def test_the_command_to_go_on_with_shows_no_password(tmp_path: Path) -> None:
 
 def test_a_job_that_is_told_to_end_writes_its_reports(tmp_path: Path) -> None:
     """Whoever ends it, such as a CI service at its limit of time, shows what was written by then."""
+    told = iter([signal.SIGTERM])
 
     def answer(call: Call) -> str:
-        signal.raise_signal(signal.SIGTERM)
+        for number in told:
+            signal.raise_signal(number)
         return "yes"
 
     made, said = plan(tmp_path, ScriptedEndpoint(answer), concurrency=1), StringIO()
@@ -192,9 +194,9 @@ def test_a_job_that_is_told_to_end_writes_its_reports(tmp_path: Path) -> None:
     assert code == INTERRUPTED
     assert json.loads((tmp_path / "numbers.json").read_bytes())["status"] == "interrupted"
     assert "--resume" in said.getvalue()
-    assert [(run.status, run.trials) for run in open_store(made.suite.database).runs()] == [
-        ("interrupted", 1)
-    ]
+    (run,) = open_store(made.suite.database).runs()
+    assert run.status == "interrupted"
+    assert run.trials < 3, "a loop hears of a signal a turn later: one more question may be under way"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
