@@ -94,8 +94,9 @@ class Columns:
     `rows`: `arm` numbers `groups`; `sample` and `content` are 64-bit hashes of (set, sample id) and of what
     the sample holds (0: not known); `error` numbers `words.errors`, 0 for none; times are milliseconds and
     NaN where there are none or where they are an earlier call's; `cost` is USD, NaN where unknown. `parts`
-    are the tables that name the row, for all rows there ever were: read them by the properties. Those of a
-    large run hold an open file, and cannot be pickled.
+    are the tables that name the row, for all rows there ever were: read them by the properties. `starts` is
+    where each group begins in them, by name, and in the rows, and ends with where the last one ends. Columns
+    of a large run hold an open file, and cannot be pickled.
     """
 
     groups: tuple[Group, ...]
@@ -103,10 +104,12 @@ class Columns:
     failures: Mapping[str, Failure] = field(repr=False)
     rows: Table = field(repr=False)
     parts: Mapping[str, Table] = field(repr=False)
+    starts: Mapping[str, Whole] = field(repr=False)
 
     @classmethod
     def of(cls, rows: Iterable[Trial], spool: Spool | None = None) -> Columns:
-        """Read rows once; an iterator is enough. What is kept of them goes into the spool."""
+        """Read rows once; an iterator is enough. What is kept of them goes into the spool, group after group:
+        within a group the rows have their order."""
         building = _Building(Spool() if spool is None else spool)
         for row in rows:
             building.add(row)
@@ -163,7 +166,14 @@ class Columns:
 
     def group(self, number: int) -> Columns:
         """The rows of one group."""
-        return self.take(self.rows["arm"] == number)
+        if self.rows.picked is not None or len(self.groups) == 1:
+            return self.take(self.rows["arm"] == number)
+
+        def of_group(name: str, table: Table) -> Table:
+            return table.between(*map(int, self.starts[name][number : number + 2]))
+
+        parts = {name: of_group(name, part) for name, part in self.parts.items()}
+        return replace(self, rows=of_group("rows", self.rows), parts=parts)
 
     def tagged(self, tag: str) -> Columns:
         """The rows that have a tag."""
@@ -376,13 +386,32 @@ class _Building:
             findings=tuple(self.found),
             not_scanned=tuple(self.unscanned),
         )
-        return Columns(
-            groups=tuple(group.done() for group in self.groups),
-            words=words,
-            failures=self.failures,
-            rows=self.rows.done(),
-            parts={name: part.done() for name, part in self.parts.items()},
-        )
+        groups = tuple(group.done() for group in self.groups)
+        rows, parts = self.rows.done(), {name: part.done() for name, part in self.parts.items()}
+        if len(groups) < 2:
+            return Columns(groups, words, self.failures, rows, parts, {})
+        return Columns(groups, words, self.failures, *_by_group(rows, parts))
+
+
+def _by_group(
+    rows: Table, parts: Mapping[str, Table]
+) -> tuple[Table, Mapping[str, Table], Mapping[str, Whole]]:
+    """Rows and parts group after group, and where each begins. Runs ask in a shuffled order: of many groups,
+    each would else be read from all over the tables."""
+    import numpy as np
+
+    arm = rows["arm"]
+    order = np.argsort(arm, kind="stable")
+    begin = np.r_[0, np.cumsum(np.bincount(arm))]
+    number = np.empty(len(order), dtype=np.uint32)
+    number[order] = np.arange(len(order), dtype=np.uint32)
+    moved, starts = {}, {"rows": begin}
+    for name, part in parts.items():
+        row = number[part["row"]]
+        within = np.argsort(row, kind="stable")
+        moved[name] = replace(part, given={"row": row}).ordered(within)
+        starts[name] = np.searchsorted(row[within], begin)
+    return rows.ordered(order), moved, starts
 
 
 def _times(row: Trial, record: Mapping[str, Any] | None) -> tuple[float, ...]:

@@ -58,11 +58,13 @@ class Spool:
         return place
 
     def read(self, place: int, size: int) -> bytes | bytearray:
-        """So many bytes of the piece there."""
+        """So many bytes from there, of one piece or of several that follow each other."""
         if self._file is None or place >= self._written:
             place -= self._written
             return self._latest[place : place + size]
-        return os.pread(self._file.fileno(), size, place)
+        put_away = min(size, self._written - place)
+        read = os.pread(self._file.fileno(), put_away, place)
+        return read if put_away == size else read + self._latest[: size - put_away]
 
     def _put_away(self) -> None:
         if not hasattr(os, "pwrite"):  # Windows
@@ -120,9 +122,14 @@ class Table:
             if first == last:
                 continue
             rows = starts[number + 1] - start
-            read = self.spool.read(place + before * rows, kind.itemsize * rows)
-            values = np.frombuffer(read, kind)
-            column[first:last] = values if self.picked is None else values[self.picked[first:last] - start]
+            low, high = start, starts[number + 1]
+            if self.picked is not None:
+                low, high = int(self.picked[first]), int(self.picked[last - 1]) + 1
+            at = place + before * rows + kind.itemsize * (low - start)
+            values = np.frombuffer(self.spool.read(at, kind.itemsize * (high - low)), kind)
+            if self.picked is not None and len(values) > last - first:
+                values = values[self.picked[first:last] - low]
+            column[first:last] = values
         return column
 
     def _found(self, name: str) -> tuple[np.dtype[Any], int]:
@@ -140,6 +147,22 @@ class Table:
         picked = np.flatnonzero(kept).astype(np.uint32) if self.picked is None else self.picked[kept]
         given = {name: column[kept] for name, column in self.given.items()}
         return replace(self, picked=picked, given=given)
+
+    def between(self, first: int, last: int) -> Table:
+        """The rows from `first` on, up to `last`, of a table that nothing was picked from."""
+        import numpy as np
+
+        given = {name: column[first:last] for name, column in self.given.items()}
+        return replace(self, picked=np.arange(first, last, dtype=np.uint32), given=given)
+
+    def ordered(self, order: Numbers) -> Table:
+        """The rows in another order, written anew: those next to each other are read together."""
+        place = self.spool.size
+        for name in self.spec:
+            column = self[name]
+            for start in range(0, len(order), CHUNK):
+                self.spool.add(column[order[start : start + CHUNK]].tobytes())
+        return Table(self.spool, self.spec, (place,), max(1, len(order)), len(order))
 
 
 @dataclass(slots=True)

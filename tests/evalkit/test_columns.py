@@ -59,12 +59,19 @@ def build(made: Callable[..., Trial], given: list[dict[str, Any]]) -> list[Trial
     return [made(**dict(one)) for one in given]
 
 
+def by_group(rows: list[Trial]) -> list[Trial]:
+    """Rows as columns have them: those of a group next to each other, in the order in which they came."""
+    groups = list(dict.fromkeys((row.set, row.arm) for row in rows))
+    return sorted(rows, key=lambda row: groups.index((row.set, row.arm)))
+
+
 @given(given_rows=ROWS)
 def test_every_row_is_there_once_and_says_the_same(
     made: Callable[..., Trial], given_rows: list[dict[str, Any]]
 ) -> None:
     rows = build(made, given_rows)
     columns = Columns.of(iter(rows))
+    rows = by_group(rows)
 
     ids = columns.sample_ids(range(len(rows)))
 
@@ -111,19 +118,36 @@ def test_money_is_summed_exactly_and_by_arm(
 def test_taking_rows_is_the_same_as_never_having_seen_the_others(
     made: Callable[..., Trial], given_rows: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    rows = build(made, given_rows)
+    rows = by_group(build(made, given_rows))
     kept = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     taken = Columns.of(rows).take(np.array(kept, dtype=bool))
     alone = Columns.of(row for row, keep in zip(rows, kept, strict=True) if keep)
 
-    assert taken.rows["sample"].tolist() == alone.rows["sample"].tolist()
-    for one, other in ((taken, alone), (alone, taken)):
-        assert [one.words.tags[t] for t in one.tags["tag"]] == [
-            other.words.tags[t] for t in other.tags["tag"]
-        ]
-    assert taken.tags["row"].tolist() == alone.tags["row"].tolist()
-    assert taken.scores["row"].tolist() == alone.scores["row"].tolist()
-    assert np.array_equal(taken.scores["value"], alone.scores["value"], equal_nan=True)
+    assert_same_rows(taken, alone)
+
+
+def assert_same_rows(one: Columns, other: Columns) -> None:
+    assert one.rows["sample"].tolist() == other.rows["sample"].tolist()
+    assert [one.words.tags[t] for t in one.tags["tag"]] == [other.words.tags[t] for t in other.tags["tag"]]
+    assert one.tags["row"].tolist() == other.tags["row"].tolist()
+    assert one.scores["row"].tolist() == other.scores["row"].tolist()
+    assert np.array_equal(one.scores["value"], other.scores["value"], equal_nan=True)
+
+
+@given(given_rows=ROWS, bound=st.sampled_from([0, 300, math.inf]))
+def test_a_group_is_the_same_as_its_rows_alone(
+    made: Callable[..., Trial], given_rows: list[dict[str, Any]], bound: float
+) -> None:
+    rows = build(made, given_rows)
+    columns = Columns.of(rows, Spool(bound))
+    not_first = np.arange(len(rows)) > 0
+    rest = columns.take(not_first)
+
+    for number, group in enumerate(columns.groups):
+        own = [row for row in rows if (row.set, row.arm) == (group.set, group.arm)]
+        assert_same_rows(columns.group(number), Columns.of(own))
+        assert_same_rows(rest.group(number), Columns.of(own[number == 0 :]))
+        assert columns.group(number).sample_ids(range(len(own))) == [row.sample for row in own]
 
 
 def same(one: Columns, other: Columns) -> bool:
@@ -140,7 +164,7 @@ def same(one: Columns, other: Columns) -> bool:
 def test_rows_say_the_same_from_memory_and_from_a_file(
     made: Callable[..., Trial], given_rows: list[dict[str, Any]], data: st.DataObject
 ) -> None:
-    rows = build(made, given_rows)
+    rows = by_group(build(made, given_rows))
     kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), dtype=bool)
     in_memory, in_file = (Columns.of(rows, Spool(bound)) for bound in (math.inf, 0))
 

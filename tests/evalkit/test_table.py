@@ -66,6 +66,25 @@ def test_picking_rows_is_picking_values(
     assert len(made.where(one).where(other)) == int(other.sum())
 
 
+@given(st.data(), st.lists(ROW, max_size=20), BOUNDS, st.integers(1, 21))
+def test_rows_may_be_ordered_anew_and_read_in_stretches(
+    data: st.DataObject, rows: list[tuple[Any, ...]], bound: float, chunk: int
+) -> None:
+    made = table(rows, bound, chunk)
+    order = np.array(data.draw(st.permutations(range(len(rows)))), dtype=np.int64)
+    first, last = sorted(data.draw(st.tuples(*[st.integers(0, len(rows))] * 2)))
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=last - first, max_size=last - first)), bool)
+
+    for name in SPEC:
+        expected = made[name][order]
+        for each in (ordered := made.ordered(order)), table([rows[n] for n in order], bound, chunk):
+            stretch = each.between(first, last)
+            assert np.array_equal(each[name], expected, equal_nan=True)
+            assert np.array_equal(stretch[name], expected[first:last], equal_nan=True)
+            assert np.array_equal(stretch.where(mask)[name], expected[first:last][mask], equal_nan=True)
+    assert len(ordered) == len(rows)
+
+
 def test_tables_and_texts_share_a_spool() -> None:
     spool = Spool(bound=10)
     one, other = Growing({"n": "I"}, spool, 2), Growing({"x": "d", "y": "B"}, spool, 3)
