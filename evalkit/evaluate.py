@@ -60,6 +60,7 @@ class Outcome:
     endpoints: Sequence[Endpoint]
     comparisons: Sequence[Comparison]
     gates: Sequence[Decided]
+    doubts: Sequence[str] = ()
 
     @property
     def status(self) -> Status:
@@ -85,7 +86,8 @@ class Outcome:
 
     @property
     def warnings(self) -> list[str]:
-        """What is known against the judges: that they agree too little with people, or favour their kin."""
+        """What is known against the judges (that they agree too little with people, or favour their kin) and
+        against the runs that this one is compared with."""
         from evalkit.known_judges import digests, flags, known
         from judges.llm.families import relatives
 
@@ -94,7 +96,7 @@ class Outcome:
         asked = [model for judge in plan.judges for model in judge.models]
         judged = [model for target in plan.targets for model in target.models]
         doubts = flags(judges, known(plan.suite.out), digests(self.run.info))
-        return doubts + relatives(asked, judged)
+        return doubts + relatives(asked, judged) + list(self.doubts)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file: the lineage, the numbers, the verdicts; no answers."""
@@ -263,7 +265,7 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
 
     The same rows give the same outcome: the generator's seed is fixed.
     """
-    from evalkit import stats
+    from evalkit import against, stats
     from evalkit.columns import Columns
     from evalkit.compare import compare, compare_runs
     from evalkit.gate import BASELINE
@@ -286,7 +288,9 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
     if BASELINE in runs:
         compared += compare_runs(columns, runs[BASELINE], f"baseline {earlier[BASELINE]}", rng)
     summaries = summarise(columns, rng, tiers.found, store.replaced(kept.id))
-    return Outcome(plan, store, kept, columns, summaries, compared, gates)
+    others = {name: (store.find(run), runs[name]) for name, run in earlier.items() if len(runs[name])}
+    doubts = tuple(against.doubts(kept, others))
+    return Outcome(plan, store, kept, columns, summaries, compared, gates, doubts)
 
 
 def arms_of(run: Run) -> frozenset[str]:

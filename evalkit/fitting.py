@@ -75,6 +75,12 @@ def _check_places(plan: Plan) -> None:
                 f"the gate `{each}` needs {needed} answers to a sample, and the run asks for {n}",
                 hint=f"`sampling: {{n: {needed}}}`, or -n {needed}",
             )
+        held = [each.endpoint] if each.endpoint is not None else arms
+        if each.against is not None and set(held) == {each.against}:
+            raise ConfigError(
+                f"the gate `{each}` holds an endpoint against itself",
+                hint="name another endpoint of the run, or an earlier run by its id or its tag",
+            )
         for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
             if name is not None and there and name not in there:
                 raise ConfigError(

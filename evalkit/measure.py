@@ -2,9 +2,9 @@
 
 - Rates and means are over questions (`evalkit.questions`); percentiles are over calls.
 - Differences are paired: only samples that both arms have take part, each counting once whatever its weight.
-- A percentile's interval assumes no distribution. Where samples were asked several times, as many independent
-  calls are assumed as the clustered spread of "below the percentile" allows. The difference of two
-  percentiles takes them as uncorrelated, which makes its interval too wide rather than too narrow.
+- A percentile's interval assumes no distribution. Where samples were asked several times, it is that of
+  fewer, independent calls: as many as these are worth by how alike a sample's times are. The difference of
+  two percentiles takes them as uncorrelated, which makes its interval too wide rather than too narrow.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from evalkit.questions import (
     values_of,
 )
 from evalkit.stats import LEVEL, Measured
+from evalkit.stats_cluster import ranks, worth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,11 +92,23 @@ def percentile(columns: Columns, phase: str, q: float, level: float = LEVEL) -> 
     effective = None
     calls = columns.take(known)
     if distinct(calls.rows["sample"]) < len(times):
-        below = values_of(calls, times <= np.quantile(times, q))
-        found = below.share(level)
-        effective = float(len(below)) if found is None or found.effective is None else found.effective
+        effective = _worth(calls, times, q, level)
     times.sort()
     return stats.quantile_of(times, q, level, effective)
+
+
+def _worth(calls: Columns, times: Floats, q: float, level: float) -> float:
+    """As how many independent calls those of some questions count for a percentile of their times.
+
+    By the clustered spread of "below the percentile", and no more than by that of the times' ranks: of the
+    few values beyond a high percentile one question's may be all.
+    """
+    import numpy as np
+
+    below = values_of(calls, times <= np.quantile(times, q)).share(level)
+    ranked = ranks(times)
+    most = worth(values_of(calls, ranked).value, float(np.var(ranked)), len(times), level)
+    return most if below is None else min(most, below.effective or float(below.n))
 
 
 def values_by_question(metric: Metric, columns: Columns) -> Values:

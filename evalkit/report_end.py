@@ -52,8 +52,8 @@ def _failed(info: Mapping[str, Any], trouble: Trouble | None) -> str:
         return "No call was made: nothing was measured."
     share, allowed = f"{trouble.share:.1%}", f"{trouble.allowed:.1%}"
     said = {
-        "no_answer": "No call brought an answer",
-        "unjudged": "No answer could be judged",
+        "no_answer": f"No call{trouble.where and f' to {trouble.where}'} brought an answer",
+        "unjudged": f"No answer{trouble.where and f' of {trouble.where}'} could be judged",
         "too_many": f"{share} of the calls or their judges failed, and the suite allows {allowed}",
     }[trouble.what]
     return (

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 RESAMPLES = 2_000
-_PAIR_DRAWS = 20_000
 _CHUNK = 250_000  # indices drawn at a time: 2 MB
 LARGE = 5_000  # so many values, and the bootstrap's interval is its own expansion
 FEW = 10  # of fewer values resampling, which never leaves their range, is held too seldom
@@ -133,10 +132,10 @@ def weighted_rate(
 def paired_rates(a: Sequence[bool], b: Sequence[bool], level: float = LEVEL) -> PairedRates | None:
     """The difference of two pass rates on the same samples, in the same order. None when there are none.
 
-    Interval: that of p₁₀ − p₀₁ under Jeffreys' prior for the four outcomes, half a pair in each (as Agresti
-    and Min 2005, Stat. Med. 24:729, add to Wald's), from draws of a fixed seed. It holds the truth as often
-    as said where score intervals of few pairs do far more often: `tests/bench/coverage.py`. Test: McNemar's
-    exact one, p = min(1, 2·P(Bin(only_a + only_b, ½) ≤ min(only_a, only_b))).
+    Interval: Tango's, the score test of p₁₀ − p₀₁ turned round (Tango 1998, Stat. Med. 17:891). A gate on
+    its lower end passes wrongly about as seldom as said even where only one side ever loses: in 3 to 6 % at
+    worst of n = 5 to 100 pairs where 2.5 % are meant. Test: McNemar's exact one,
+    p = min(1, 2·P(Bin(only_a + only_b, ½) ≤ min(only_a, only_b))).
     """
     if len(a) != len(b):
         raise ValueError("paired rates need the same samples on both sides")
@@ -150,26 +149,28 @@ def paired_rates(a: Sequence[bool], b: Sequence[bool], level: float = LEVEL) -> 
 def paired_counts(only_a: int, only_b: int, n: int, level: float = LEVEL) -> PairedRates:
     """`paired_rates` of n pairs, by how many of them only one side passed."""
     difference = (only_a - only_b) / n
-    low, high = _of_pairs(max(only_a, only_b), min(only_a, only_b), n, level)
-    if only_a < only_b:
-        low, high = -high, -low
-    p_value = mcnemar(only_a, only_b)
-    return PairedRates(
-        Measured(difference, min(low, difference), max(high, difference), n, level), only_a, only_b, p_value
-    )
+    z = critical(level)
+    low = -_highest(only_b, only_a, n, z)
+    high = _highest(only_a, only_b, n, z)
+    found = Measured(difference, min(low, difference), max(high, difference), n, level)
+    return PairedRates(found, only_a, only_b, mcnemar(only_a, only_b))
 
 
-def _of_pairs(more: int, less: int, n: int, level: float) -> tuple[float, float]:
-    """The ends for (more − less)/n: what the pairs that agree agreed on tells nothing."""
-    import numpy as np
+def _highest(more: int, less: int, n: int, z: float) -> float:
+    """The largest difference Δ that the score test of (more − less)/n does not reject:
+    |more − less − nΔ| ≤ z·√(n·(2q + Δ(1 − Δ))), q being p₀₁'s likeliest value if the difference is Δ."""
 
-    rng = np.random.default_rng(0)
-    drawn = [rng.gamma(count, size=_PAIR_DRAWS) for count in (more + 0.5, less + 0.5, n - more - less + 1.0)]
-    tail = (1 - level) / 2
-    low, high = np.quantile((drawn[0] - drawn[1]) / (drawn[0] + drawn[1] + drawn[2]), [tail, 1 - tail])
-    if more == less:  # swapping the sides mirrors the interval, as far as draws go too
-        low, high = (low - high) / 2, (high - low) / 2
-    return float(low), float(high)
+    def far(delta: float) -> bool:
+        b = (2 * n - more + less) * delta - more - less
+        c = -less * delta * (1 - delta)
+        q = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
+        return n * delta - (more - less) > z * math.sqrt(max(0.0, n * (2 * q + delta * (1 - delta))))
+
+    low, high = (more - less) / n, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if far(middle) else (middle, high)
+    return high
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _DRAWN = 10_000_000  # questions × resamples at most: half a second
 _AT_ONCE = 500_000
+_SAME = 1e-9  # scores that differ by less are the same
+_CERTAIN = 1e12  # answers, more than which nothing is worth
 
 
 def share(values: Floats, weights: Floats, answers: float, level: float = LEVEL) -> Measured | None:
@@ -61,10 +63,33 @@ def share(values: Floats, weights: Floats, answers: float, level: float = LEVEL)
     else:
         variance = n / (n - 1) * float(np.sum((scaled * (values - rate)) ** 2)) / total**2
         wider = (critical(level) / student(n - 1, level)) ** 2
-        most = answers * kish / n
-        effective = most if variance <= 0 else min(most, wider * rate * (1 - rate) / variance)
+        most = min(answers, _CERTAIN) * kish / n
+        # Of scores that are the same but for rounding, neither spread nor distance from 1 can be trusted.
+        plain = float(np.ptp(values)) <= _SAME or not 0 < rate < 1 or variance <= 0
+        effective = most if plain else min(most, wider * rate * (1 - rate) / variance)
     low, high = score_interval(rate, effective, level)
     return Measured(rate, low, high, n, level, effective)
+
+
+def worth(means: Floats, variance: float, answers: int, level: float = LEVEL) -> float:
+    """How many independent answers the `answers` of some questions are worth, by one mean a question: the
+    answers' `variance` over that of the mean of means, with Student's quantile as in `share`."""
+    import numpy as np
+
+    n = len(means)
+    if n < 2:
+        return 1.0
+    squared = float(np.var(means, ddof=1)) / n
+    wider = (critical(level) / student(n - 1, level)) ** 2
+    return float(answers) if squared <= 0 else min(float(answers), max(1.0, wider * variance / squared))
+
+
+def ranks(values: Floats) -> Floats:
+    """The values' ranks, between 0 and 1; equal ones share theirs."""
+    import numpy as np
+
+    _, of, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return ((np.cumsum(counts) - counts / 2) / len(values))[of]
 
 
 def bounded_mean(values: Floats, answers: int, level: float = LEVEL) -> Measured | None:
@@ -79,7 +104,7 @@ def bounded_mean(values: Floats, answers: int, level: float = LEVEL) -> Measured
     n = len(values)
     if n == 0:
         return None
-    varied = float(np.ptp(values)) > 1e-9
+    varied = float(np.ptp(values)) > _SAME
     return share(values, np.ones(n), math.inf if varied else answers, level)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.gate import BASELINE, Gate, Relative
 from evalkit.metric import Metric
-from evalkit.stats import ALIKE, Measured, least_for_bound, samples_to_decide
+from evalkit.stats import ALIKE, Measured, critical, least_for_bound, samples_to_decide
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,7 @@ def _decided(
     found = []
     for number in meant:
         group = columns.groups[number]
-        if to is not None and group.arm == to and len(meant) > 1:
+        if to is not None and group.arm == to:
             continue  # an endpoint is not held against itself
         verdict = _one(gate, columns, groups, number, runs, rng)
         found.append(Decided(group.set, group.arm, verdict))
@@ -187,6 +187,7 @@ def _one(
     runs: Mapping[str, Columns],
     rng: np.random.Generator,
 ) -> Verdict:
+    from evalkit.columns import FAILED
     from evalkit.compare import align
     from evalkit.measure import difference, measure
 
@@ -198,6 +199,8 @@ def _one(
     other = _reference(gate.bound.to, columns, groups, number, runs)
     if isinstance(other, str):
         return undecided(gate, other)
+    if other.flagged(FAILED).all():
+        return undecided(gate, f"no call of {gate.bound.to} brought an answer")
     if gate.tag is not None:  # whatever tags its samples had then
         other = other.sampled(rows)
     both = align(rows, other)
@@ -249,8 +252,23 @@ def _more(gate: Gate, measured: Measured) -> int | None:
     reach, gap = abs(side - measured.value), abs(measured.value - gate.limit)
     if gap == 0 or not math.isfinite(reach):
         return None
+    if (equal := _without_difference(gate, measured, gap)) is not None:
+        return max(1, math.ceil(equal) - measured.n)
     needed_n = measured.n * (reach / gap) ** 2  # a half-width shrinks with the root of n
     return None if needed_n > _MOST_MORE else max(1, math.ceil(needed_n) - measured.n)
+
+
+def _without_difference(gate: Gate, measured: Measured, gap: float) -> float | None:
+    """How many samples without any difference bring the interval within the gap: its ends shrink with n then,
+    not with its root. None where there were differences."""
+    z, n, reach = critical(measured.level), measured.n, measured.high
+    if measured.value != 0 or measured.low != -reach or not 0 < gap < 1:
+        return None
+    if gate.metric.unit == "share" and math.isclose(reach, z * z / (n + z * z), rel_tol=1e-6):
+        return z * z * (1 - gap) / gap
+    if gate.metric.unit == "score" and math.isclose(reach, 1 - (1 - measured.level) ** (1 / n), rel_tol=1e-6):
+        return math.log(1 - measured.level) / math.log1p(-gap)
+    return None
 
 
 def _alike(gate: Gate, measured: Measured) -> bool:
@@ -261,7 +279,7 @@ def _alike(gate: Gate, measured: Measured) -> bool:
 def _advice(gate: Gate, measured: Measured, more: int | None) -> str:
     q = gate.metric.quantile
     if q is not None and more is not None and math.isinf(measured.high):
-        return f"at least {more:,} more samples are needed before this percentile has an upper bound"
+        return f"at least {more:,} more calls are needed before this percentile has an upper bound"
     if more is not None and _alike(gate, measured):
         samples = "1 more sample is" if more == 1 else f"{more} more samples are"
         return f"at least {samples} needed: fewer than {ALIKE} values, all the same, prove nothing"
@@ -313,7 +331,7 @@ def _shown(metric: Metric, measured: Measured, how: str = "") -> str:
     count = f"n = {measured.n:,}"
     if measured.effective is not None:
         count += f", worth {measured.effective:,.0f} independent answers of equal weight"
-    return f"{value}{unit} [{low}, {high}] ({how}{count}, {measured.level:.0%} interval)"
+    return f"{value}{unit} [{low}, {high}] ({how}{count}, {100 * measured.level:.6g}% interval)"
 
 
 def brief(verdict: Verdict) -> str:

@@ -27,7 +27,7 @@ CHOSEN = {
     ("rate (Wilson)", "n=10, p 0.9–1"): (0.93, 0.97),
     ("clustered rate", "20 questions × 4, p 0.9–1"): (0.93, 0.975),
     ("pass@k", "20 problems × 10, k=5, Beta(2, 0.2)"): (0.93, 0.97),
-    ("paired difference", "n=20, p 0.9–1"): (0.93, 0.975),
+    ("paired difference", "n=100, p 0.1–0.9"): (0.93, 0.97),
     ("paired difference, clustered", "2 questions × 5, p 0.1–0.9"): (0.93, 1.0),
     ("paired difference, clustered", "3 questions × 20, p 0.1–0.9"): (0.93, 1.0),
     ("paired difference, clustered", "100 questions × 5, p 0.1–0.9"): (0.93, 0.975),

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from evalkit.config import Suite
@@ -16,17 +17,19 @@ from evalkit.session import Session
 from evalkit.stores import open_store
 from guardrails.call import Call
 from guardrails.client import Llm
+from guardrails.errors import ConfigError
 from guardrails.testing import ScriptedEndpoint
 
 GATE = "pass_rate >= baseline - 5%"
 
 
-def plan(folder: Path, handler: ScriptedEndpoint, name: str = "e", **fields: Any) -> Plan:
+def plan(folder: Path, handler: ScriptedEndpoint, *names: str, **fields: Any) -> Plan:
+    names = names or ("e",)
     line = {"id": "a", "input": "q", "reference": "yes"}
     (folder / "g.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
-    endpoints = [{"name": name, "url": "http://x/v1"}]
+    endpoints = [{"name": name, "url": "http://x/v1"} for name in names]
     suite = {"golden": str(folder / "g.jsonl"), "endpoints": endpoints, "out": folder, **fields}
-    return Plan.of(Suite.model_validate(suite), [Target(Llm(handler, name=name), name)])
+    return Plan.of(Suite.model_validate(suite), [Target(Llm(handler, name=name), name) for name in names])
 
 
 def test_a_first_run_has_no_baseline_and_is_made_all_the_same(tmp_path: Path) -> None:
@@ -51,5 +54,19 @@ def test_a_baseline_that_is_given_or_an_endpoint_of_that_name_leaves_no_doubt(tm
 
     assert len(list(doubts(plan(tmp_path, handler, gates=[GATE, "pass_rate >= 5%"])))) == 1
     assert not list(doubts(plan(tmp_path, handler, gates=[GATE], baseline="latest")))
-    assert not list(doubts(plan(tmp_path, handler, gates=[GATE], name="baseline")))
+    assert not list(doubts(plan(tmp_path, handler, "e", "baseline", gates=[GATE])))
     assert not list(doubts(plan(tmp_path, handler, gates=["pass_rate >= 5%"])))
+
+
+@pytest.mark.parametrize(
+    ("names", "gate"),
+    [(["e"], 'pass_rate >= "e" - 20%'), (["e", "f"], 'pass_rate of e >= "e"'), (["baseline"], GATE)],
+)
+def test_an_endpoint_is_no_measure_of_itself(tmp_path: Path, names: list[str], gate: str) -> None:
+    with pytest.raises(ConfigError, match="against itself"):
+        plan(tmp_path, ScriptedEndpoint("yes"), *names, gates=[gate])
+
+
+def test_an_endpoint_may_be_the_measure_of_others_or_of_another(tmp_path: Path) -> None:
+    for gate in ('pass_rate >= "e" - 20%', 'pass_rate of f >= "e"', 'pass_rate of e >= "earlier"'):
+        assert len(plan(tmp_path, ScriptedEndpoint("yes"), "e", "f", gates=[gate]).gates) == 1

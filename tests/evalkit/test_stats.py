@@ -140,21 +140,37 @@ def test_a_weighted_rate_stays_within_its_interval(rows: list[tuple[bool, float]
 # --- pairs -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "counts", [(36, 12, 2, 0), (14, 5, 0, 22), (0, 0, 0, 10), (80, 3, 9, 108), (900, 40, 30, 30)]
-)
-def test_paired_rates_are_the_quantiles_of_their_law(counts: tuple[int, int, int, int]) -> None:
-    """P(p₁₀ − p₀₁ ≤ x) by quadrature: p₁₀ + p₀₁ and p₁₀'s part of it are two independent beta variates."""
-    stats_ = pytest.importorskip("scipy.stats", reason="scipy is an independent implementation")
-    paired = stats.paired_rates(*table(*counts))
-    assert paired is not None
-    assert (paired.only_a, paired.only_b) == counts[1:3]
-    both = stats_.beta(counts[1] + counts[2] + 1, counts[0] + counts[3] + 1)
-    part = stats_.beta(counts[1] + 0.5, counts[2] + 0.5)
-    sums = both.ppf((np.arange(4_000) + 0.5) / 4_000)
-    for end, share in ((paired.difference.low, 0.025), (paired.difference.high, 0.975)):
-        below = float(np.mean(part.cdf((end / sums + 1) / 2)))
-        assert below == pytest.approx(share, abs=0.005)
+@pytest.mark.parametrize("counts", [(12, 2, 50), (5, 0, 41), (0, 0, 10), (3, 9, 200), (1, 0, 1), (0, 7, 7)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_a_paired_interval_ends_where_the_score_test_rejects(
+    counts: tuple[int, int, int], level: float
+) -> None:
+    """Its z² at the ends, with the likeliest law of that difference looked for on a grid."""
+    only_a, only_b, n = counts
+    paired = stats.paired_counts(only_a, only_b, n, level)
+    assert (paired.only_a, paired.only_b) == counts[:2]
+    for end in (paired.difference.low, paired.difference.high):
+        if abs(end) == 1:
+            continue
+        q = np.linspace(max(0, -end), (1 - end) / 2, 200_001)[1:-1]  # P(only b); P(only a) is q + end
+        with np.errstate(divide="ignore"):
+            logs = sum(k * np.log(p) for k, p in ((only_a, q + end), (only_b, q)) if k)
+            likely = q[np.argmax(logs + (n - only_a - only_b) * np.log(1 - 2 * q - end))]
+        z = (only_a - only_b - n * end) / math.sqrt(n * (2 * likely + end - end**2))
+        assert abs(z) == pytest.approx(stats.critical(level), rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [5, 20, 50])
+def test_a_loss_is_seldom_taken_for_none_even_where_one_side_alone_loses(n: int) -> None:
+    """Exactly, over all outcomes: how often a gate with that margin passes at a loss just as large."""
+    lows = [stats.paired_counts(0, lost, n).difference.low for lost in range(n + 1)]
+    for margin in np.arange(0.005, 0.4, 0.005):
+        wrongly = sum(
+            math.comb(n, lost) * margin**lost * (1 - margin) ** (n - lost)
+            for lost, low in enumerate(lows)
+            if low >= -margin
+        )
+        assert wrongly < 0.065, margin
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit import stats
-from evalkit.stats_cluster import _parts, _sums, bounded_mean, share, split_variance
+from evalkit.stats_cluster import _parts, _sums, bounded_mean, ranks, share, split_variance, worth
 from evalkit.stats_student import student
 
 
@@ -243,3 +243,30 @@ def test_scores_that_differ_little_say_more_than_yeses_and_noes() -> None:
     near = bounded_mean(np.array([0.78, 0.8, 0.82, 0.79, 0.81] * 4), 20)
     assert near is not None
     assert near.high - near.low < 0.03
+
+
+@pytest.mark.parametrize("values", [[1.0, 0.9999999999999999], [1.0, 0.999999999], [1.0] * 9 + [0.99999998]])
+def test_scores_that_are_full_marks_but_for_rounding_have_an_interval(values: list[float]) -> None:
+    for found in (
+        bounded_mean(np.array(values), len(values)),
+        share(np.array(values), np.ones(len(values)), 5),
+    ):
+        assert found is not None
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@given(values=st.lists(st.sampled_from([0.1, 0.5, 2.0, 7.0]), min_size=1, max_size=30))
+def test_ranks_are_shares_of_values_below_and_half_of_the_equal_ones(values: list[float]) -> None:
+    found = ranks(np.array(values))
+    for value, rank in zip(values, found, strict=True):
+        below, equal = sum(other < value for other in values), values.count(value)
+        assert rank == pytest.approx((below + equal / 2) / len(values))
+
+
+def test_copies_are_worth_one_answer_and_independent_ones_all() -> None:
+    draws = rng().random((200, 10))
+    assert worth(draws.mean(axis=1), float(draws.var()), 2_000) == pytest.approx(2_000, rel=0.25)
+    copies = draws[:, :1].repeat(10, axis=1)
+    assert worth(copies.mean(axis=1), float(copies.var()), 2_000) == pytest.approx(200, rel=0.1)
+    assert worth(draws[0, :1], 0.1, 10) == 1
+    assert worth(np.full(5, 0.5), 0.1, 10) == 10

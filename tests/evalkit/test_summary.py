@@ -243,7 +243,7 @@ def test_a_clear_difference_is_a_sentence_with_its_uncertainty() -> None:
     (comparison,) = compare(rows, rng())
 
     assert comparison.verdict == (
-        "a answers better than b by 25.0 points [16.5, 33.5] (n = 100, paired). "
+        "a answers better than b by 25.0 points [17.5, 34.3] (n = 100, paired). "
         "a costs 2× as much [2, 2] and gives its first token 60 ms later [60, 60]."
     )
 
@@ -254,7 +254,7 @@ def test_the_better_one_is_named_first_whatever_the_order() -> None:
     (comparison,) = compare(rows, rng())
     said = comparison.verdict
 
-    assert said.startswith("b answers better than a by 25.0 points [16.5, 33.5]")
+    assert said.startswith("b answers better than a by 25.0 points [17.5, 34.3]")
     assert "b costs 0.5× as much [0.5, 0.5] and gives its first token 60 ms earlier [60, 60]" in said
 
 

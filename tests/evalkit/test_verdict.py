@@ -18,7 +18,8 @@ from evalkit.compare import align, compare, compare_runs
 from evalkit.gate import Gate, Relative, parse
 from evalkit.measure import difference, measure
 from evalkit.metric import METRICS, metric
-from evalkit.stats import Measured
+from evalkit.questions import Values, score_difference
+from evalkit.stats import Measured, paired_counts
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, brief, decide, decide_all
 
@@ -59,9 +60,17 @@ def test_a_gate_is_held_against_every_arm_on_every_set(made: Made) -> None:
 
 def test_a_gate_against_an_endpoint_that_is_alone_is_undecided_and_does_not_vanish(made: Made) -> None:
     rows = run(made, ("a", [True] * 40)) + run(made, ("a", [True] * 40), at="t")
-    (decided,) = decide_all([parse('pass_rate >= "a" - 2%')], Columns.of(rows))
-    assert decided.verdict.status == "undecided"
-    assert "no other endpoint" in decided.verdict.sentence
+    for gate in ('pass_rate >= "a" - 2%', 'pass_rate of a >= "a" - 20%', 'pass_rate on s >= "a" - 20%'):
+        (decided,) = decide_all([parse(gate)], Columns.of(rows))
+        assert decided.verdict.status == "undecided"
+        assert "no other endpoint" in decided.verdict.sentence
+
+
+def test_a_gate_is_not_held_against_what_never_answered(made: Made) -> None:
+    dead = Columns.of(made(n, "server_error", set="s") for n in range(40))
+    decided = one("pass_rate >= baseline - 2%", run(made, ("a", [True] * 40)), dead)
+    assert (decided.verdict.status, decided.verdict.admitted) == ("undecided", None)
+    assert "no call of baseline brought an answer" in decided.verdict.sentence
 
 
 @pytest.mark.parametrize(
@@ -311,6 +320,23 @@ def test_a_difference_says_how_many_more_too() -> None:
     assert (on_it.status, on_it.more) == ("undecided", None)
 
 
+@pytest.mark.parametrize(
+    ("gate", "n"), [("pass_rate >= baseline - 5%", 73), ("pass_rate >= baseline - 2%", 189)]
+)
+def test_so_many_pairs_without_any_difference_pass(gate: str, n: int) -> None:
+    for pairs in (1, 10, n - 1):
+        verdict = decide(parse(gate), paired_counts(0, 0, pairs).difference)
+        assert (verdict.status, verdict.more) == ("undecided", n - pairs)
+    assert decide(parse(gate), paired_counts(0, 0, n).difference).status == "pass"
+
+
+def test_so_many_equal_scores_pass() -> None:
+    gate = parse("mean_score >= baseline - 0.05")
+    for n, more in ((10, 49), (58, 1), (59, None)):
+        side = Values(np.arange(n, dtype=np.uint64), np.full(n, 0.7), np.ones(n), n)
+        assert decide(gate, score_difference(side, side, rng())).more == more
+
+
 def test_where_no_number_of_samples_decides_that_is_said() -> None:
     gate = Gate(METRICS["mean_ttft_ms"], "<=", 100.0)
     on_it = decide(gate, Measured(100.0, 90.0, 110.0, 50))
@@ -344,6 +370,25 @@ def test_percentiles_of_answers_to_the_same_questions_are_less_sure(made: Made) 
     assert both[0] is not None
     assert both[1] is not None
     assert both[0].high - both[0].low >= 0.8 * (both[1].high - both[1].low), "five copies say nothing new"
+
+
+@pytest.mark.parametrize(("questions", "answers"), [(20, 5), (20, 10)])
+def test_a_percentile_is_no_surer_where_one_question_has_all_that_is_beyond_it(
+    made: Made, questions: int, answers: int
+) -> None:
+    """The true p99 is on the bound: to fail is an error, and may happen in 2.5 % of the runs."""
+    generator, wrong, runs = rng(), 0, 100
+    gate = parse(f"p99_ttft_ms <= {100 * math.exp(2.3263478740408408 * math.hypot(1, 0.1)):.6f}")
+    for _ in range(runs):
+        hard = generator.normal(0, 1, questions)[:, None] + generator.normal(0, 0.1, (questions, answers))
+        times = 100 * np.exp(hard)
+        rows = [
+            made(n, True, k=k, record={"ttft_ms": float(times[n, k])})
+            for n in range(questions)
+            for k in range(answers)
+        ]
+        wrong += one(str(gate), rows).verdict.status == "fail"
+    assert wrong / runs <= 0.06
 
 
 # --- comparisons

@@ -1,0 +1,38 @@
+"""What is doubtful of the runs that a run is compared with: said beside every comparison with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from evalkit.columns import FAILED
+from evalkit.known_judges import digests
+
+if TYPE_CHECKING:
+    from evalkit.columns import Columns
+    from evalkit.stores import Run
+
+
+def doubts(run: Run, others: Mapping[str, tuple[Run, Columns]]) -> Iterator[str]:
+    """A sentence for each doubt. `others` are runs and their rows by the names that gates call them."""
+    for name, (other, columns) in others.items():
+        called = other.id if name == other.id else f"{name} ({other.id})"
+        if columns.flagged(FAILED).all():
+            yield f"{called} is no measure: none of its calls brought an answer"
+        elif other.status != "complete":
+            made = f"{len(columns):,} of {other.planned:,} calls"
+            yield f"{called} is not complete: it is {other.status}, with {made}"
+        known = "scorers" in run.info and "scorers" in other.info
+        if known and (differing := _differing(digests(run.info), digests(other.info))):
+            yield f"{called} was judged by other scorers: {differing}"
+
+
+def _differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """Which scorers one run alone has, or has with other options, prompts or models."""
+    changed = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+    parts = (
+        ("only here", sorted(ours.keys() - theirs.keys())),
+        ("only there", sorted(theirs.keys() - ours.keys())),
+        ("not the same", changed),
+    )
+    return "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
