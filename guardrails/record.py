@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from datetime import datetime
 from decimal import Context, Decimal
 from itertools import pairwise
@@ -43,12 +43,15 @@ from guardrails.call import (
     Attempt,
     Call,
     Delta,
+    Event,
     Finish,
     Note,
     Request,
+    Text,
     TokenSource,
     Usage,
 )
+from guardrails.usage import sound
 
 Outcome = Literal["complete", "failed", "rejected", "cancelled", "abandoned"]
 CountTokens = Callable[[str, str], tuple[int, TokenSource]]
@@ -98,9 +101,12 @@ class CallRecord:
     """One call, measured. The module's docstring defines the times.
 
     `token_source` says where the token counts come from: `usage` (the endpoint), `tokenizer` (counted with
-    the model's own vocabulary) or `estimate`. `cost_usd` is that of the answering attempt: None, never 0,
-    when the price is unknown; `price_version` names the price list. `wasted_usd` is the known cost of the
-    other attempts; one that was cancelled before its first token is booked with its prompt, an estimate.
+    the model's own vocabulary) or `estimate`. A reported figure that cannot be right (see `guardrails.usage`;
+    no tokens for a prompt or an answer that is there) is counted here instead, and the source is that of this
+    count, though the other figure may be the endpoint's.
+    `cost_usd` is that of the answering attempt: None, never 0, when the price is unknown; `price_version`
+    names the price list. `wasted_usd` is the known cost of the other attempts; one that was cancelled before
+    its first token is booked with its prompt, an estimate.
     `scanned` lists the directions that filters looked at, and `not_scanned` what they did not look at, as
     `direction:what:why`. `flow` is what the flow layers decided, in order, as `what:detail`
     (`retry:rate_limited`, `fallback:backup:connect`, `circuit_open:main`, …). `error` is an error's kind.
@@ -266,6 +272,29 @@ def total(costs: Iterable[Decimal]) -> Decimal:
     return money
 
 
+# --- one attempt -------------------------------------------------------------------------------------------
+
+
+def said(events: Iterable[Event | Note]) -> str:
+    """All that a model wrote, for counting: texts on every channel, and the names of the tools it called."""
+    deltas = [entry for entry in events if isinstance(entry, Delta)]
+    return "".join([delta.text if delta.tool is None else delta.tool.name + delta.text for delta in deltas])
+
+
+def charged(usage: Usage, price: PriceOf, *models: str) -> Decimal | None:
+    """USD by the first of the models that has a price; None: unknown.
+
+    A reported cost of 0 counts only where there is no price. A proxy that knows none says 0, and so does one
+    that sends the bill for the tokens elsewhere.
+    """
+    asked = usage if usage.cost is None or usage.cost else replace(usage, cost=None)
+    for model in models:
+        cost = price(model, asked)
+        if cost is not None:
+            return cost
+    return usage.cost
+
+
 @dataclass(slots=True)
 class _Attempt:
     """One attempt's log, folded."""
@@ -306,19 +335,12 @@ class _Attempt:
                 self.reported = entry.usage or self.reported
             elif isinstance(entry, Note):
                 self._note(at, entry)
-        if self.reported is not None:
-            self.usage = self.reported
-        elif self.first is not None:
-            self._count(attempt, request, meter)
         if self.reported is not None or self.first is not None:
-            self.cost = meter.price(self.model_reported or self.model, self.usage)
-            if self.cost is None and self.model_reported:
-                self.cost = meter.price(self.model, self.usage)
+            self._measure(attempt, request, meter)
         elif self.end in NOT_SENT or (self.status or 0) >= 400:
             self.cost = NO_MONEY
-        elif self.end == "cancelled":
-            self._count(attempt, request, meter)
-            self.cost = meter.price(self.model, self.usage)
+        elif self.end == "cancelled" or (self.end is None and self.reason is not None):
+            self._measure(attempt, request, meter)
         return self
 
     def _output(self, at: float, delta: Delta) -> None:
@@ -348,12 +370,24 @@ class _Attempt:
         elif what == "ended":
             self.ended, self.end = at, note.detail
 
-    def _count(self, attempt: Attempt, request: Request, meter: Meter) -> None:
-        text = "".join(entry.text for _, entry in attempt.log if isinstance(entry, Delta))
-        output, how = meter.count(text, self.model)
-        prompt, how_prompt = meter.count_prompt(request, self.model)
-        self.usage = Usage(prompt, output)
-        self.source = "estimate" if "estimate" in (how, how_prompt) else how
+    def _measure(self, attempt: Attempt, request: Request, meter: Meter) -> None:
+        """Tokens and cost: as reported, and counted where nothing, or nothing that can be right, was."""
+        usage = NOTHING if self.reported is None else sound(self.reported)
+        if not usage.output_tokens and (self.first is not None or self.reported is None):
+            text = said(entry for _, entry in attempt.log)
+            output, source = meter.count(text, self.model)
+            usage = self._counted(replace(usage, output_tokens=output), source)
+        if not usage.input_tokens and (_asks(request) or self.reported is None):
+            prompt, source = meter.count_prompt(request, self.model)
+            usage = self._counted(replace(usage, input_tokens=prompt), source)
+        self.usage = usage
+        names = (self.model_reported, self.model) if self.model_reported else (self.model,)
+        self.cost = charged(usage, meter.price, *names)
+
+    def _counted(self, usage: Usage, source: TokenSource) -> Usage:
+        if self.source != "estimate":
+            self.source = source
+        return usage
 
     def tpot_ms(self) -> float | None:
         if self.first is None or self.last is None or not self.chars:
@@ -378,6 +412,12 @@ class _Attempt:
         )
         record.__class__ = AttemptRecord
         return record
+
+
+def _asks(request: Request) -> bool:
+    """Whether there is anything in the prompt that takes tokens."""
+    parts = (part for message in request.messages for part in message.parts)
+    return any(type(part) is not Text or part.text for part in parts)
 
 
 def _answering(attempts: list[_Attempt]) -> _Attempt | None:

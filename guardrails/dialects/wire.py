@@ -88,10 +88,9 @@ def is_int(value: Any) -> bool:
     return type(value) is int
 
 
-def count(body: Any, key: str) -> int:
-    """A token count out of a usage object; 0 when it is missing or none."""
-    value = body.get(key) if type(body) is dict else None
-    return value if type(value) is int and value > 0 else 0
+def entry(body: Any, key: str) -> Any:
+    """What an object holds under a key; None when it is none, or holds nothing there."""
+    return body.get(key) if type(body) is dict else None
 
 
 def is_number(value: Any) -> bool:

@@ -28,7 +28,7 @@ from guardrails.flow.ledger import PICO, Counter, Period, Reserve, Reserved, Set
 from guardrails.flow.spent import attempts_since, used, worst_case
 from guardrails.flow.store import MemoryStore, Store, reserve, see_through
 from guardrails.handler import Handler, Stream, opening
-from guardrails.record import EXACT, NO_MONEY, PriceOf
+from guardrails.record import EXACT, NO_MONEY, PriceOf, charged
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,8 @@ class Budget:
                 continue
             tokens += usage.input_tokens + usage.output_tokens
             if self._priced:
-                cost = self._price(_reported(attempt) or attempt.model, usage)
-                if cost is None:
-                    cost = self._price(attempt.model or self.model, usage)
+                names = _reported(attempt) or attempt.model, attempt.model or self.model
+                cost = charged(usage, self._price, *names)
                 if cost is None:
                     known = False
                 else:

@@ -1,16 +1,19 @@
 """What may this call use up, and what did it?
 
 Before: the prompt's tokens (counted or estimated) and the most that the answer may have. After: what the
-endpoint reported for each attempt; where it reported nothing, the prompt and the tokens that arrived, since
-that much was computed for certain. An attempt that never reached a model used nothing.
+endpoint reported for each attempt; where it reported nothing, or what cannot be right, the prompt and the
+tokens that arrived, since that much was computed for certain. An attempt that never reached a model used
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from guardrails.call import Attempt, Call, Delta, Finish, Note, Request, Usage
-from guardrails.record import NOT_SENT
+from guardrails.record import NOT_SENT, NOTHING, said
+from guardrails.usage import sound
 
 
 def worst_case(call: Call, model: str, *, assumed_output: int) -> Usage:
@@ -37,26 +40,30 @@ def at_most(call: Call, model: str, assumed_output: int) -> tuple[int, int]:
 
 def used(attempt: Attempt, prompt: int) -> Usage | None:
     """What the attempt used; None when it never reached a model. `prompt`: the estimate of its input."""
-    end, status, usage, texts = "", 0, None, []
+    end, status, spoke = "", 0, False
+    usage: Usage | None = None
     for _, entry in reversed(attempt.log):
         if isinstance(entry, Finish):
-            if entry.usage is not None:
-                usage = entry.usage
-                break
+            if usage is None and entry.usage is not None:
+                usage = sound(entry.usage)
+                if usage.input_tokens and usage.output_tokens:
+                    return usage
         elif isinstance(entry, Delta):
-            texts.append(entry.text)
+            spoke = True
         elif isinstance(entry, Note):
             if entry.what == "ended":
                 end = entry.detail or ""
             elif entry.what == "headers":
                 status = entry.detail[0]
-    if usage is not None:
-        return usage
-    if not texts and (end in NOT_SENT or status >= 400):
+    if usage is None and not spoke and (end in NOT_SENT or status >= 400):
         return None
-    from guardrails import tokens
+    usage = usage or NOTHING
+    if spoke and not usage.output_tokens:
+        from guardrails import tokens
 
-    return Usage(prompt, tokens.count("".join(reversed(texts)), attempt.model).n if texts else 0)
+        text = said(entry for _, entry in attempt.log)
+        usage = replace(usage, output_tokens=tokens.count(text, attempt.model).n)
+    return usage if usage.input_tokens else replace(usage, input_tokens=prompt)
 
 
 def attempts_since(call: Call, before: int, endpoint: str) -> Sequence[Attempt]:

@@ -103,7 +103,7 @@ class Decoder(StreamReader):
         delta = raw.get("delta")
         reason = reason_of(delta.get("stop_reason")) if type(delta) is dict else None
         self._finished = self._finished or reason is not None
-        return Finish(reason, usage_of(self._usage, raw.get("usage")), origin=origin)
+        return Finish(reason, usage_of(raw.get("usage"), self._usage), origin=origin)
 
 
 def _word(raw: Json) -> str:

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, ToolHead, Usage
-from guardrails.dialects.wire import Unreadable, count
+from guardrails.dialects.wire import Unreadable, entry, is_number
+from guardrails.usage import MOST_USD, sound
 
 NAME = "openai_chat"
 
@@ -187,14 +188,15 @@ def _add_usage(usage: Usage, origin: Origin, events: list[Event]) -> None:
 
 
 def usage_of(raw: dict[str, Any]) -> Usage:
-    """A vendor's usage object as ours. Anything that is not a count is 0."""
-    prompt, completion = raw.get("prompt_tokens_details"), raw.get("completion_tokens_details")
+    """A vendor's usage object as ours. Anything that cannot be a count is 0 (`sound`)."""
     cost: Any = raw.get("cost")
-    return Usage(
-        input_tokens=count(raw, "prompt_tokens"),
-        output_tokens=count(raw, "completion_tokens"),
-        cached_tokens=count(prompt, "cached_tokens"),
-        reasoning_tokens=count(completion, "reasoning_tokens"),
-        # OpenRouter reports what the call cost; through str, so that 0.1 stays 0.1.
-        cost=Decimal(str(cost)) if type(cost) in (int, float) and cost >= 0 else None,
+    return sound(
+        Usage(
+            input_tokens=entry(raw, "prompt_tokens"),
+            output_tokens=entry(raw, "completion_tokens"),
+            cached_tokens=entry(raw.get("prompt_tokens_details"), "cached_tokens"),
+            reasoning_tokens=entry(raw.get("completion_tokens_details"), "reasoning_tokens"),
+            # OpenRouter reports what the call cost; through str, so that 0.1 stays 0.1.
+            cost=Decimal(str(cost)) if is_number(cost) and 0 <= cost <= MOST_USD else None,
+        )
     )
