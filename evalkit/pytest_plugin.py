@@ -8,22 +8,28 @@ async def test_support(sample, endpoint, judge):
 
 `pytest --evalkit-endpoint policy.yaml` (a policy, a suite's endpoint or a base URL, with `--evalkit-model`)
 says who is asked; so do `evalkit_endpoint` and `evalkit_model` in pytest's ini file, and a fixture `endpoint`
-of your own. In tests that are not async, `endpoint.ask_now(…)` and `judge.now(…)` do the same. Works under
+of your own. In tests that are not async, `endpoint.ask_now(…)` and `judge.now(…)` do the same.
+
+The summary's pass rate is of the tests marked golden that passed or failed, whatever they failed by; its
+times and costs are of the calls that those tests made by the `endpoint` of this file. Works under
 pytest-xdist: what is summed up travels with the reports.
 
-pytest loads this file in every session of an environment that has evalkit, so it imports nothing else.
+pytest loads this file in every session of an environment that has evalkit, so it imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from evalkit.pending import Pending
 
 if TYPE_CHECKING:
     from evalkit.sample import Sample
@@ -31,8 +37,10 @@ if TYPE_CHECKING:
     from guardrails.client import Answer, Llm
     from judges.judge import Score
 
-T = TypeVar("T")
 PROPERTY = "evalkit"
+GOLDEN = "golden"
+"""What a golden test's property says, beside those of its calls."""
+
 NUMBERS = ("ttft_ms", "tpot_ms", "e2e_ms", "input_tokens", "output_tokens", "cost_usd", "token_source")
 
 
@@ -57,9 +65,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test for each sample."""
-    mark = metafunc.definition.get_closest_marker("golden")
-    if mark is None:
+    marks = list(metafunc.definition.iter_markers_with_node("golden"))
+    if not marks:
         return
+    nearest, mark = marks[0]
+    if sum(node is nearest for node, _ in marks) > 1:  # a class's mark gives way to its method's own
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: marked golden more than once; write one mark, whose set may be a "
+            "pattern such as 'sets/*.jsonl', or a test for each set"
+        )
     from evalkit.sample import load
     from guardrails.errors import ConfigError
 
@@ -88,6 +102,14 @@ def _folder(metafunc: pytest.Metafunc) -> Path:
     return Path(str(metafunc.definition.path)).parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> None:
+    """Let the reports of a golden test say that it is one: another process may read them."""
+    mine = PROPERTY, GOLDEN
+    if item.get_closest_marker("golden") is not None and mine not in item.user_properties:
+        item.user_properties.append(mine)
+
+
 # --- fixtures ----------------------------------------------------------------------------------------------
 
 
@@ -98,13 +120,20 @@ class Endpoint:
     config: Any
     properties: list[tuple[str, object]] = field(default_factory=list, repr=False)
 
-    async def ask(
+    def ask(
         self, what: Sample | Request | str, *, system: str | None = None, **sampling: Any
-    ) -> Answer:
+    ) -> Pending[Answer]:
         """Ask a sample's question (with its passages and tools), a request or a text. Raises as `Llm.ask`.
 
         A call that fails counts in the summary, and its traceback begins in the test.
         """
+        return Pending(
+            lambda: self._counted(what, system, sampling), "endpoint.ask(…)", "endpoint.ask_now(…)"
+        )
+
+    async def _counted(
+        self, what: Sample | Request | str, system: str | None, sampling: dict[str, Any]
+    ) -> Answer:
         __tracebackhide__ = True
         from guardrails.errors import GuardrailsError
 
@@ -135,8 +164,9 @@ class Endpoint:
         __tracebackhide__ = True
         from guardrails.errors import GuardrailsError
 
+        _no_loop("endpoint.ask_now(…)", "await endpoint.ask(…)")
         try:
-            return _now(self.ask(what, system=system, **sampling))
+            return asyncio.run(self._counted(what, system, sampling))
         except GuardrailsError as error:
             raise error.with_traceback(None) from None
 
@@ -170,12 +200,21 @@ class JudgeAnswers:
 
     folder: Path
 
-    async def __call__(self, sample: Sample, answer: Answer | str, *judges: str | dict[str, Any]) -> Judged:
+    def __call__(
+        self, sample: Sample, answer: Answer | str, *judges: str | dict[str, Any]
+    ) -> Pending[Judged]:
         """Judge an answer to a sample. Raises `ConfigError` for a judge that cannot judge this sample."""
+        __tracebackhide__ = True
+        _check_answer(answer)
+        return Pending(lambda: self._judged(sample, answer, judges), "judge(…)", "judge.now(…)")
+
+    async def _judged(
+        self, sample: Sample, answer: Answer | str, judges: tuple[str | dict[str, Any], ...]
+    ) -> Judged:
         from evalkit.scoring import Scoring
         from judges.judge import Answer as Seen
 
-        scoring = Scoring(tuple(judges), "the golden set", folder=self.folder)
+        scoring = Scoring(judges, "the golden set", folder=self.folder)
         scoring.check([sample], ())
         seen = Seen(answer) if isinstance(answer, str) else Seen.of(answer.response, answer.record.as_dict())
         try:
@@ -185,11 +224,37 @@ class JudgeAnswers:
 
     def now(self, sample: Sample, answer: Answer | str, *judges: str | dict[str, Any]) -> Judged:
         """The same, in a test that is not async."""
-        return _now(self(sample, answer, *judges))
+        __tracebackhide__ = True
+        _check_answer(answer)
+        _no_loop("judge.now(…)", "await judge(…)")
+        return asyncio.run(self._judged(sample, answer, judges))
 
 
-def _now(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
+def _check_answer(answer: object) -> None:
+    """Raises `TypeError` for what is no answer. One that an endpoint of the user's own gives may only look
+    like ours."""
+    __tracebackhide__ = True
+    if isinstance(answer, Pending):
+        bool(answer)  # says what is to be written
+    if inspect.iscoroutine(answer):
+        answer.close()  # or Python would warn of it, beside the error
+    if inspect.isawaitable(answer):
+        raise TypeError("the answer that `judge` got was not awaited: write `await` before what asks for it")
+    if not isinstance(answer, str) and not (hasattr(answer, "response") and hasattr(answer, "record")):
+        raise TypeError(
+            "`judge` takes the answer that `endpoint.ask` gives, or a text; what it got is "
+            + ("None" if answer is None else f"of the type {type(answer).__name__}")
+        )
+
+
+def _no_loop(call: str, instead: str) -> None:
+    """Raises `RuntimeError` in a test that is async, where `call` cannot wait for its own loop."""
+    __tracebackhide__ = True
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{call} is for tests that are not async: in this one, write `{instead}`")
 
 
 @pytest.fixture
@@ -222,36 +287,80 @@ def judge(request: pytest.FixtureRequest) -> JudgeAnswers:
 # --- the summary -------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Test:
+    """What the reports of one golden test said."""
+
+    words: set[str] = field(default_factory=set)
+    calls: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def word(self) -> str:
+        """What counts: a test that failed anywhere has failed, and one expected to fail says nothing."""
+        order = "failed", "xfailed", "xpassed", "passed", "skipped"
+        return next((word for word in order if word in self.words), "")
+
+
 class _Summary:
     """Gathers what the reports of golden tests say, from workers too."""
 
     def __init__(self) -> None:
-        self.passed: list[bool] = []
-        self.calls: list[Mapping[str, Any]] = []
+        self.tests: dict[str, _Test] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        calls = [value for name, value in report.user_properties if name == PROPERTY]
-        if report.when == "call" and calls:
-            self.passed.append(report.passed)
-            self.calls += [value for value in calls if isinstance(value, Mapping)]
+        said = [value for name, value in report.user_properties if name == PROPERTY]
+        if GOLDEN in said:
+            test = self.tests.setdefault(report.nodeid, _Test())
+            # Each report has those of the reports before it too, which a test that is run again keeps.
+            test.calls = [value for value in said if isinstance(value, Mapping)]
+        elif report.nodeid not in self.tests:
+            return
+        # That a worker died is a report without properties, of a test that had begun.
+        if report.failed or report.skipped or report.when == "call":
+            expected = "x" if hasattr(report, "wasxfail") else ""
+            word = "failed" if expected and report.skipped else report.outcome
+            self.tests[report.nodeid].words.add(expected + word)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self.calls:
+        words = Counter(test.word for test in self.tests.values() if test.word)
+        if words:
             terminalreporter.section("golden sets")
-            for line in summary(self.passed, self.calls):
+            calls = [call for test in self.tests.values() for call in test.calls]
+            for line in summary(words, calls):
                 terminalreporter.write_line(line)
 
 
-def summary(passed: Sequence[bool], calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is printed in the end, with n and intervals. Of a failed call there is only its `error`."""
-    from evalkit import words
-    from evalkit.stats import quantile, wilson
+def summary(tests: Mapping[str, int], calls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is printed in the end, with n and intervals. Of a failed call there is only its `error`.
 
-    errors = Counter(str(call["error"]) for call in calls if "error" in call)
-    calls = [call for call in calls if "error" not in call]
+    `tests` counts them by pytest's words; the rate is of those that passed or failed.
+    """
+    from evalkit import words
+    from evalkit.stats import wilson
+
+    passed, ran = tests.get("passed", 0), tests.get("passed", 0) + tests.get("failed", 0)
+    lines = ["no pass rate: no test ran"]
+    if ran:
+        lines = [f"pass rate {words.percent(wilson(passed, ran))} (n = {ran}, 95% interval)"]
+    rest = [f"{tests[word]} {word}" for word in ("skipped", "xfailed", "xpassed") if tests.get(word)]
+    if rest:
+        lines[0] += f"; not counted: {', '.join(rest)}"
+    if errors := Counter(str(call["error"]) for call in calls if "error" in call):
+        lines[0] += f"; failed calls: {words.counts(errors)}"
+    if answered := [call for call in calls if "error" not in call]:
+        lines += _of_calls(answered)
+    return lines
+
+
+def _of_calls(calls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Times, tokens and cost of calls that were answered."""
+    from evalkit import words
+    from evalkit.stats import quantile
 
     def times(name: str) -> str:
         values = [float(call[name]) for call in calls if call[name] is not None]
+        if not values:
+            return "unknown"
         half, most = (words.ms(quantile(values, q)) for q in (0.5, 0.99))
         return f"p50 {half}, p99 {most} (n = {len(values)})"
 
@@ -263,10 +372,7 @@ def summary(passed: Sequence[bool], calls: Sequence[Mapping[str, Any]]) -> list[
         sum(int(call["output_tokens"]) for call in calls),
     )
     cost = f"${sum(costs):.4g}" if costs else "unknown"
-    failed = f"; failed calls: {words.counts(errors)}" if errors else ""
-    rate = wilson(sum(passed), len(passed))
     return [
-        f"pass rate {words.percent(rate)} (n = {len(passed)}, 95% interval){failed}",
         f"TTFT {times('ttft_ms')}; TPOT {times('tpot_ms')}",
         f"tokens {spent[0]:,} in, {spent[1]:,} out{estimated}; cost {cost}"
         + (f", unknown for {unknown} of {len(calls)} calls" if costs and unknown else ""),

@@ -6,7 +6,9 @@ once and written as they come, a file for each suite, since the numbers of cases
 memory does not grow with the run.
 
 A run that is not complete and sound has one more case, which is no pass, and none of its gates has passed:
-the file says nothing better than the exit code does.
+the file says nothing better than the exit code does. A case that passed is empty; the sentences of gates that
+passed stand in their suite's `system-out`: of how many answers each is, and whether only some of them could
+be held against a baseline.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from evalkit.files import Ended, placed
 from evalkit.trial import Trial
@@ -74,6 +76,7 @@ class _Suite:
     errors: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    printed: list[str] = field(default_factory=list)
 
     def add(self, row: Trial) -> None:
         seconds = 0.0 if row.cached else (row.number("e2e_ms") or 0.0) / 1000
@@ -95,7 +98,10 @@ class _Suite:
         self.tests += 1
         self.failures += kind == "failure"
         self.skipped += kind == "skipped"
-        self.case(f"{verdict.gate} ({decided.name})", self.name, 0.0, (kind, said, verdict.status))
+        name = f"{verdict.gate} ({decided.name})"
+        self.case(name, self.name, 0.0, (kind, said, verdict.status))
+        if not kind:
+            self.printed.append(f"{_text(name)}: {_text(said)}")
 
     def end(self, ended: Ended) -> None:
         self.tests += 1
@@ -195,6 +201,8 @@ def _write(
             out.write(f"  <testsuite name={_quoted(suite.name)} {suite.counts}>\n")
             suite.cases.seek(0)
             shutil.copyfileobj(suite.cases, out)
+            if suite.printed:
+                out.write("    <system-out>{}</system-out>\n".format("\n".join(suite.printed)))
             out.write("  </testsuite>\n")
         out.write("</testsuites>\n")
 
@@ -205,6 +213,14 @@ def _time(seconds: float) -> str:
 
 def _quoted(text: str) -> str:
     """An attribute's value, with what XML cannot hold replaced."""
+    return quoteattr(_clean(text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def _text(text: str) -> str:
+    """An element's text, likewise."""
+    return escape(_clean(text), {"\r": "&#13;"})
+
+
+def _clean(text: str) -> str:
     cut = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
-    clean = _FORBIDDEN.sub("\ufffd", cut)
-    return quoteattr(clean, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+    return _FORBIDDEN.sub("\ufffd", cut)

@@ -6,11 +6,13 @@ mention or an end of the table's cell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from evalkit import words
+from evalkit.ci import plain
 from evalkit.ci.plain import Numbers
 from evalkit.report_end import remarks
 from evalkit.summary import Endpoint
@@ -22,15 +24,28 @@ from guardrails.errors import ConfigError
 MAX_FAILING = 50
 MAX_TEXT = 300
 MOST = 1_000_000
-"""Bytes that a step's summary may have; GitHub takes 1 MiB and drops what is larger."""
+"""Bytes that a step's summary may have, all that is added to it together."""
+LIMIT = 1 << 20
+"""GitHub takes so much and drops what is larger: between the two, there is room to say what was left out."""
 
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "⚠️ undecided"}
-# Markdown's own characters as entities; `@`, `#` and `:` lest a service makes mentions and links of them.
+_TOO_LONG = "\n\n(cut here: the summary is too long)\n"
+_CLOSING = "\n\n</details>"
+_NO_ROOM = "\n(left out: the summary is full)\n"
+# Markdown's own characters as entities; `#` and `:` lest a service makes references and pictures of them.
 _ENTITIES = {ord(c): f"&#{ord(c)};" for c in "\\`*_{}[]()<>#+!|~&@:$\"'"}
+# What services make links and mentions of: `a@b.c`, `mailto:a@b.c`, `@team`, `www.a.b`, `http://a.b`. They
+# look for it in text whose entities are decoded: only an element around one of its characters breaks it.
+# The `@` of `pass@5` is none of these: a name stands before it, and no domain behind.
+_LINKING = re.compile(
+    r"(?<!\w)&#64;|&#64;(?!\d+(?![\w.&-]))|(?<=www)\.|&#58;(?=//)", re.IGNORECASE | re.ASCII
+)
+# A paragraph's beginning that would make a list, a heading's underline, a rule or a block of code of it.
+_OPENING = re.compile(r"^(?:[ =-]|\d(?=\d*\.(?: |$)))")
 
 
 def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> None:
-    """Add a run to a summary. Raises `ConfigError` when it cannot be written."""
+    """Add a run to a summary, as far as there is room. Raises `ConfigError` when it cannot be written."""
     _add(path, summary(numbers, failing, title=title))
 
 
@@ -43,9 +58,16 @@ def _add(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", errors="replace", newline="\n") as out:
-            out.write(text)
+            there = path.stat().st_size if path.is_file() else 0  # a terminal or a pipe is never full
+            out.write(_fitting(text, there))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _fitting(text: str, there: int) -> str:
+    """What of it may be added to a file of so many bytes: one that is too long is not shown at all."""
+    short = _NO_ROOM if there + len(_NO_ROOM) <= LIMIT else ""
+    return _cut(text, MOST - there) or short
 
 
 def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> str:
@@ -55,7 +77,7 @@ def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "ev
     lines = [f"## {escape(title)}", ""]
     for remark in remarks(info, len(numbers.columns), numbers.trouble):
         lines += [f"❌ **{escape(remark, MAX_TEXT * 2)}**", ""]
-    lines += _gates(numbers.gates)
+    lines += _gates(plain.gates(numbers))
     sets = by_set(numbers.endpoints)
     for name, arms in sets.items():
         if len(sets) > 1:
@@ -69,23 +91,29 @@ def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "ev
         lines += [f"⚠️ {escape(warning, MAX_TEXT * 2)}", ""]
     lines += [f"<sub>{escape(note, MAX_TEXT * 2)}</sub><br>" for note in notes(numbers.endpoints)]
     lines += ["", *_failing(failing)]
-    return _cut("\n".join(lines) + "\n")
+    return _cut("\n".join(lines) + "\n", MOST)
 
 
 def escape(text: str, most: int = MAX_TEXT) -> str:
     """Text of others as it may stand in a paragraph or in a table's cell: on one line, and as it is read."""
     cut = text if len(text) <= most else text[:most] + "…"
-    return "".join(c if c.isprintable() else " " for c in cut).translate(_ENTITIES)
+    line = "".join(c if c.isprintable() else " " for c in cut)
+    apart = _LINKING.sub(r"<span>\g<0></span>", line.translate(_ENTITIES))
+    return _OPENING.sub(lambda found: f"&#{ord(found[0])};", apart)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int) -> str:
+    """Whole lines of it, and that there was more; nothing where not even one has room."""
     coded = text.encode("utf-8", "replace")
-    if len(coded) <= MOST:
+    if len(coded) <= most:
         return text
-    return (
-        coded[:MOST].decode("utf-8", "ignore").rpartition("\n")[0]
-        + "\n\n(cut here: the summary is too long)\n"
-    )
+    room = max(0, most - len(_TOO_LONG) - len(_CLOSING))
+    kept = coded[:room].decode("utf-8", "ignore").rpartition("\n")[0]
+    if not kept:
+        return ""
+    # What is left open would swallow whatever is added after it.
+    closing = _CLOSING if kept.count("<details>") > kept.count("</details>") else ""
+    return kept + closing + _TOO_LONG
 
 
 def _gates(gates: Sequence[Decided]) -> list[str]:

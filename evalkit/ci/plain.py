@@ -1,5 +1,6 @@
 """The numbers of a run as plain values for a JSON file: summaries, comparisons, gates; no answers.
 
+No gate of a run that is not complete and sound has passed: what is not known yet may be otherwise.
 An open side of an interval is null, and so is everything that is not known. Money is a decimal string where
 it is a sum and a number where it is a mean.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,8 +61,24 @@ def plain(numbers: Numbers) -> dict[str, Any]:
     return {
         "endpoints": [_json(_endpoint(each, rescored)) for each in numbers.endpoints],
         "comparisons": [_json({**asdict(each), "verdict": each.verdict}) for each in numbers.comparisons],
-        "gates": [_gate(each) for each in numbers.gates],
+        "gates": [_gate(each) for each in gates(numbers)],
     }
+
+
+def gates(numbers: Numbers) -> list[Decided]:
+    """The verdicts as the exit code has them: of a run that is not complete and sound, none is a pass."""
+    if numbers.trouble is not None:
+        why = "too much failed for a verdict"
+    elif numbers.run.status != "complete":
+        why = "the run is not complete"
+    else:
+        return list(numbers.gates)
+    return [_open(each, why) if each.verdict.status == "pass" else each for each in numbers.gates]
+
+
+def _open(passed: Decided, why: str) -> Decided:
+    said = f"undecided: {why}; of what was asked: {passed.verdict.sentence}"
+    return replace(passed, verdict=replace(passed.verdict, status="undecided", sentence=said))
 
 
 def _endpoint(each: Endpoint, rescored: bool) -> dict[str, Any]:

@@ -38,10 +38,11 @@ def check(root: ElementTree.Element) -> None:
     for suite in root:
         assert suite.tag == "testsuite"
         assert suite.attrib.keys() == {"name", "tests", "failures", "errors", "skipped", "time"}
+        assert {child.tag for child in suite} <= {"testcase", "system-out"}
         counted = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
         seconds = 0.0
-        for case in suite:
-            assert case.tag == "testcase"
+        assert "system-out" not in [child.tag for child in suite][:-1], "after the cases, if at all"
+        for case in suite.findall("testcase"):
             assert case.attrib.keys() == {"name", "classname", "time"}
             assert len(case) <= 1
             assert {child.tag for child in case} <= {"failure", "error", "skipped"}
@@ -95,10 +96,24 @@ def test_gates_are_a_suite_of_their_own_and_undecided_is_no_pass(made: Made, tmp
 
     suite = root[-1]
     assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("gates", "3", "1")
-    assert [case[0].tag if len(case) else "pass" for case in suite] == ["pass", "failure", "skipped"]
+    *cases, printed = suite
+    assert [case[0].tag if len(case) else "pass" for case in cases] == ["pass", "failure", "skipped"]
+    assert (printed.text or "").startswith("pass_rate >= 0.5 (a): pass: pass_rate is 100% [")
+    assert "fail" not in (printed.text or ""), "the others say it themselves"
     assert suite[1][0].attrib["type"] == "fail"
     assert suite[2][0].attrib["message"].startswith("undecided: ")
     assert "about" in suite[2][0].attrib["message"]
+
+
+def test_a_gate_that_passed_says_of_how_many_rows_of_the_baseline_it_is(made: Made, tmp_path: Path) -> None:
+    earlier = [made(n if n < 60 else f"<other> {n}") for n in range(120)]
+    rows = [made(n) for n in range(120)]
+    decided = decide_all([parse("pass_rate >= baseline - 10%")], Columns.of(rows), Columns.of(earlier))
+    case, printed = written(tmp_path / "junit.xml", rows, decided)[-1]
+
+    assert (case.tag, len(case), printed.tag) == ("testcase", 0, "system-out")
+    assert printed.text == f"{case.attrib['name']}: {decided[0].verdict.sentence}"
+    assert "(of 60 of 120 samples, those that are the same in both)" in printed.text
 
 
 def test_a_gate_that_is_undecided_fails_only_where_the_suite_says_so(made: Made, tmp_path: Path) -> None:

@@ -8,30 +8,34 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from evalkit.ci.plain import plain
 from evalkit.columns import Columns
 from evalkit.compare import compare
 from evalkit.gate import parse
-from evalkit.stores import Run
+from evalkit.stores import Run, Status
 from evalkit.summary import summarise
 from evalkit.trial import Trial
+from evalkit.trouble import Trouble
 from evalkit.verdict import decide_all
 from judges.judge import Score
 
 FOUND = {"direction": "output", "kind": "EMAIL_ADDRESS", "action": "redact", "count": 2}
 
 
-def numbers(rows: list[Trial], *gates: str, **info: object) -> dict[str, Any]:
+def numbers(rows: list[Trial], *gates: str, status: Status = "complete", **info: object) -> dict[str, Any]:
     columns = Columns.of(rows)
     decided = decide_all([parse(gate) for gate in gates], columns)
     found = plain(
         SimpleNamespace(
-            run=Run("r", "r", "digest", "complete", datetime(2026, 1, 1, tzinfo=UTC), info=info),
+            run=Run("r", "r", "digest", status, datetime(2026, 1, 1, tzinfo=UTC), info=info),
             columns=columns,
             warnings=[],
             endpoints=summarise(columns),
             comparisons=compare(columns),
             gates=decided,
+            trouble=Trouble.of(columns, 0.1),
         )
     )
     read: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
@@ -59,6 +63,34 @@ def test_every_json_library_can_write_it(made: Callable[..., Trial]) -> None:
     assert [gate["status"] for gate in found["gates"][:2]] == ["undecided", "undecided"]
     assert found["gates"][0]["gate"] == "p99_ttft_ms <= 800.0"
     assert found["gates"][-1]["measured"] is None
+
+
+@pytest.mark.parametrize("status", ["capped", "interrupted", "stopped", "running"])
+def test_no_gate_of_a_run_that_is_not_complete_has_passed(made: Callable[..., Trial], status: Status) -> None:
+    rows = [made(n) for n in range(40)]
+    asked = "pass_rate >= 50%", "pass_rate <= 50%", "pass_rate >= 99%"
+    was, now = numbers(rows, *asked)["gates"], numbers(rows, *asked, status=status)["gates"]
+
+    assert [gate["status"] for gate in was] == ["pass", "fail", "undecided"]
+    assert [gate["status"] for gate in now] == ["undecided", "fail", "undecided"]
+    head = "undecided: the run is not complete; of what was asked: "
+    assert now[0]["sentence"] == head + was[0]["sentence"]
+    assert now[0]["measured"] == was[0]["measured"]
+    assert now[1:] == was[1:]
+
+
+def test_no_gate_has_passed_where_too_much_failed(made: Callable[..., Trial]) -> None:
+    (gate,) = numbers([made(n, "timeout" if n % 2 else True) for n in range(40)], "pass_rate >= 10%")["gates"]
+
+    assert gate["status"] == "undecided"
+    assert gate["sentence"].startswith("undecided: too much failed for a verdict; of what was asked: pass: ")
+
+
+def test_it_says_how_many_flaky_samples_there_are_beside_those_it_names(made: Callable[..., Trial]) -> None:
+    rows = [made(q, k == 0, k=k) for q in range(25) for k in range(2)]
+    repeats = numbers(rows)["endpoints"][0]["repeats"]
+
+    assert (repeats["flaky"], len(repeats["flakiest"])) == (25, 20)
 
 
 def test_a_rescored_run_has_paid_for_its_judges_alone(made: Callable[..., Trial]) -> None:
