@@ -255,7 +255,7 @@ class GoldenSetError(ConfigError):
         for problem in self.problems:
             file = shown(problem.file) or name
             place = f"{file}:{problem.line}" if problem.line else file
-            yield f"{place}: {problem.field}: {problem.reason}"
+            yield f"{place}: {problem.field or 'a column without a name'}: {problem.reason}"
         if self.count > len(self.problems):
             yield f"… and {self.count - len(self.problems):,} more"
 

@@ -31,7 +31,8 @@ def suffix_of(path: Path) -> str | None:
 def read(path: Path, kind: str, problems: Problems, *, own: bool) -> Iterator[Row | str]:
     """The rows of a file, and last of all the sha256 of its (unpacked) bytes. Raises OSError.
 
-    `own`: whether the columns of a CSV file have to be those of our samples.
+    `own`: whether the columns of a CSV file have to be those of our samples, and the question of a test that
+    of the file's prompt.
     """
     if kind == "parquet":
         from evalkit.sets import parquet
@@ -40,5 +41,5 @@ def read(path: Path, kind: str, problems: Problems, *, own: bool) -> Iterator[Ro
     if kind == "promptfoo":
         from evalkit.sets import promptfoo
 
-        return promptfoo.read(path, problems)
+        return promptfoo.read(path, problems, own=own)
     return rows.read(path, problems, "jsonl" if kind == "openai-evals" else kind, own=own)

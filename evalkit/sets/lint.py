@@ -7,10 +7,9 @@ kinds; no finding quotes a text. They are hints for people: a heuristic that is 
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.sample import GoldenSet, GoldenSetError, Sample, load
 from evalkit.sets.pages import Samples
+from evalkit.sets.texts import Detect, flat, leaks, personal, prompt_of
 
 if TYPE_CHECKING:
     from evalkit.sets.grams import Hashes
@@ -29,8 +29,6 @@ SIMILAR = 0.8  # of the runs of two texts together
 LONG = 8_000  # characters of a reference: some 2,000 tokens
 FEW = 10  # samples of a tag
 KEPT = 200  # findings of each check
-_SCANNED = 20_000  # characters at a time
-_AROUND = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +72,6 @@ class Report:
         }
 
 
-Detect = Callable[[str], Sequence[Any]]
-
-
 def lint(
     spec: Any,
     folder: Path | None = None,
@@ -116,7 +111,8 @@ def _unloadable(error: GoldenSetError) -> Report:
     report = Report(error.name)
     for problem in error.problems:
         place = f"{problem.file or error.name}:{problem.line}"
-        report.add("error", "unusable", place, f"{problem.field}: {problem.reason}")
+        named = problem.field or "a column without a name"
+        report.add("error", "unusable", place, f"{named}: {problem.reason}")
     report.counts["error", "unusable"] = error.count
     return report
 
@@ -127,12 +123,6 @@ def _runs() -> Runs:
     return Runs()
 
 
-def prompt_of(sample: Sample) -> str:
-    """All that is asked, but for passages of context: the conversation, and how the user goes on."""
-    goals = (str(value) for value in (sample.user or {}).values())
-    return "\n".join((sample.question().prompt, *sample.turns, *goals))
-
-
 def _number(*texts: str) -> int:
     joined = "\0".join(texts).encode("utf-8", "replace")
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "big")
@@ -140,10 +130,6 @@ def _number(*texts: str) -> int:
 
 _NOTHING = _number()
 """The number of no references at all."""
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 # --- the checks --------------------------------------------------------------------------------------------
@@ -176,8 +162,8 @@ class _Look:
         prompt = prompt_of(sample)
         images = [f"{each.url}{each.path}" for each in sample.attachments]
         around = [*sample.context, *images, *(tool.name for tool in sample.tools)]
-        self.asked.append(_number(_flat(prompt), *map(_flat, around)))
-        self.right.append(_number(*sorted(map(_flat, sample.references))))
+        self.asked.append(_number(flat(prompt), *map(flat, around)))
+        self.right.append(_number(*sorted(map(flat, sample.references))))
         # The same words about another image are no likeness: such samples meet nobody.
         near = (
             range(number * BANDS, (number + 1) * BANDS)
@@ -189,7 +175,7 @@ class _Look:
         if not sample.references:
             self.unanswered.append(number)
         for reference in sample.references:
-            label = _number(_flat(reference))
+            label = _number(flat(reference))
             self.labels[label] += 1
             if leaks(reference, prompt, sample.metadata):
                 self.leaking.append((number, label))
@@ -277,8 +263,13 @@ class _Look:
         self.report.add("warning", "tags", "", said)
 
     def overlaps(self, compared: Compared, against: Sequence[Path]) -> None:
-        """Samples that have runs of words in common with the corpus."""
+        """Samples that have runs of words in common with the corpus, and what was not read of it."""
         assert self.runs is not None, "they were compared"
+        for health in compared.flawed:
+            if health.unread:
+                self.report.add("error", "corpus", str(health.file), "not one line of it could be read")
+            for place, said in health.said():
+                self.report.add("warning", "corpus", place, said)
         checkable = self.runs.checkable
         for overlap in compared.overlaps:
             share = f"{overlap.found:,} of {overlap.runs:,}"
@@ -297,62 +288,3 @@ class _Look:
 
 def _compared(sample: Sample) -> str:
     return "\n".join((prompt_of(sample), *sample.context))
-
-
-# --- leaked answers ----------------------------------------------------------------------------------------
-
-_TRIES = 1_000
-_OPTION = re.compile(r"(?:^|[\s(\[])(?:[A-Ha-h]|[1-9])[).:\]](?=\s)")
-
-
-def leaks(reference: str, prompt: str, metadata: Any) -> bool:
-    """Whether the prompt gives the answer away: it holds the reference, word for word.
-
-    Left out are answers that have to be there or may be there by chance: choices of a list, numbers, words
-    of fewer than 4 letters, patterns.
-    """
-    wanted = _flat(reference)
-    if len(wanted) < 4 or not any(character.isalpha() for character in wanted):
-        return False
-    if "choices" in metadata or metadata.get("scorer") in ("choice", "regex"):
-        return False
-    text = _flat(prompt)
-    at = text.find(wanted)
-    for _ in range(_TRIES):
-        if at < 0:
-            return False
-        end = at + len(wanted)
-        if not text[at - 1 : at].isalnum() and not text[end : end + 1].isalnum():
-            return sum(1 for _ in _OPTION.finditer(prompt)) < 2
-        at = text.find(wanted, at + 1)
-    return False
-
-
-# --- personal data -----------------------------------------------------------------------------------------
-
-
-def personal(sample: Sample, detect: Detect) -> Iterator[str]:
-    """The kinds of personal data in a sample's texts, and in which; never the data."""
-    for where, text in _texts(sample):
-        kinds: Counter[str] = Counter()
-        for start in range(0, len(text), _SCANNED):
-            begin = max(0, start - _AROUND)
-            for finding in detect(text[begin : start + _SCANNED]):
-                # one that ends in what was scanned before has been counted
-                kinds[finding.kind] += begin + finding.end > start or start == 0
-        for kind, count in sorted(kinds.items()):
-            if count:
-                yield f"{kind} in {where}" + (f", {count} times" if count > 1 else "")
-
-
-def _texts(sample: Sample) -> Iterator[tuple[str, str]]:
-    if sample.input is not None:
-        yield "input", sample.input
-    for name, texts in (
-        ("messages", [turn.text for turn in sample.messages]),
-        ("references", sample.references),
-        ("context", sample.context),
-        ("turns", sample.turns),
-    ):
-        for number, text in enumerate(texts):
-            yield f"{name}[{number}]", text

@@ -8,31 +8,26 @@ often public on purpose. The corpus is streamed; memory goes with the golden set
 
 from __future__ import annotations
 
-import gzip
-import json
 import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from evalkit.rows import Problems
+from evalkit.sets.corpus import Health, files_of, texts_of
 from evalkit.sets.grams import Hashes, grams, hashed, words
 from guardrails.errors import ConfigError
 
 LONGEST, SHORTEST = 13, 8  # words
 BOILERPLATE = 10  # samples
 MAX_RUNS = 20_000  # of one sample
-_PIECE = 2**20  # bytes
 _WORDS = 2**16
 _BREAK = 2**40  # no word has this number
 _LINE_BITS = 40
-SUFFIXES = (".txt", ".md", ".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +120,23 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a comparison found: the samples that overlap, and how much of the corpus was read."""
+    """What a comparison found: the samples that overlap, how much was read, and the files with flaws."""
 
     overlaps: tuple[Overlap, ...]
     documents: int
     words: int
+    flawed: tuple[Health, ...] = ()
 
 
 def compare(runs: Runs, corpora: Sequence[Path]) -> Compared:
     """Stream the corpora past the runs. Raises `ConfigError` for a file that cannot be read as text."""
-    tables, files = runs.tables(), [file for corpus in corpora for file in _files(corpus)]
+    tables, files = runs.tables(), [file for corpus in corpora for file in files_of(corpus)]
     documents = total = 0
+    flawed: list[Health] = []
     for number, file in enumerate(files):
+        health = Health(file)
         try:
-            for piece in _pieces(file):
+            for piece in _pieces(health):
                 documents += piece.documents
                 total += piece.fresh
                 places = piece.lines + (number << _LINE_BITS)
@@ -147,6 +145,8 @@ def compare(runs: Runs, corpora: Sequence[Path]) -> Compared:
         except (OSError, EOFError, zlib.error) as error:
             said = getattr(error, "strerror", None) or type(error).__name__
             raise ConfigError(f"{file} cannot be read: {said}") from None
+        if any(health.said()):
+            flawed.append(health)
     found: Counter[int] = Counter()
     first: dict[int, int] = {}
     sizes: Counter[int] = Counter()
@@ -159,7 +159,7 @@ def compare(runs: Runs, corpora: Sequence[Path]) -> Compared:
         Overlap(owner, count, sizes[owner], _place(files, first[owner]))
         for owner, count in sorted(found.items())
     )
-    return Compared(tuple(overlaps), documents, total)
+    return Compared(tuple(overlaps), documents, total, tuple(flawed))
 
 
 def _place(files: Sequence[Path], place: int) -> str:
@@ -167,23 +167,6 @@ def _place(files: Sequence[Path], place: int) -> str:
 
 
 # --- reading a corpus --------------------------------------------------------------------------------------
-
-
-def _files(corpus: Path) -> list[Path]:
-    if corpus.is_dir():
-        found = sorted(file for file in corpus.rglob("*") if file.is_file() and _suffix(file) in SUFFIXES)
-        if not found:
-            raise ConfigError(
-                f"{corpus} holds no corpus", hint=f"files end in {', '.join(SUFFIXES)} (or .gz)"
-            )
-        return found
-    if not corpus.is_file():
-        raise ConfigError(f"{corpus} does not exist, or is no regular file", hint="check the path")
-    return [corpus]
-
-
-def _suffix(file: Path) -> str:
-    return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +179,7 @@ class _Piece:
     documents: int
 
 
-def _pieces(file: Path) -> Iterator[_Piece]:
+def _pieces(health: Health) -> Iterator[_Piece]:
     """A file's words, so many at a time; a run across two pieces is in the second one."""
     hashes, lines = array("Q"), array("Q")
     fresh = documents = 0
@@ -205,7 +188,7 @@ def _pieces(file: Path) -> Iterator[_Piece]:
         at = np.array(lines, dtype=np.int64)
         return _Piece(np.array(hashes, dtype=np.uint64), at, fresh, documents)
 
-    for line, text, begins in _texts_of(file):
+    for line, text, begins in texts_of(health):
         if begins:  # no run goes on from one document to the next
             documents += 1
             hashes.append(_BREAK)
@@ -219,44 +202,3 @@ def _pieces(file: Path) -> Iterator[_Piece]:
             del hashes[: 1 - LONGEST], lines[: 1 - LONGEST]
             fresh = documents = 0
     yield piece()
-
-
-def _texts_of(file: Path) -> Iterator[tuple[int, str, bool]]:
-    """Line, text, and whether a document begins: each row of JSONL or Parquet is one, else the file is."""
-    kind = _suffix(file)
-    if kind == ".parquet":
-        from evalkit.sets import parquet
-
-        problems = Problems()
-        for row in parquet.read(file, problems):
-            if not isinstance(row, str):
-                yield row.line, "\n".join(_strings(row.fields)), True
-        if problems.count:
-            raise ConfigError(f"{file} {problems.kept[0].reason}")
-        return
-    rows = kind in (".jsonl", ".ndjson")
-    packed = file.name.lower().endswith(".gz")
-    with cast("IO[bytes]", gzip.open(file)) if packed else file.open("rb") as stream:
-        line, begins = 1, True
-        while raw := stream.readline(64 * _PIECE if rows else _PIECE):
-            text = raw.decode("utf-8", "replace")
-            yield line, _row(text) if rows else text, begins
-            line, begins = line + raw.endswith(b"\n"), rows
-
-
-def _row(text: str) -> str:
-    try:
-        return "\n".join(_strings(json.loads(text)))
-    except (ValueError, RecursionError):
-        return text  # better compared as it stands than not at all
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _strings(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _strings(each)

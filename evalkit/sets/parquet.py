@@ -7,12 +7,13 @@ A small file can unpack to any amount: one with a row group that says of itself 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from evalkit.rows import Problems, Row
+from evalkit.rows import Problems, Row, shown
 from guardrails.errors import ConfigError
 
 BATCH = 256
@@ -40,13 +41,20 @@ def read(path: Path, problems: Problems, *, most: int = MAX_GROUP) -> Iterator[R
             if (largest := _largest(file.metadata)) > most:
                 said = f"has a row group that unpacks to {largest / 2**20:,.1f} MiB"
                 problems.add(1, "file", f"{said}, more than {most / 2**20:,.0f}; write it with smaller ones")
-            for batch in file.iter_batches(batch_size=BATCH) if largest <= most else ():
+            for name in (names := twice(file.schema_arrow.names)):
+                problems.add(1, shown(name) or "a column without a name", "is the name of two columns")
+            for batch in file.iter_batches(batch_size=BATCH) if largest <= most and not names else ():
                 for fields in batch.to_pylist():
                     number += 1
                     yield Row(number, plain(fields))
     except (arrow.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
         problems.add(number + 1, "file", f"cannot be read as Parquet ({type(error).__name__})")
     yield digest.hexdigest()
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """The names that are there more than once: a row could hold only one of their values."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _largest(metadata: Any) -> int:

@@ -9,6 +9,7 @@ not: judging models, scripts, weights and thresholds of tests, `file://`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
@@ -23,10 +24,21 @@ from guardrails.source import load_yaml
 
 MAX_COMBINATIONS = 1_000
 _QUESTION = ("input", "question", "prompt", "query", "message")
+_INSTEAD = (
+    "keep one, as text, or say with `fields: {input: …}` what is asked, and write variants in the suite"
+)
+_FILE = re.compile(
+    r"[a-z]+://.*|[^\s{}]*\*[^\s{}]*|[^\s{}]+\.(?:txt|md|j2|jsonl?|ya?ml|csv|py|[cm]?[jt]s)(?::\w+)?",
+    re.DOTALL,
+)
+"""A name or a pattern of files, where the prompts stand that the file itself does not hold."""
 
 
-def read(path: Path, problems: Problems) -> Iterator[Row | str]:
-    """A row for each test (and each combination of its lists), and last of all the file's sha256."""
+def read(path: Path, problems: Problems, *, own: bool = True) -> Iterator[Row | str]:
+    """A row for each test (and each combination of its lists), and last of all the file's sha256.
+
+    `own`: whether the file's prompt makes the question; the suite's `fields` say it otherwise.
+    """
     source = load_yaml(path)  # bounded: size, depth, what aliases unfold to
     data = source.data if isinstance(source.data, dict) else {"tests": source.data}
     tests, default = data.get("tests"), data.get("defaultTest") or {}
@@ -35,7 +47,12 @@ def read(path: Path, problems: Problems) -> Iterator[Row | str]:
         said = "is text: name that file as the golden set" if isinstance(tests, str) else "must be a list"
         problems.add(source.line(base) or 1, "tests", said)
         tests = []
-    prompt = _prompt(data.get("prompts"))
+    prompt = None
+    if own:
+        try:
+            prompt = _prompt(data.get("prompts"))
+        except Unfit as error:
+            problems.add(source.line(("prompts",)) or 1, error.place, error.message)
     for number, test in enumerate(tests):
         line = source.line((*base, number)) or 1
         try:
@@ -120,11 +137,20 @@ def _several(value: Any) -> list[Any]:
 
 
 def _prompt(prompts: Any) -> str | None:
-    """The file's prompt, when there is one and it stands there as text."""
-    prompts = prompts if isinstance(prompts, list) else [prompts]
-    if len(prompts) == 1 and isinstance(prompts[0], str) and "://" not in prompts[0]:
-        return None if prompts[0].lstrip().startswith("[") else prompts[0]
-    return None
+    """The file's prompt; None without one. Raises `Unfit` for several, and for one that is no text."""
+    prompts = prompts if isinstance(prompts, list) else [] if prompts is None else [prompts]
+    if not prompts:
+        return None
+    if len(prompts) > 1:
+        raise Unfit("prompts", f"are {len(prompts):,}, and a set asks each question once: {_INSTEAD}")
+    prompt = prompts[0]
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise Unfit("prompts[0]", f"is no text: {_INSTEAD}")
+    if _FILE.fullmatch(prompt.strip()):
+        raise Unfit("prompts[0]", f"names a file: {_INSTEAD}")
+    if prompt.lstrip().startswith("["):
+        raise Unfit("prompts[0]", f"is a conversation: {_INSTEAD}")
+    return prompt
 
 
 def _question(values: Mapping[str, Any], prompt: str | None) -> Any:

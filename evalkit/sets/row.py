@@ -24,6 +24,8 @@ MEDIA = {
     ".webp": "image/webp",
 }
 MAX_TURNS = 100
+MAX_DEPTH = 100
+"""Levels of an object of anybody's own: whatever reads or copies it later needs the stack for all of them."""
 
 
 def _not_blank(text: str) -> str:
@@ -54,10 +56,30 @@ def _listed(value: Any) -> Any:
 
 def _storable(value: dict[str, Any]) -> dict[str, Any]:
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        written.encode()
+    except RecursionError:
+        raise _too_deep() from None
+    except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
         raise PydanticCustomError("unstorable", "holds what JSON cannot store") from None
+    # What has few brackets is not deep: counting them costs next to nothing.
+    if written.count("{") + written.count("[") > MAX_DEPTH and _deep(value):
+        raise _too_deep()
     return value
+
+
+def _too_deep() -> PydanticCustomError:
+    return PydanticCustomError("deep", f"is nested more than {MAX_DEPTH} levels deep")
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for values in inner for each in values if isinstance(each, dict | list | tuple)]
+        if not level:
+            return False
+    return True
 
 
 def _has_user(turns: list[_Turn]) -> list[_Turn]:
@@ -256,7 +278,9 @@ _REASONS = {
     "literal_error": "must be {expected}",
     "string_unicode": "holds half of a surrogate pair, which is not text",
 }
-_OWN = frozenset({"blank", "surrogate", "unprintable", "unstorable", "no_user", "not_web", "unquoted"})
+_OWN = frozenset(
+    {"blank", "surrogate", "unprintable", "unstorable", "deep", "no_user", "not_web", "unquoted"}
+)
 _KINDS = {
     str: "text",
     bool: "true or false",

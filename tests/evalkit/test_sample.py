@@ -391,6 +391,11 @@ def test_csv_files_are_told_by_line(content: bytes, line: int, field: str, reaso
     ), problems
 
 
+def test_a_column_without_a_name_is_named() -> None:
+    said = str(refused(b"id,,input\n1,x,q\n", "s.csv"))
+    assert "s.csv:1: a column without a name: is not a column of a golden set" in said
+
+
 def test_a_damaged_gz_is_told() -> None:
     assert "damaged or cut off" in only(GOOD, "s.jsonl.gz")[2]
     assert "damaged or cut off" in only(gzip.compress(GOOD * 100)[:40], "s.jsonl.gz")[2]

@@ -159,6 +159,12 @@ def test_an_assertion_becomes_a_scorer(tmp_path: Path, asserted: str, right: str
         ("tests:\n  - x\n", 2, "test"),
         ("tests: file://more.yaml\n", 1, "tests"),
         ("prompts: ['{{ nosuch }}']\ntests:\n  - vars: {q: x}\n", 3, "prompts[0]"),
+        ("prompts: ['Say {{ q }}', 'Sing {{ q }}']\ntests:\n  - vars: {q: x}\n", 1, "prompts"),
+        ("tests:\n  - vars: {q: x}\nprompts: [{raw: 'Say {{ q }}'}]\n", 3, "prompts[0]"),
+        ("prompts: file://say.txt\ntests:\n  - vars: {q: x}\n", 1, "prompts[0]"),
+        ("prompts: [prompts/*.txt]\ntests:\n  - vars: {q: x}\n", 1, "prompts[0]"),
+        ("prompts: [say.py:main]\ntests:\n  - vars: {q: x}\n", 1, "prompts[0]"),
+        ('prompts: [\'[{"role": "user"}]\']\ntests:\n  - vars: {q: x}\n', 1, "prompts[0]"),
     ],
 )
 def test_what_has_no_counterpart_is_told(tmp_path: Path, text: str, line: int, field: str) -> None:
@@ -173,6 +179,15 @@ def test_the_suite_may_say_which_variable_is_what(tmp_path: Path) -> None:
     (sample,) = promptfoo(tmp_path, text, fields={"input": "b", "context": "a"}).samples
     assert (sample.id, sample.input, sample.context, sample.references) == ("test-1", "y", ("x",), ("z",))
     assert "scorer" in sample.metadata
+
+
+def test_prompts_that_are_said_by_the_suite_need_not_be_ours(tmp_path: Path) -> None:
+    text = "prompts: [a.txt, 'Say {{ q }}']\ntests:\n  - vars: {q: x}\n"
+    (sample,) = promptfoo(tmp_path, text, fields={"input": "Say {{ q }}"}).samples
+    assert sample.input == "Say x"
+    for prompt, asked in (("See https://x.example: **{{ q }}**", "See https://x.example: **x**"), ("", "x")):
+        text = f"prompts: {json.dumps([prompt] if prompt else [])}\ntests:\n  - vars: {{q: x}}\n"
+        assert promptfoo(tmp_path, text).samples[0].input == asked
 
 
 def test_combinations_are_bounded(tmp_path: Path) -> None:
@@ -240,6 +255,52 @@ def test_a_parquet_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path)
     assert problems.count == 0
 
 
+def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = [arrow.array([text]) for text in ("q", "one", "other")]
+    table = arrow.Table.from_arrays(columns, names=["input", "reference", "reference"])
+    parquet.write_table(table, tmp_path / "two.parquet")
+    with pytest.raises(GoldenSetError, match="reference: is the name of two columns"):
+        load("two.parquet", tmp_path)
+
+
+def test_a_label_of_hugging_face_is_read_as_its_name(tmp_path: Path) -> None:
+    library = pytest.importorskip("datasets", reason="the extra `hf` is not installed")
+    if not hasattr(library, "Dataset"):
+        pytest.skip("the extra `hf` is not installed")
+    label = library.ClassLabel(names=["no", "yes"])
+    text = library.Value("string")
+    kinds = library.Features({"q": text, "label": label, "all": [label], "deep": {"label": label}})
+    rows = [
+        {"q": "a", "label": 1, "all": [0, 1], "deep": {"label": 0}},
+        {"q": "b", "label": -1, "all": [], "deep": {"label": None}},
+    ]
+    library.Dataset.from_list(rows, features=kinds).save_to_disk(str(tmp_path / "set"))
+    fields = {"input": "q", "reference": "label", "metadata.all": "all", "metadata.deep": "deep.label"}
+    first, second = load({"hf": "set", "fields": fields}, tmp_path).samples
+    assert (first.references, first.metadata) == (("yes",), {"all": ["no", "yes"], "deep": "no"})
+    assert (second.references, second.metadata) == ((), {"all": [], "deep": None})
+    choices = {"value": ["False", "True"]}
+    mapped = {"doc_to_text": "q", "doc_to_target": "label", "doc_to_choice": choices}
+    first = load({"hf": "set", "fields": mapped, "limit": 1}, tmp_path).samples[0]
+    assert first.references == ("True",)
+    with pytest.raises(ConfigError, match="no split 'dev': it is one table without splits"):
+        load({"hf": "set", "split": "dev", "fields": fields}, tmp_path)
+
+
+def test_a_sequence_of_objects_of_an_older_library_has_its_labels_too() -> None:
+    class ClassLabel:
+        names = ("no", "yes")
+
+    class Sequence:
+        feature: Any = {"label": ClassLabel()}  # noqa: RUF012 - stands for the library's
+
+    assert hugging._labelled({"all": Sequence()}, {"all": {"label": [1, 0]}}) == {
+        "all": {"label": ["yes", "no"]}
+    }
+
+
 def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     library = pytest.importorskip("datasets", reason="the extra `hf` is not installed")
     if not hasattr(library, "Dataset"):
@@ -260,6 +321,9 @@ def test_a_saved_data_set_of_hugging_face(tmp_path: Path) -> None:
     assert "test, train" in error.value.hint
     with pytest.raises(ConfigError, match="no split 'dev'"):
         load({"hf": "two", "split": "dev", "fields": fields}, tmp_path)
+    library.Dataset.from_list(rows, split="train").save_to_disk(str(tmp_path / "named"))
+    with pytest.raises(ConfigError, match="named has no split 'dev': it is the split 'train' alone"):
+        load({"hf": "named", "split": "dev", "fields": fields}, tmp_path)
 
 
 def test_a_data_set_that_breaks_is_told_without_its_rows(

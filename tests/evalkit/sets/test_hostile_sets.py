@@ -108,17 +108,44 @@ def test_ids_that_would_play_tricks_on_a_terminal(tmp_path: Path, mark: str) -> 
     [
         b"[" * 200_000,
         b'{"id": "a", "input": "x", "metadata": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
-        b'{"id": "a", "input": "x", "metadata": ' + b'{"a":' * 200 + b"1" + b"}" * 200 + b"}",
     ],
-    ids=["open", "closed", "just readable"],
+    ids=["open", "closed"],
 )
 def test_deep_nesting(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.jsonl").write_bytes(content)
-    if len(content) < 10_000:
-        assert load("s.jsonl", tmp_path).samples[0].metadata
-        return
     with pytest.raises(GoldenSetError, match="nested too deeply"):
         load("s.jsonl", tmp_path)
+
+
+def nested(field: str, levels: int) -> str:
+    """A row whose `field` is an object of so many levels: of objects outside, of lists inside."""
+    lists = levels // 2
+    value = '{"a":' * (levels - lists) + "[" * lists + "]" * lists + "}" * (levels - lists)
+    return '{"id": "a", "input": "x", ' + field.replace("VALUE", value) + "}"
+
+
+@pytest.mark.parametrize("levels", [101, 300, 500, 900])
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [
+        ('"metadata": VALUE', "metadata"),
+        ('"tools": [{"name": "t", "parameters": VALUE}]', r"tools\[0\].parameters"),
+    ],
+)
+def test_what_json_can_read_and_nobody_can_copy_is_told(
+    tmp_path: Path, field: str, place: str, levels: int
+) -> None:
+    (tmp_path / "s.jsonl").write_text(nested('"tags": []', 0) + "\n" + nested(field, levels), "utf-8")
+    with pytest.raises(GoldenSetError, match=rf"s.jsonl:2: {place}: is nested more than 100 levels deep"):
+        load("s.jsonl", tmp_path)
+
+
+def test_what_is_wide_is_not_deep(tmp_path: Path) -> None:
+    (tmp_path / "s.jsonl").write_text(nested('"metadata": VALUE', 100), encoding="utf-8")
+    assert load("s.jsonl", tmp_path).samples[0].question().metadata
+    wide = json.dumps({"id": "a", "input": "x", "metadata": {"all": [[{}]] * 5_000, "said": "[{" * 900}})
+    (tmp_path / "s.jsonl").write_text(wide, encoding="utf-8")
+    assert len(load("s.jsonl", tmp_path).samples[0].question().metadata["all"]) == 5_000
 
 
 SUFFIXES = ["jsonl", "json", "csv", "jsonl.gz", "csv.gz", "yaml", "parquet"]

@@ -18,8 +18,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from evalkit import datasets
-from evalkit.sets import command, grams, lint, overlap
-from evalkit.sets.lint import Report, leaks
+from evalkit.sets import command, corpus, grams, lint, overlap, texts
+from evalkit.sets.lint import Report
+from evalkit.sets.texts import leaks
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
 
@@ -61,6 +62,23 @@ def test_duplicates_and_contradictions(tmp_path: Path) -> None:
     )
     assert found(report) == [("error", "contradiction", "s.jsonl:3"), ("warning", "duplicate", "s.jsonl:2")]
     assert report.findings[0].said == "asks the same as s.jsonl:1 and has other references"
+
+
+def test_a_question_is_the_same_in_any_form(tmp_path: Path) -> None:
+    asked = "Which mountain is the tallest, says Ren\u00e9?"
+    rows: list[dict[str, Any]] = [
+        {"input": asked, "reference": "Everest"},
+        {"messages": [{"role": "user", "content": asked}], "reference": "K2"},
+        {"input": asked.replace("\u00e9", "e\u0301").replace("tall", "t\u200ball"), "reference": "everest"},
+        {
+            "messages": [{"role": "system", "content": "Of Europe."}, {"role": "user", "content": asked}],
+            "reference": "Elbrus",
+        },
+    ]
+    assert found(linted(tmp_path, rows)) == [
+        ("error", "contradiction", "s.jsonl:2"),
+        ("warning", "duplicate", "s.jsonl:3"),
+    ]
 
 
 def test_the_same_words_may_ask_something_else(tmp_path: Path) -> None:
@@ -114,6 +132,27 @@ def test_leaked_answers(tmp_path: Path) -> None:
     assert "Canberra" not in report.findings[0].said
 
 
+@pytest.mark.parametrize(
+    ("reference", "prompt", "leaked"),
+    [
+        ("Zorkmopolis", "Wer? Zork\u200bmopolis ist.", True),
+        ("Zork\u00admopolis", "Wer? Zorkmopolis ist.", True),
+        ("cafe\u0301roma", "Is caf\u00e9roma good?", True),
+        ("Quixotran", "Is it \uff31\uff35\uff29\uff38\uff2f\uff34\uff32\uff21\uff2e?", True),
+        ("東京です", "日本の首都は東京です。首都はどこですか", True),
+        ("東京", "日本の首都は東京です。首都はどこですか", True),
+        ("กรุงเทพ", "เมืองหลวงคือกรุงเทพครับ", True),
+        ("はい", "はいですかいいえですか", False),
+        ("東", "東京はどこですか", False),
+        ("Tokyo", "首都はTokyoです", True),
+        ("Tokyo", "the Tokyoites", False),
+        ("thing", "Is any\u200bthing there?", False),
+    ],
+)
+def test_an_answer_is_seen_however_it_is_written(reference: str, prompt: str, leaked: bool) -> None:
+    assert leaks(reference, prompt, {}) is leaked
+
+
 def test_a_label_that_many_samples_share_is_no_leak(tmp_path: Path) -> None:
     rows = [
         {
@@ -133,7 +172,7 @@ def test_a_leak_is_a_whole_word_and_looking_never_fails(prompt: str, reference: 
 
 
 def _listed(prompt: str) -> bool:
-    return len(lint._OPTION.findall(f"say: answerword. {prompt}")) >= 2
+    return len(texts._OPTION.findall(f"say: answerword. {prompt}")) >= 2
 
 
 def test_references_that_lack_or_are_too_long(tmp_path: Path) -> None:
@@ -181,6 +220,16 @@ def test_personal_data_by_kind_and_place(tmp_path: Path) -> None:
         ("s.jsonl:1", "PERSON in context[0]"),
         ("s.jsonl:1", "PERSON in turns[0]"),
         ("s.jsonl:2", "PERSON in messages[0]"),
+    ]
+
+
+def test_personal_data_in_metadata(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {"from": {"mail": ["x", "SECRET"]}, "of": {"SECRET x": 1, "y z": "SECRET"}, "n": 3}
+    report = linted(tmp_path, [{"input": "x", "reference": "y", "metadata": deep}], detect=spy)
+    assert [finding.said for finding in report.findings] == [
+        "PERSON in metadata.from.mail[1]",
+        "PERSON in a name in metadata.of",
+        "PERSON in metadata.of.(2)",
     ]
 
 
@@ -305,6 +354,69 @@ def test_a_corpus_is_a_folder_too_and_a_wrong_one_is_told(tmp_path: Path) -> Non
     (folder / "bad.jsonl.gz").write_bytes(b"nonsense")
     with pytest.raises(ConfigError, match="cannot be read"):
         linted(tmp_path, [{"input": VERSES}], against=[folder])
+
+
+def corpus_findings(report: Report) -> list[tuple[str, str, str]]:
+    return [
+        (finding.level, finding.place, finding.said)
+        for finding in report.findings
+        if finding.check == "corpus"
+    ]
+
+
+def test_what_is_not_read_of_a_corpus_is_told(tmp_path: Path) -> None:
+    good = json.dumps({"text": VERSES})
+    rows = corpus_of(tmp_path, "c.jsonl", f"\ufeff{good}\n{{bad\n\n{good[:-3]}\n{good}\n")
+    plain = tmp_path / "d.txt"
+    plain.write_bytes(b"fine\ncaf\xe9 " + VERSES.encode() + b"\n\0binary\nfine\n\xe9\xe8\xe9\n")
+    report = linted(tmp_path, [{"input": VERSES, "reference": "x"}], against=[rows, plain])
+    assert corpus_findings(report) == [
+        (
+            "warning",
+            f"{rows}:2",
+            "is no JSON: compared as it stands, with its escapes; the file has 2 such lines",
+        ),
+        (
+            "warning",
+            f"{plain}:3",
+            (
+                "is no text in UTF-8 (but in UTF-16, or no text at all): the line was left out; "
+                "the file has 2 such lines"
+            ),
+        ),
+        ("warning", f"{plain}:2", "holds bytes that are not UTF-8: words with them cannot be found"),
+    ]
+    assert report.corpus is not None
+    assert report.corpus["samples_overlapping"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.txt", VERSES.encode("utf-16")),
+        ("c.jsonl", b"{bad\n[worse\n"),
+        ("c.md", b"\xff\xfe\xe9\n\xe9\xe8\n"),
+    ],
+)
+def test_a_file_of_which_nothing_could_be_read_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    report = linted(tmp_path, [{"input": VERSES, "reference": "x"}], against=[tmp_path / name])
+    first, second = corpus_findings(report)
+    assert first == ("error", str(tmp_path / name), "not one line of it could be read")
+    assert second[:2] == ("warning", f"{tmp_path / name}:1")
+    code, _ = run(str(tmp_path / "s.jsonl"), "--no-pii", "--against", str(tmp_path / name))
+    assert code == 1
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+def test_a_character_across_two_pieces_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(corpus, "_PIECE", most)
+    text = "größer 東京\n😀 x\n"
+    health = corpus.Health(corpus_of(tmp_path, "c.txt", text))
+    assert "".join(text for _, text in corpus._lines(health, most)) == text
+    assert list(health.said()) == []
 
 
 # --- the arithmetic ----------------------------------------------------------------------------------------
