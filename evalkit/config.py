@@ -27,7 +27,7 @@ out: .evalkit                        # runs are kept in `runs.db` under it, unle
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,20 +35,20 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from evalkit import gate
 from evalkit.meant import looks_like_a_set
-from evalkit.prompts import PromptSpec
+from evalkit.prompts import PromptSpec, valid_template
 from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
-from guardrails.source import Loc, Source, load_yaml, mistakes, report
+from guardrails.source import Loc, Source, load_yaml, mistakes, no_truth, report
 from judges.llm.model import nobody
 from judges.registry import judge
 
@@ -82,10 +82,23 @@ def _gate(spec: Any) -> Any:
     return spec
 
 
+def _counts(spec: Any) -> Any:
+    """A golden set as it was: it has no truth values, and where it takes a number, true is none."""
+    if isinstance(spec, Mapping):
+        draw = spec.get("sample")
+        drawn = {f"sample.{name}": value for name, value in draw.items()} if isinstance(draw, Mapping) else {}
+        for name, value in {**spec, **drawn}.items():
+            if name in ("limit", "sample.n", "sample.seed") and isinstance(value, bool):
+                raise ValueError(f"{name}: input should be a number, and {str(value).lower()} is none")
+    return spec
+
+
 class Strict(BaseModel):
     """Unknown fields are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    _numbers = field_validator("*", mode="before")(no_truth)
 
 
 class SamplingOptions(Strict):
@@ -115,7 +128,7 @@ class BudgetOptions(Strict):
 class Suite(Strict):
     """Everything that decides what a run does. `endpoints` are policies of `guardrails.config`."""
 
-    golden: tuple[GoldenSpec, ...]
+    golden: tuple[Annotated[GoldenSpec, BeforeValidator(_counts)], ...]
     endpoints: tuple[dict[str, Any], ...] = Field(min_length=1)
     prompts: tuple[PromptSpec, ...] = ()
     system: str | None = None
@@ -157,14 +170,16 @@ class Suite(Strict):
     @field_validator("prompts")
     @classmethod
     def _named(cls, prompts: tuple[PromptSpec, ...]) -> tuple[PromptSpec, ...]:
-        _no_twins("prompts", [each.name or (each.file.stem if each.file else "prompt") for each in prompts])
+        _no_twins("prompts", [_prompt_name(each.name, each.file) for each in prompts])
         return prompts
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Suite:
-        if self.system is not None and self.prompts:
-            raise ValueError("`system` is the short form of one prompt: with `prompts`, write it into each")
-        return self
+    @field_validator("system")
+    @classmethod
+    def _one_way(cls, text: str | None, info: ValidationInfo) -> str | None:
+        # Prompts that are not there have been given, and are wrong.
+        if text is not None and info.data.get("prompts", True):
+            raise ValueError("is the short form of one prompt: with `prompts`, write it into each")
+        return valid_template(text)
 
     @property
     def database(self) -> str:
@@ -200,7 +215,9 @@ def load(path: str | Path, **overrides: Any) -> Suite:
     if not isinstance(source.data, Mapping):
         raise ConfigError(f"{source.name}: expected fields such as golden and endpoints", hint=EXAMPLE)
     merged = {name: _merged(source.data.get(name), value) for name, value in overrides.items()}
-    return check(Source(source.name, {**source.data, **merged}, source.lines), Path(path).parent)
+    return check(
+        Source(source.name, {**source.data, **merged}, source.lines), Path(path).parent, written=True
+    )
 
 
 def _no_suite(path: str | Path) -> ConfigError:
@@ -217,10 +234,12 @@ def _merged(old: Any, new: Any) -> Any:
 EXAMPLE = "`evalkit init` writes a suite; `evalkit run --golden … --endpoint URL --model NAME` needs none"
 
 
-def check(source: Source, folder: Path | None = None) -> Suite:
+def check(source: Source, folder: Path | None = None, *, written: bool = False) -> Suite:
     """The suite in `source.data`, whose files are looked for in `folder`.
 
-    Raises `ConfigError` with every mistake, those of endpoints included.
+    With `written` it is somebody's file, and not what was kept of one: the files of its prompts are read
+    too, and its gates mean its own sets and endpoints. Raises `ConfigError` with every mistake, those of
+    endpoints included.
     """
     found: list[str] = []
     suite = None
@@ -228,33 +247,112 @@ def check(source: Source, folder: Path | None = None) -> Suite:
         suite = Suite.model_validate(source.data, context={"folder": folder})
     except ValidationError as error:
         found += mistakes(error, source, (), Suite)
-    endpoints = source.data.get("endpoints") if isinstance(source.data, Mapping) else None
-    for number, config in enumerate(endpoints if isinstance(endpoints, list | tuple) else ()):
-        if isinstance(config, Mapping):
-            found += _endpoint_mistakes(part(source, config, ("endpoints", number)))
     if isinstance(source.data, Mapping):
-        if isinstance(user := source.data.get("user"), Mapping):
-            found += _endpoint_mistakes(part(source, user, ("user",)))
-        named = source.data.get("judges")
-        for name, config in named.items() if isinstance(named, Mapping) else ():
-            if isinstance(config, Mapping):
-                found += _endpoint_mistakes(part(source, config, ("judges", name)))
+        for place, config in _policies(source.data):
+            found += _without_head(_mistake(part(source, config, place)))
+        found += _prompt_mistakes(source, (folder or Path()) if written else None)
+        found += _gate_mistakes(source) if written else ()
     if suite is None or found:
         raise report(found, source)
     return suite
 
 
+def _policies(data: Mapping[str, Any]) -> Iterator[tuple[Loc, Mapping[str, Any]]]:
+    """The endpoints of a suite, right or wrong, and where they stand."""
+    named = data.get("judges")
+    judges = named.items() if isinstance(named, Mapping) else ()
+    places: list[tuple[Loc, Any]] = [(("endpoints", at), each) for at, each in _listed(data, "endpoints")]
+    places += [(("user",), data.get("user")), *((("judges", name), each) for name, each in judges)]
+    for place, config in places:
+        if isinstance(config, Mapping):
+            yield place, config
+
+
+def _listed(data: Mapping[str, Any], name: str) -> Iterator[tuple[int, Any]]:
+    given = data.get(name)
+    yield from enumerate(given if isinstance(given, list | tuple) else [given])
+
+
+def _prompt_mistakes(source: Source, folder: Path | None) -> Iterator[str]:
+    """What is wrong with the prompts together, and with their files, also where one of them is wrong."""
+    prompts = [(at, each) for at, each in _listed(source.data, "prompts") if isinstance(each, Mapping)]
+    try:
+        _no_twins("prompts", [_prompt_name(each.get("name"), each.get("file")) for _, each in prompts])
+    except ValueError as error:
+        yield f"{source.at(('prompts',))}: {error}"
+    for at, each in prompts:
+        if folder is not None and isinstance(file := each.get("file"), str):
+            place = source.at(("prompts", at, "file"))
+            try:
+                PromptSpec(file=Path(file)).resolved(folder)
+            except ConfigError as error:
+                yield from _without_head(error, f"{place}: ")
+
+
+def _prompt_name(name: Any, file: Any) -> str:
+    return str(name or (Path(str(file)).stem if file else "prompt"))
+
+
+def _gate_mistakes(source: Source) -> Iterator[str]:
+    """Gates on a set or an endpoint that the run has not, as far as the names stand in the suite.
+
+    `evalkit.fitting` looks again when the sets are read; by then there is no other mistake in the suite.
+    """
+    sets = _set_names(each for _, each in _listed(source.data, "golden"))
+    asked = [each for _, each in _listed(source.data, "endpoints") if isinstance(each, Mapping)]
+    endpoints = {endpoint_name(each) for each in asked}
+    for at, given in _listed(source.data, "gates"):
+        try:
+            made = gate.parse(given)
+        except (ConfigError, AttributeError, TypeError):
+            continue  # told already, or no gate at all
+        places = (("golden set", made.set, sets), ("endpoint", made.endpoint, endpoints))
+        for what, name, there in places:
+            # An arm is called `endpoint/prompt`.
+            if name and there and name not in there and name.rpartition("/")[0] not in there:
+                yield f"{source.at(('gates', at))}: the run has no {what} {name!r}"
+
+
+def _set_names(golden: Iterable[Any]) -> set[str]:
+    """What the sets may be called; nothing where only reading them tells."""
+    names: set[str] = set()
+    for each in golden:
+        spec = {"path": each} if isinstance(each, str) else each
+        if not isinstance(spec, Mapping):
+            return set()
+        if isinstance(name := spec.get("name"), str):
+            names.add(name)
+            continue
+        path = spec.get("builtin") or spec.get("path")
+        if not isinstance(path, str) or any(mark in path for mark in "*?["):
+            return set()
+        steps = Path(path).name.split(".")
+        if steps[0] == "samples":  # called as its folder
+            return set()
+        names.update(".".join(steps[:count]) for count in range(1, len(steps) + 1))
+    return names
+
+
 def part(source: Source, config: Mapping[str, Any], place: Loc) -> Source:
     """One endpoint as a source of its own, with its lines in the suite's file."""
     lines = {loc[len(place) :]: line for loc, line in source.lines.items() if loc[: len(place)] == place}
-    return Source(source.name, dict(config), lines)
+    return Source(source.name, dict(config), lines, (*source.within, *place))
 
 
-def _endpoint_mistakes(source: Source) -> Iterator[str]:
+def _mistake(source: Source) -> ConfigError | None:
+    """What is wrong with an endpoint."""
     from guardrails.config import build
 
     try:
         build(source)
     except ConfigError as error:
-        listed = [line.strip() for line in str(error).splitlines()]
-        yield from listed[1:] or listed
+        return error
+    return None
+
+
+def _without_head(error: ConfigError | None, place: str = "") -> list[str]:
+    """The mistakes in an error, each of which says its place, or else the error at this place."""
+    if error is None:
+        return []
+    listed = [line.strip() for line in str(error).splitlines()]
+    return listed[1:] or [place + listed[0]]

@@ -21,13 +21,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from evalkit.sample import Sample, with_context
 from evalkit.sets.template import Template, TemplateError
 from guardrails.call import Message, Request, Sampling
 from guardrails.errors import ConfigError
 from guardrails.source import explain, load_yaml
+
+
+def valid_template(text: str | None) -> str | None:
+    """For fields of models: the text, which must be a template."""
+    if text is not None:
+        try:
+            Template(text)
+        except TemplateError as error:
+            raise ValueError(str(error)) from None
+    return text
 
 
 class Shot(BaseModel):
@@ -50,16 +60,15 @@ class PromptSpec(BaseModel):
     user: str | None = None
     few_shot: tuple[Shot, ...] = ()
 
+    @field_validator("system", "user")
+    @classmethod
+    def _templates(cls, text: str | None) -> str | None:
+        return valid_template(text)
+
     @model_validator(mode="after")
     def _file_or_fields(self) -> Self:
         if self.file is not None and (self.system or self.user or self.few_shot):
             raise ValueError("a prompt is in a file or written here, not both")
-        for field in ("system", "user"):
-            if (text := getattr(self, field)) is not None:
-                try:
-                    Template(text)
-                except TemplateError as error:
-                    raise ValueError(f"{field}: {error}") from None
         return self
 
     def resolved(self, folder: Path) -> PromptSpec:
@@ -80,13 +89,15 @@ class PromptSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A variant, ready to make requests. `sha256` is that of all its texts, in hex."""
+    """A variant, ready to make requests. `sha256` is that of all its texts, in hex; `tagged` says whether
+    they may show a sample's tags."""
 
     name: str
     sha256: str
     system: Template | None = None
     user: Template | None = None
     shots: tuple[Message, ...] = ()
+    tagged: bool = False
 
     @classmethod
     def of(cls, spec: PromptSpec) -> Prompt:
@@ -103,6 +114,7 @@ class Prompt:
                 for shot in spec.few_shot
                 for message in (Message.of("user", shot.user), Message.of("assistant", shot.assistant))
             ),
+            any("tags" in text for text in (spec.system, spec.user) if text is not None),
         )
 
     def request(self, sample: Sample, sampling: Sampling) -> Request:

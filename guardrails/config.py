@@ -79,9 +79,9 @@ class Policy(spec.Around):
 class HttpOptions(Strict):
     """`type: http` – an inference server or a vendor's API."""
 
-    url: str
+    url: str = Field(json_schema_extra={"pattern": r"^\s*https?://[^/\s]"})
     model: str = ""
-    dialect: str = "openai_chat"
+    dialect: str = Field(default="openai_chat", json_schema_extra={"enum": list(DIALECTS)})
     key_env: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     timeouts: Timeouts = Timeouts()

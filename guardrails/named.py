@@ -12,10 +12,18 @@ from dataclasses import MISSING, dataclass, field, fields
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from guardrails.errors import ConfigError
-from guardrails.source import Loc, Source, mistakes, valid_part
+from guardrails.source import Loc, Source, mistakes, no_truth, valid_part
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -25,6 +33,8 @@ class Strict(BaseModel):
     """Unknown fields are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    _numbers = field_validator("*", mode="before")(no_truth)
 
 
 class Named(Strict):
@@ -42,6 +52,13 @@ class Named(Strict):
             ((name, options),) = value.items()
             return {"name": name, "options": {} if options is None else options}
         return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        short = {"type": "object", "minProperties": 1, "maxProperties": 1, "not": {"required": ["name"]}}
+        options = {"additionalProperties": {"type": ["object", "null"]}}
+        long = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"type": "string"}, {**short, **options}, long]}
 
 
 class Options(Protocol):
@@ -65,6 +82,11 @@ def options_of(cls: type[Any]) -> type[Strict]:
         taken[f"{spec.name}_"] = hints[spec.name], Field(default, alias=spec.name)
     config = {"arbitrary_types_allowed": True, "protected_namespaces": ()}
     return create_model(cls.__name__, __base__=Strict, __cls_kwargs__=config, **taken)
+
+
+def names_in(group: str, builtin: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The names that a file may use: ours, and those of plug-ins that are installed."""
+    return {*builtin[group], *(entry.name for entry in entry_points(group=group))}
 
 
 def load(target: str) -> Callable[..., Any]:

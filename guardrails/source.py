@@ -6,16 +6,19 @@ keys, and bounds what aliases may unfold to (a "billion laughs" file is a few hu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, get_args, get_origin
 
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     import yaml
-    from pydantic import BaseModel, ValidationError
+    from pydantic import BaseModel, ValidationError, ValidationInfo
 
     M = TypeVar("M", bound=BaseModel)
 else:
@@ -32,11 +35,15 @@ Loc = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file's data, and on which line each part of it stands (by its path of keys and indexes)."""
+    """A file's data, and on which line each part of it stands (by its path of keys and indexes).
+
+    `within` is where the data stands in the file, if it is a part of it: the paths of `lines` begin there.
+    """
 
     name: str
     data: Any = field(repr=False)
     lines: Mapping[Loc, int] = field(default_factory=dict, repr=False)
+    within: Loc = ()
 
     def line(self, loc: Sequence[str | int]) -> int | None:
         """The line of that part, or of the nearest part around it; None for data that came from no file."""
@@ -49,16 +56,15 @@ class Source:
         """`file:line: a.b.0`, as far as it is known."""
         line = self.line(loc)
         where = self.name if line is None else f"{self.name}:{line}"
-        return f"{where}: {'.'.join(map(str, loc))}" if loc else where
+        path = (*self.within, *loc)
+        return f"{where}: {'.'.join(map(str, path))}" if path else where
 
 
 def load_yaml(path: str | Path) -> Source:
     """Read a YAML (or JSON) file. Raises `ConfigError` with the line for everything that is wrong with it."""
     file = Path(path)
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{file} is larger than {MAX_BYTES // 2**20} MiB", hint="is it the right file?")
-        text = file.read_text(encoding="utf-8-sig")
+        text = _bytes(file).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{file} does not exist", hint="check the path") from None
     except IsADirectoryError:
@@ -68,6 +74,19 @@ def load_yaml(path: str | Path) -> Source:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     return parse_yaml(text, str(file))
+
+
+def _bytes(file: Path) -> bytes:
+    """What is in the file. A pipe may never end, and a device has no end."""
+    if stat.S_ISDIR(kind := file.stat().st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(kind):
+        raise ConfigError(f"{file} is a pipe or a device", hint="name a regular file")
+    with file.open("rb") as opened:
+        read = opened.read(MAX_BYTES + 1)
+    if len(read) > MAX_BYTES:
+        raise ConfigError(f"{file} is larger than {MAX_BYTES // 2**20} MiB", hint="is it the right file?")
+    return read
 
 
 def parse_yaml(text: str, name: str = "<text>") -> Source:
@@ -159,16 +178,105 @@ def mistakes(error: ValidationError, source: Source, prefix: Loc = (), *models: 
     For an unknown field the line says which one may have been meant, of those that `models` have.
     """
     items = error.errors(include_input=False, include_url=False)
-    return [_said(item, source, prefix, models) for item in items]
+    return _said(items, source, prefix, models, _inside(source.data, prefix))
 
 
-def _said(item: Mapping[str, Any], source: Source, prefix: Loc, models: Sequence[type[BaseModel]]) -> str:
+def no_truth(cls: Any, value: Any, info: ValidationInfo) -> Any:
+    """For models: true is no number, though Python takes it for 1."""
+    if isinstance(value, bool) and info.field_name is not None:
+        from decimal import Decimal
+
+        kinds = {*_kinds(cls.model_fields[info.field_name].annotation)}
+        if bool not in kinds and kinds & {int, float, Decimal}:
+            raise ValueError(f"input should be a number, and {str(value).lower()} is none")
+    return value
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """An annotation and, of a union, what it consists of."""
+    yield annotation
+    for each in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ():
+        yield from _kinds(each)
+
+
+def _fields(loc: Loc, models: Sequence[type[BaseModel]]) -> list[str]:
+    """The fields of what should stand there."""
+    at = list(models)
+    for step in (each for each in loc if isinstance(each, str)):
+        given = [field for model in at for name, field in model.model_fields.items() if step == name]
+        at = [kind for field in given for kind in _models(field.annotation)]
+    return [field.alias or name for model in at for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models(each)
+
+
+_NOWHERE = object()
+_PLAIN = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "input should be a list"),
+    **dict.fromkeys(("dict_type", "mapping_type"), "input should be a mapping (`name: value`)"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dataclass_type"), "input should be a mapping"),
+}
+
+
+def _said(
+    items: Sequence[Mapping[str, Any]],
+    source: Source,
+    prefix: Loc,
+    models: Sequence[type[BaseModel]],
+    data: Any,
+) -> list[str]:
+    """Lines for what pydantic found in the data. What none of several kinds fits is one mistake."""
+    lines = []
+    for at, found in groupby(items, lambda item: _there(item, data)):
+        messages = list(dict.fromkeys(_message(item, models) for item in found))
+        start = "input should be "
+        if len(messages) > 1 and all(each.startswith(start) for each in messages):
+            messages = [" or ".join([messages[0], *(each.removeprefix(start) for each in messages[1:])])]
+        lines += [f"{source.at((*prefix, *at))}: {message}" for message in messages]
+    return lines
+
+
+def _message(item: Mapping[str, Any], models: Sequence[type[BaseModel]]) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if item["type"] == "extra_forbidden":
         from guardrails.meant import hint
 
-        message = "is not a known field" + hint(item["loc"], models)
-    return f"{source.at((*prefix, *item['loc']))}: {message[:1].lower()}{message[1:]}"
+        return "is not a known field" + hint(item["loc"], models)
+    if item["loc"][-1:] == ("[key]",):
+        return "a name here should be a text: put it in quotes"
+    if item["type"] in _PLAIN:
+        names = ", ".join(_fields(item["loc"], models)) if "model" in item["type"] else ""
+        return _PLAIN[item["type"]] + (f" with fields such as {names}" if names else "")
+    return f"{message[:1].lower()}{message[1:]}"
+
+
+def _there(item: Mapping[str, Any], data: Any) -> Loc:
+    """Where it is, without the names that pydantic gives to the kinds of which one had to fit."""
+    loc: Loc = item["loc"]
+    if data is _NOWHERE:
+        return loc
+    path: list[str | int] = []
+    for number, step in enumerate(loc):
+        is_last = number == len(loc) - 1
+        if _holds(data, step):
+            data = data[step]
+        elif isinstance(step, str) and not (is_last and item["type"].startswith("missing")):
+            continue
+        path.append(step)  # an index too: a list of one may be written without its brackets
+    return tuple(path)
+
+
+def _inside(data: Any, path: Loc) -> Any:
+    for step in path:
+        if not _holds(data, step):
+            return _NOWHERE
+        data = data[step]
+    return data
 
 
 # --- looking at the rest ------------------------------------------------------------------------------------
@@ -215,7 +323,8 @@ def valid_part(
         if not cut:
             left = _copied(left)
         # What is only wrong because of what was left out before is no mistake of the file.
-        found += [_said(i, source, prefix, (model, *also)) for i in items if not _around(i["loc"], cut)]
+        new = [item for item in items if not _around(item["loc"], cut)]
+        found += _said(new, source, prefix, (model, *also), left)
         faithful = faithful and all(item["type"] == "extra_forbidden" for item in items)
         places = {_place(left, item["loc"], stand_ins) for item in items}
         if () in places:
@@ -250,9 +359,9 @@ def _place(data: Any, loc: Loc, stand_ins: Mapping[str, Any]) -> Loc:
 
 
 def _holds(data: Any, step: str | int) -> bool:
-    if isinstance(data, list):
+    if isinstance(data, list | tuple):
         return isinstance(step, int) and step < len(data)
-    return isinstance(data, dict) and step in data
+    return isinstance(data, Mapping) and step in data
 
 
 def _leave_out(data: Any, place: Loc, stand_ins: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evalkit.suite_schema import schema
 from guardrails.errors import ConfigError
 
 SUITE = """\
@@ -117,26 +118,6 @@ def init(
         typer.echo(f"wrote {folder / name}")
     typer.echo(f"\nnext:\n  guardrails simulate --port 8010 --answers golden:{folder / 'golden.jsonl'} &")
     typer.echo(f"  evalkit run {folder / 'suite.yaml'}")
-
-
-def schema() -> dict[str, object]:
-    """The JSON schema of a suite file, for editors: endpoints with the fields of a policy."""
-    from evalkit.config import Suite
-    from guardrails.config import Policy
-
-    made = Suite.model_json_schema()
-    policy = Policy.model_json_schema()
-    definitions = {**policy.pop("$defs", {}), **made.get("$defs", {}), "Policy": policy}
-    made["$defs"] = definitions
-    fields = made["properties"]
-    fields["endpoints"]["items"] = {"$ref": "#/$defs/Policy"}
-    one = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/GoldenSpec"}]}
-    fields["golden"] = {"anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}]}
-    for name in ("scorers", "gates", "prompts"):  # one may be written without its list
-        fields[name] = {"anyOf": [fields[name], fields[name]["items"]]}
-    made["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    made["title"] = "An evalkit suite"
-    return made
 
 
 def show_schema() -> None:

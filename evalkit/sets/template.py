@@ -2,52 +2,45 @@
 
 Jinja2's sandbox keeps a template from Python's internals; it does not bound what a template costs. So only
 the parts of the language that turn fields into text are let in (no macros, imports or assignments, few
-filters and methods), loops are counted, and the output has an end. An unknown name is an error, never an
-empty text.
+filters and methods), loops are counted, all work is weighed before it is done (see `template_work`), and the
+output has an end. An unknown name is an error, never an empty text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from guardrails.errors import ConfigError
+from evalkit.sets import template_work as work
+from evalkit.sets.template_work import BUDGET, MAX_STEPS, MAX_WORK, Budget
+from evalkit.sets.template_work import TemplateError as TemplateError
 
 if TYPE_CHECKING:
     import jinja2
+    from jinja2 import nodes
     from jinja2.runtime import Context
 
 MAX_SOURCE = 100_000  # characters of a template
-MAX_OUTPUT = 64 * 2**20  # characters of what it says
-MAX_STEPS = 1_000_000  # turns of all its loops together
+MAX_OUTPUT = 16 * 2**20  # characters of what it says
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+# No `*`, `**` and `%`: on texts they repeat and pad without an end.
 _NODES = _words(
     "Template Output TemplateData Name Const Getattr Getitem Slice Filter Test If For CondExpr Compare "
     "Operand And Or Not Neg Add Sub Div FloorDiv Concat Call List Tuple Dict Pair Keyword"
-)
-# No `*`, `**` and `%`: on texts they repeat and pad without an end. No `sum`: on lists it is quadratic.
-_FILTERS = _words(
-    "abs capitalize count d default first float int items join last length list lower map max min reject "
-    "rejectattr reverse round select selectattr sort string title tojson trim unique upper"
 )
 _METHODS = _words(
     "capitalize endswith get items keys lower lstrip removeprefix removesuffix rstrip split splitlines "
     "startswith strip title upper values"
 )
+_MAX_PAIRS = 100  # keys can be chosen to collide, so that each is compared with all
 _OWN_NAMES = frozenset({"_file", "_row"})
-
-
-class TemplateError(ConfigError):
-    """A template that cannot be used, or not with this row. The message quotes no value of the row."""
-
-    default_kind = "template"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class Template:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._made.generate({**values, _BUDGET: [MAX_STEPS]}):
+            for piece in self._made.generate({**values, BUDGET: Budget(MAX_WORK, MAX_STEPS)}):
                 size += len(piece)
                 if size > MAX_OUTPUT:
                     raise TemplateError(f"says more than {MAX_OUTPUT // 2**20} Mi characters")
@@ -78,8 +71,8 @@ class Template:
             raise TemplateError("asks for something that templates may not touch") from None
         except jinja2.UndefinedError as error:
             raise TemplateError(f"asks for {self._missing(str(error))}, which is not there") from None
-        except RecursionError:
-            raise TemplateError("is nested too deeply") from None
+        except (RecursionError, MemoryError):
+            raise TemplateError("is nested too deeply, or too large") from None
         except Exception as error:  # its message may quote the row
             raise TemplateError(f"does not work with this row ({type(error).__name__})") from None
         return "".join(pieces)
@@ -88,9 +81,6 @@ class Template:
         """The name in Jinja2's message, unless it is a value of the row (`choices[answer]`)."""
         named = message.split("'")[1::2]
         return next((name for name in reversed(named) if name[:100] in self.source), "something")[:100]
-
-
-_BUDGET = "_steps"
 
 
 def is_template(text: str) -> bool:
@@ -111,13 +101,13 @@ def _compiled(source: str) -> jinja2.Template:
         return jinja2.Template.from_code(environment, code, environment.make_globals(None))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the template is not valid: {error.message} (line {error.lineno})") from None
-    except RecursionError:
+    except (RecursionError, MemoryError, SyntaxError):  # Python's own bounds on nested blocks
         raise TemplateError("the template is nested too deeply") from None
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    from jinja2 import StrictUndefined
+    from jinja2 import StrictUndefined, pass_context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Missing(StrictUndefined):
@@ -125,41 +115,24 @@ def _environment() -> jinja2.Environment:
 
         __repr__ = StrictUndefined._fail_with_undefined_error
 
-    made = ImmutableSandboxedEnvironment(undefined=Missing, autoescape=False, keep_trailing_newline=True)
+    class Weighed(ImmutableSandboxedEnvironment):
+        """An environment that weighs calls of methods."""
+
+        def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+            work.weigh_call(__context[BUDGET], __obj, (*args, *kwargs.values()))
+            return super().call(__context, __obj, *args, **kwargs)
+
+    # Nothing is evaluated while a template is compiled: there is no budget yet.
+    options: dict[str, Any] = {"undefined": Missing, "keep_trailing_newline": True, "optimized": False}
+    stock, made = ImmutableSandboxedEnvironment(**options), Weighed(**options)
     made.globals.clear()
-    made.filters = {name: each for name, each in made.filters.items() if name in _FILTERS}
-    made.filters["tojson"] = _json
-    made.filters["join"] = _join
-    made.filters[_BUDGET] = _counted()
+    made.filters.clear()
+    made.filters.update(work.filters(stock))
+    made.tests.clear()
+    made.tests.update(work.tests(stock))
+    for name, each in (("_text", work.text), ("_held", work.held), (BUDGET, work.counted)):
+        made.filters[name] = pass_context(each)
     return made
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _join(values: Any, between: str = "") -> str:
-    texts = [str(value) for value in values]
-    if len(texts) * len(between) > MAX_OUTPUT:
-        raise TemplateError(f"says more than {MAX_OUTPUT // 2**20} Mi characters")
-    return between.join(texts)
-
-
-def _counted() -> Callable[..., Iterator[Any]]:
-    from jinja2 import pass_context
-
-    @pass_context
-    def counted(context: Context, values: Any) -> Iterator[Any]:
-        steps = context[_BUDGET]
-        for value in values:
-            steps[0] -= 1
-            if steps[0] < 0:
-                raise TemplateError(f"loops more than {MAX_STEPS:,} times")
-            yield value
-
-    return counted
 
 
 def _is_internal(name: str) -> bool:
@@ -167,34 +140,77 @@ def _is_internal(name: str) -> bool:
 
 
 def _walk(tree: jinja2.nodes.Template) -> None:
-    """Let in what is on the lists, and count the turns of each loop."""
-    from jinja2 import nodes
-
+    """Let in what is on the lists, and put in what counts and weighs."""
     waiting: list[nodes.Node] = [tree]
+    seen: list[nodes.Node] = []
     while waiting:
         node = waiting.pop()
-        kind = type(node).__name__
-        line = getattr(node, "lineno", 1)
-        if kind not in _NODES:
-            raise TemplateError(f"the template may not use {kind.lower()} (line {line})")
-        if isinstance(node, nodes.Filter) and node.name not in _FILTERS:
-            raise TemplateError(
-                f"the template may not use the filter {node.name[:40]!r} (line {line})",
-                hint=f"the filters are {', '.join(sorted(_FILTERS))}",
-            )
-        if isinstance(node, nodes.Name) and _is_internal(node.name):
-            raise TemplateError(f"the template may not use the name {node.name[:40]!r} (line {line})")
-        if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
-            raise TemplateError(f"the template may not use the attribute {node.attr[:40]!r} (line {line})")
-        if isinstance(node, nodes.Call) and not (
-            isinstance(node.node, nodes.Getattr) and node.node.attr in _METHODS
-        ):
-            raise TemplateError(
-                f"the template may not call that (line {line})",
-                hint=f"the methods are {', '.join(sorted(_METHODS))}",
-            )
+        _check(node)
+        seen.append(node)
         waiting += node.iter_child_nodes()
-        if isinstance(node, nodes.For):
-            if node.recursive:
-                raise TemplateError(f"the template may not loop recursively (line {line})")
-            node.iter = nodes.Filter(node.iter, _BUDGET, [], [], None, None, lineno=line)
+    weights: dict[int, int] = {}
+    for node in reversed(seen):  # what is inside first
+        weights[id(node)] = work.NODE + sum(weights.get(id(each), 0) for each in node.iter_child_nodes())
+    for node in reversed(seen):
+        _weigh(node, weights)
+
+
+def _check(node: nodes.Node) -> None:
+    """Refuse what is not on the lists."""
+    from jinja2 import nodes
+
+    kind = type(node).__name__
+    line = getattr(node, "lineno", 1)
+    if kind not in _NODES:
+        raise TemplateError(f"the template may not use {kind.lower()} (line {line})")
+    for what, names in ((nodes.Filter, work.FILTERS), (nodes.Test, work.TESTS)):
+        if isinstance(node, what) and node.name not in names:
+            raise TemplateError(
+                f"the template may not use the {kind.lower()} {node.name[:40]!r} (line {line})",
+                hint=f"the {kind.lower()}s are {', '.join(sorted(names))}",
+            )
+    if isinstance(node, nodes.Name) and _is_internal(node.name):
+        raise TemplateError(f"the template may not use the name {node.name[:40]!r} (line {line})")
+    if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
+        raise TemplateError(f"the template may not use the attribute {node.attr[:40]!r} (line {line})")
+    if isinstance(node, nodes.Call) and not (
+        isinstance(node.node, nodes.Getattr) and node.node.attr in _METHODS
+    ):
+        raise TemplateError(
+            f"the template may not call that (line {line})",
+            hint=f"the methods are {', '.join(sorted(_METHODS))}",
+        )
+    if isinstance(node, nodes.Dict) and len(node.items) > _MAX_PAIRS:
+        raise TemplateError(f"the template writes out more than {_MAX_PAIRS} pairs (line {line})")
+    if isinstance(node, nodes.For) and node.recursive:
+        raise TemplateError(f"the template may not loop recursively (line {line})")
+
+
+def _weigh(node: nodes.Node, weights: Mapping[int, int]) -> None:
+    """Filters, tests and methods weigh what they do; here the operators, the output and the loops do."""
+    from jinja2 import nodes
+
+    def through(name: str, inner: Any, *args: nodes.Expr) -> nodes.Filter:
+        return nodes.Filter(inner, name, list(args), [], None, None, lineno=inner.lineno)
+
+    if isinstance(node, nodes.Output):
+        plain = nodes.TemplateData
+        node.nodes = [each if isinstance(each, plain) else through("_text", each) for each in node.nodes]
+    elif isinstance(node, nodes.Concat):
+        node.nodes = [through("_text", each) for each in node.nodes]
+    elif isinstance(node, nodes.Compare | nodes.Operand):
+        node.expr = through("_held", node.expr)
+    elif isinstance(node, nodes.Add | nodes.Sub):
+        node.left, node.right = through("_held", node.left), through("_held", node.right)
+    elif isinstance(node, nodes.For):
+        node.iter = through(BUDGET, node.iter, nodes.Const(weights[id(node)]))
+    for name, value in node.iter_fields():  # a slice is a copy
+        if isinstance(value, nodes.Getitem) and isinstance(value.arg, nodes.Slice):
+            setattr(node, name, through("_held", value))
+        elif isinstance(value, list):
+            value[:] = [
+                through("_held", each)
+                if isinstance(each, nodes.Getitem) and isinstance(each.arg, nodes.Slice)
+                else each
+                for each in value
+            ]

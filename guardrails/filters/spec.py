@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from guardrails.errors import ConfigError
 from guardrails.filters.policy import DIRECTIONS, Direction, Rule, Rulebook, misplaced
-from guardrails.named import Named, Site, Strict, load
-from guardrails.source import Loc, valid_part
+from guardrails.named import Named, Site, Strict, load, names_in
+from guardrails.source import Loc, no_truth, valid_part
 
 GROUP = "guardrails.filters"
 
@@ -213,9 +213,26 @@ class Filters(Strict):
                 known = ", ".join(PRESETS)
                 raise ValueError(f"unknown policy {value!r}: use one of {known}, or list the filters")
             return PRESETS[value]
-        if not isinstance(value, Mapping):
+        if isinstance(value, cls):
             return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"is {' or '.join(PRESETS)}, or a mapping: {{input: [pii], output: [pii]}}")
         return {key: _direction(str(key), given) for key, given in value.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        long = handler.resolve_ref_schema(handler(core))
+        names = sorted(names_in(GROUP, {GROUP: BUILTIN}))
+        one = {"enum": names}
+        options = {"type": ["object", "null"]}
+        short = {"properties": dict.fromkeys(names, options), "minProperties": 1, "maxProperties": 1}
+        named = {"properties": {"name": one, "options": {"type": "object"}}, "required": ["name"]}
+        forms = [{"type": "object", **form, "additionalProperties": False} for form in (short, named)]
+        rules = {"type": "array", "items": {"anyOf": [one, *forms]}}
+        for direction, given in long["properties"].items():
+            nothing = [{"type": "null"}] if given.get("default", ()) is None else []
+            long["properties"][direction] = {"anyOf": [{"enum": [*PRESETS, *names]}, rules, *nothing]}
+        return {"anyOf": [{"enum": list(PRESETS)}, long]}
 
 
 def _direction(name: str, given: Any) -> Any:
@@ -230,6 +247,8 @@ class RuleOptions(BaseModel):
     """What every filter takes, whatever its detector; `guardrails.filters.policy.Rule` says what it means."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    _numbers = field_validator("*", mode="before")(no_truth)
 
     action: Literal["block", "reask", "redact", "replace", "pseudonymize", "flag"] = "redact"
     times: int = Field(default=1, ge=1, le=10)

@@ -37,13 +37,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from guardrails.errors import ConfigError
 from guardrails.flow.retry import RetryBudget
 from guardrails.flow.route import DEFAULT_REASONS, Route
 from guardrails.handler import Handler, Layer
 from guardrails.named import Named, Strict
+from guardrails.source import no_truth
 
 if TYPE_CHECKING:
     from guardrails.flow.admit import Admit
@@ -194,6 +195,8 @@ class Around(BaseModel):
     """The layers around one endpoint."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    _numbers = field_validator("*", mode="before")(no_truth)
 
     retry: RetrySpec | None = None
     hedge: HedgeSpec | None = None

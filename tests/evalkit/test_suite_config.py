@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -238,3 +239,151 @@ def test_a_mistake_in_a_list_is_one_mistake(tmp_path: Path) -> None:
         config.load(write(tmp_path, "golden: [{path: g, wher: x}]" + endpoints))
     with pytest.raises(ConfigError, match="names no golden set"):
         config.load(write(tmp_path, "golden: []" + endpoints))
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        config.load(write(folder, text))
+    assert refused.value.message.startswith(f"{len(str(refused.value).splitlines()) - 1} mistake")
+    return [line.strip().removeprefix(str(folder)) for line in str(refused.value).splitlines()[1:]]
+
+
+def test_the_short_form_of_a_prompt_is_checked_as_the_long_one_is(tmp_path: Path) -> None:
+    (short,) = mistakes(tmp_path, GOOD + 'system: "{{ x"\n')
+    (long,) = mistakes(tmp_path, GOOD + 'prompts: [{system: "{{ x"}]\n')
+
+    assert short.startswith("/suite.yaml:4: system: the template is not valid: ")
+    assert long == short.replace("system:", "prompts.0.system:")
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("sampling: {n: true}", "sampling.n"),
+        ("sampling: {temperature: yes}", "sampling.temperature"),
+        ("sampling: {seed: false}", "sampling.seed"),
+        ("concurrency: true", "concurrency"),
+        ("timeout: on", "timeout"),
+        ("limit: true", "limit"),
+        ("budget: {max_usd: true}", "budget.max_usd"),
+        ("max_error_rate: false", "max_error_rate"),
+        ("user: {url: 'http://h/v1', deadline: true}", "user.deadline"),
+        ("user: {url: 'http://h/v1', retry: {attempts: true}}", "user.retry.attempts"),
+        ("user: {url: 'http://h/v1', connect_timeout: true}", "user.connect_timeout"),
+        ("user: {url: 'http://h/v1', admit: {limit: true}}", "user.admit.limit"),
+        (
+            "user: {url: 'http://h/v1', filters: {input: [{pii: {sample: true}}]}}",
+            "user.filters.input.0.pii.sample",
+        ),
+    ],
+)
+def test_a_truth_value_is_no_number(tmp_path: Path, line: str, field: str) -> None:
+    (said,) = mistakes(tmp_path, GOOD + line)
+    assert said.startswith(f"/suite.yaml:4: {field}: input should be a number, and ")
+
+
+@pytest.mark.parametrize("field", ["limit: true", "sample: {n: true}", "sample: {n: 3, seed: true}"])
+def test_a_truth_value_is_no_number_of_samples(tmp_path: Path, field: str) -> None:
+    (said,) = mistakes(tmp_path, GOOD.replace("short-facts", f"{{path: short-facts, {field}}}"))
+    assert said.startswith("/suite.yaml:1: golden.0: ")
+    assert said.endswith("input should be a number, and true is none")
+
+
+def test_numbers_as_text_and_words_of_truth_are_taken_as_before(tmp_path: Path) -> None:
+    text = GOOD + "sampling: {n: '3', temperature: '0.5', logprobs: 'yes'}\nconcurrency: '8'\ncache: 1\n"
+    suite = config.load(write(tmp_path, text))
+
+    assert (suite.sampling.n, suite.sampling.temperature, suite.sampling.logprobs) == (3, 0.5, True)
+    assert (suite.concurrency, suite.cache) == (8, True)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_is_no_suite(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="is a pipe or a device"):
+            config.load(path)
+
+
+def test_one_mistake_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("user: hello\nsystm: hello\n", encoding="utf-8")
+    found = mistakes(
+        tmp_path,
+        """\
+golden: short-facts
+endpoints: [{name: a, url: http://h/v1, model: m}]
+prompts:
+  - {name: p, user: "{{ input.__class__ }}", few_shot: [{user: x}]}
+  - {name: p, file: nope.yaml}
+  - {name: q, file: wrong.yaml}
+system: hello
+gates:
+  - pass_rate on nowhere >= 90%
+  - pass_rate of nobody >= 90%
+  - pass_rate on short-facts of a/p >= 90%
+  - pass_rat >= 90%
+""",
+    )
+
+    assert [each.partition(" – ")[0][:90] for each in found] == [
+        "/suite.yaml:4: prompts.0.user: the template may not use the attribute '__class__' (line 1)",
+        "/suite.yaml:4: prompts.0.few_shot.0.assistant: field required",
+        "/suite.yaml:7: system: is the short form of one prompt: with `prompts`, write it into each",
+        "/suite.yaml:12: gates.3: there is no metric 'pass_rat'; did you mean pass_rate?",
+        "/suite.yaml:3: prompts: two prompts are called 'p': give each a `name` of its own",
+        f"/suite.yaml:5: prompts.1.file: {tmp_path}/nope.yaml does not exist"[:90],
+        "/wrong.yaml:2: systm: is not a known field",
+        "/suite.yaml:9: gates.0: the run has no golden set 'nowhere'",
+        "/suite.yaml:10: gates.1: the run has no endpoint 'nobody'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "golden",
+    ["sets/*.jsonl", "[short-facts, {hf: a/b}]", "{path: x/samples.jsonl}", "{path: a.jsonl, name: x}"],
+)
+def test_what_only_reading_the_sets_can_tell_is_not_guessed(tmp_path: Path, golden: str) -> None:
+    text = GOOD.replace("short-facts", golden) + "gates: [pass_rate on x >= 90%]\n"
+    assert len(config.load(write(tmp_path, text)).gates) == 1
+
+
+def test_a_set_may_be_meant_by_its_file_s_name(tmp_path: Path) -> None:
+    text = GOOD.replace("short-facts", "sets/a.v2.jsonl.gz") + "gates: [pass_rate on a.v2 >= 90%]\n"
+    assert len(config.load(write(tmp_path, text)).gates) == 1
+    assert mistakes(tmp_path, text.replace("on a.v2", "on b.v2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace("model: m", "model: m, bogus: 1"), "3: endpoints.0.bogus: is not a known field"),
+        (GOOD.replace("http://localhost:1/v1", "x"), "3: endpoints.0: an endpoint's url must look like"),
+        (GOOD + "judges: {a: {url: 3}}", "4: judges.a.url: input should be a valid string"),
+        (GOOD + "judges: {1: {url: 'http://h/v1'}}", "4: judges.1: a name here should be a text"),
+        (
+            GOOD + "prompts: hello",
+            "4: prompts.0: input should be a mapping with fields such as name, file, sys",
+        ),
+        (GOOD + "sampling: 5", "4: sampling: input should be a mapping with fields such as n, max_tokens"),
+        (GOOD + "sampling: {stop: x}", "4: sampling.stop: input should be a list"),
+        (GOOD + "endpoint: 5", "4: endpoint: is not a known field – did you mean `endpoints`?"),
+        ("golden: a\nendpoints: 5", "2: endpoints: input should be a list"),
+        (GOOD + "scorers: [3]", "4: scorers.0: input should be a valid string or a mapping (`name: value`)"),
+        (GOOD + "gates: 3", "4: gates: input should be a list"),
+        (
+            GOOD + "user: {url: 'http://h/v1', retry: 3}",
+            "4: user.retry: input should be a mapping with fields such",
+        ),
+        (
+            GOOD + "user: {url: 'http://h/v1', filters: 3}",
+            "4: user.filters: is default or strict, or a mapping",
+        ),
+        (
+            GOOD + "user: {url: 'http://h/v1', admit: {limit: x}}",
+            "4: user.admit.limit: input should be 'two_sign",
+        ),
+    ],
+)
+def test_a_mistake_says_its_whole_path_and_what_is_allowed(tmp_path: Path, text: str, said: str) -> None:
+    (found,) = mistakes(tmp_path, text)
+    assert found.startswith(f"/suite.yaml:{said}")

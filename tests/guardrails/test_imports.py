@@ -52,6 +52,7 @@ def test_import_guardrails_is_light() -> None:
         "guardrails.record",
         "guardrails.recorder",
         "guardrails.telling",
+        "guardrails.usage",
     }
 
 

@@ -54,7 +54,7 @@ def test_a_text_a_path_and_a_mapping_are_specs() -> None:
         ({"path": "a", "limit": 0}, "limit: "),
         ({"path": "a", "sample": {"n": 3, "by": "level"}}, "metadata.level"),
         ({"path": "a", "where": {"some": ["x"]}}, "where.some: is not a known field"),
-        (7, "valid dictionary"),
+        (7, "input should be a mapping with fields such as path, hf, builtin"),
     ],
 )
 def test_a_wrong_spec_says_what_is_allowed(spec: Any, said: str) -> None:
