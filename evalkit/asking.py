@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from evalkit.conversation import SimulatedUser, converse
 from evalkit.plan import Job, Plan, Target
@@ -12,6 +13,7 @@ from evalkit.trial import Failure, Trial
 from guardrails.call import Call
 from guardrails.clock import SYSTEM, Clock
 from guardrails.handler import Handler, close_all, collect
+from judges.calling import ending
 from judges.judge import Answer, Score
 
 if TYPE_CHECKING:
@@ -66,7 +68,10 @@ class Asker:
             response = await collect(handler, call)
         except _Failed:
             raise
-        except Exception as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and ending():
+                raise
+            # A cancellation of nobody's would lose the row without a word, and an exit end the run.
             raise _Failed(error, None if call is None else _recorded(call)) from None
         record = _recorded(call)
         return Answer.of(response, record), record
@@ -95,8 +100,9 @@ class Asker:
 
 
 class _Failed(Exception):
-    def __init__(self, cause: Exception, record: Mapping[str, Any] | None) -> None:
-        self.cause, self.record = cause, record
+    def __init__(self, cause: BaseException, record: Mapping[str, Any] | None) -> None:
+        # Of what is no `Exception` the type is kept, as of any that is foreign.
+        self.cause, self.record = cast(Exception, cause), record
 
 
 def _recorded(call: Call) -> Mapping[str, Any] | None:

@@ -9,7 +9,9 @@ import errno
 import gc
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -177,11 +179,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             finally:
                 _flush()
                 gc.freeze()  # and what is left at the end is walked once more by Python itself
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED and arguments is None:  # else the process is somebody else's
+            _leave()
+        raise
     except GuardrailsError as error:
         if os.environ.get("EVALKIT_DEBUG"):
             raise
         complain(error.message, error.hint)
     except KeyboardInterrupt:
+        if arguments is None:
+            _leave()
         sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get("EVALKIT_DEBUG"):
@@ -192,6 +200,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Its message may quote a prompt or an answer, so only its type is shown.
         complain(f"unexpected {type(error).__name__}", "EVALKIT_DEBUG=1 shows where; please report it")
     sys.exit(COULD_NOT_RUN)
+
+
+def _leave() -> None:
+    """End the process now if a thread would keep it: Python waits for each, and a scorer's may never end.
+
+    Whoever interrupts does not want to wait; every row that is finished was kept before.
+    """
+    if any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread()):
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 def _flush() -> None:

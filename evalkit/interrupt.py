@@ -5,13 +5,21 @@ SIGTERM is how a CI job that took too long, a container and a pod are told to en
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from evalkit.files import INTERRUPTED
+
 if TYPE_CHECKING:
+    import asyncio
+
     from evalkit.runner import Control
 
 _SAID = {
@@ -19,38 +27,64 @@ _SAID = {
     signal.SIGTERM: "stopping on SIGTERM: finishing what is in flight (another one quits at once)",
 }
 
+PATIENCE = 3
+"""The signal that leaves, even where the event loop hears of none."""
+
 
 @contextmanager
 def interruptible(control: Control, say: Callable[[str], None]) -> Iterator[None]:
     """The first signal finishes what is in flight, the second drops it; the next is a `KeyboardInterrupt`.
 
     Only the calls are ended by the second: what is finished is kept, and connections are closed. The third is
-    for somebody who will not wait for that. Outside of this, Ctrl-C is Python's own, and SIGTERM does what it
-    did before.
+    for somebody who will not wait for that. It leaves too where a scorer blocks the event loop, which hears
+    of no signal then; where the scorer catches even that, one more ends the process. Outside of this, Ctrl-C
+    is Python's own, and SIGTERM does what it did before.
     """
+    if sys.platform == "win32":  # Ctrl-C raises KeyboardInterrupt there; stored rows stay
+        yield
+        return
     import asyncio
 
-    def interrupt(number: signal.Signals) -> None:
-        if control.dropping:
-            raise KeyboardInterrupt
-        if control.stopping:
-            control.drop()
-            return
-        control.stop()
-        say(_SAID[number])
-
-    loop = asyncio.get_running_loop()
+    heard = _Heard(asyncio.get_running_loop(), control, say)
     with ExitStack() as afterwards:
-        for number in _SAID:
-            before = signal.getsignal(number)
-            try:
-                loop.add_signal_handler(number, interrupt, number)
-            except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt there; stored rows stay
-                break
-            if number == signal.SIGTERM:
-                afterwards.callback(signal.signal, number, before)
-            afterwards.callback(loop.remove_signal_handler, number)
+        for number, later in (
+            (signal.SIGINT, signal.default_int_handler),  # and not that of asyncio, which waits for the loop
+            (signal.SIGTERM, signal.getsignal(signal.SIGTERM)),
+        ):
+            signal.signal(number, heard)
+            afterwards.callback(signal.signal, number, later)
         yield
+
+
+@dataclass(slots=True)
+class _Heard:
+    """Passes signals to the event loop, as its own handlers would, and sees whether they get there."""
+
+    loop: asyncio.AbstractEventLoop
+    control: Control
+    say: Callable[[str], None]
+    count: int = 0
+    waiting: int = 0
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        """Runs in the main thread, in between of whatever that does: so it hands over, if it can."""
+        self.count += 1
+        if self.count >= PATIENCE and self.waiting:  # something blocks the loop
+            if self.count > PATIENCE:  # and has swallowed the interrupt
+                os._exit(INTERRUPTED)
+            raise KeyboardInterrupt
+        self.waiting += 1
+        self.loop.call_soon_threadsafe(self._act, number)
+
+    def _act(self, number: int) -> None:
+        self.waiting -= 1
+        if self.control.dropping:
+            raise KeyboardInterrupt
+        if self.control.stopping:
+            self.control.drop()
+            return
+        self.control.stop()
+        self.say(_SAID[signal.Signals(number)])
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from guardrails.record import total
 
 T = TypeVar("T")
 
+LOST = "a plug-in raised CancelledError, or ended its task: the same command goes on with what is left"
+
 FIRST = 5
 """So many first calls of an endpoint, all failed for good, end the run."""
 
@@ -45,6 +47,12 @@ HOPELESS = frozenset(
     }
 )
 """Kinds of failure that say something of the endpoint's address or key, not of the sample."""
+
+
+class Lost(GuardrailsError):
+    """Calls ended without a row, though nobody stopped the run: what is left of it is not what was asked."""
+
+    default_kind = "lost"
 
 
 class Hopeless(GuardrailsError):
@@ -124,6 +132,8 @@ class _Jobs:
     pending: Iterator[Job]
     lookup: Lookup | None
     ready: deque[tuple[Job, Kept | None]] = field(default_factory=deque)
+    kept: int = 0
+    """How many have a row."""
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def next(self) -> tuple[Job, Kept | None] | None:
@@ -156,8 +166,9 @@ async def run(plan: Plan, work: Work) -> None:
     """Do the plan's jobs that are not done; each row goes to the writer.
 
     Returns when all is done, or `work.control` stopped it or says that it was capped. Raises `Hopeless` when
-    an endpoint's first calls say that the others will fail too; their rows are kept. A cancellation drops
-    what is in flight.
+    an endpoint's first calls say that the others will fail too; their rows are kept. Raises `Lost` when a job
+    brought no row and nobody stopped the run: such a run is not complete. A cancellation drops what is in
+    flight.
     """
     budget = plan.suite.budget
     cap = None if budget is None else Cap(budget.max_usd, work.spent)
@@ -176,6 +187,10 @@ async def run(plan: Plan, work: Work) -> None:
                     await asyncio.sleep(0)
     except* Exception as failed:
         raise failed.exceptions[0] from None
+    wanted, kept = plan.size - len(work.done), sum(worker.jobs.kept for worker in workers)
+    if kept < wanted and not work.control.stopping:
+        # Where a worker ended by a cancellation that was nobody's, no error says so: a group ignores it.
+        raise Lost(f"{wanted - kept:,} of {wanted:,} rows were lost", hint=LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +210,7 @@ class _Worker:
             if trial is None:
                 return
             await self.work_.writer.add(trial)
+            self.jobs.kept += 1
             if self.first.see(trial):
                 raise _hopeless(self.target, self.first)
 

@@ -14,6 +14,7 @@ from evalkit import datasets
 from evalkit.sample import GoldenSet, Sample
 from guardrails.errors import ConfigError
 from guardrails.handler import close_all
+from judges.calling import ending
 from judges.judge import Answer, Judge, Question, Score
 from judges.registry import judge
 
@@ -129,7 +130,11 @@ class Scoring:
 async def _score(each: Judge, question: Question, answer: Answer) -> Score:
     try:
         return await each(question, answer)
-    except Exception as error:  # its message may quote the answer
+    except asyncio.CancelledError:
+        if ending():
+            raise
+        return Score.unjudged("exception", "the judge raised CancelledError, and nobody cancelled it")
+    except (Exception, SystemExit) as error:  # its message may quote the answer
         return Score.unjudged("exception", f"the judge raised {type(error).__name__}")
 
 

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Edit, apply
 from judges.grounding.words import DATES, Token, sentences, tokens
-from judges.judge import Answer, Question, Score, aside, unfit
+from judges.judge import Answer, Question, Score, aside, reaches, unfit
 
 Check = Literal["exists", "quotes", "needed"]
 Style = Literal["brackets", "footnotes", "parentheses"]
@@ -157,7 +157,7 @@ class Citations:
             f"{tally.right} of {tally.all} {_SAID[check]}" for check, tally in found.items() if tally.all
         )
         value = sum(rates) / len(rates)
-        return Score(value, all(rate >= self.threshold for rate in rates), reason)
+        return Score(value, all(reaches(rate, self.threshold) for rate in rates), reason)
 
 
 _SAID: Mapping[Check, str] = {

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from guardrails.errors import ConfigError
-from judges.custom import called
+from judges.calling import called
 from judges.judge import MAX_ANSWER
 from judges.llm.asking import Asking
 from judges.llm.checklist import numbered

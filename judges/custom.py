@@ -13,19 +13,19 @@ The function gets a `Question` and an `Answer` (see `judges.judge`), and may be 
 - a dict with `value`, `passed`, `reason`, of which any may be left out;
 - a `Score`.
 
-A plain function runs in a thread, so several run at once: keep no state in globals. What it raises becomes an
-error row with the error's type and line, never its message, which may quote the answer.
+A plain function runs in a thread, so several run at once: keep no state in globals. An async one runs on the
+event loop and must not block it: while it does, no other call goes on and no limit of time counts. What it
+raises becomes an error row with the error's type and line, never its message, which may quote the answer; one
+that takes longer than `timeout` seconds becomes an error row `timeout`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
-import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import ModuleType
@@ -33,11 +33,10 @@ from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.telling import whence
+from judges.calling import TIMEOUT, Function, Overdue, blamed, called
 from judges.judge import Answer, Question, Score, passing
 
 MAX_REASON = 500
-
-Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,14 @@ class Python:
     """Asks the function that `target` names: `path/to/file.py:function` or `package.module:function`.
 
     A relative path counts from the suite file's folder, else from the working directory. `digest` is that of
-    the file's bytes, so that rows that an older version judged are told apart.
+    the file's bytes, so that rows that an older version judged are told apart. `timeout` is in seconds, for
+    one answer; a plain function that takes longer is left behind in its thread.
     """
 
     target: str
     threshold: float | None = 0.5
     name: str = ""
+    timeout: float = field(default=TIMEOUT, repr=False)  # a row that ran out of time is judged again anyway
     shorthand: ClassVar[str] = "target"
     targets: ClassVar[tuple[str, ...]] = ("target",)
     digest: str = field(init=False, default="")
@@ -59,6 +60,8 @@ class Python:
     def __post_init__(self) -> None:
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise ConfigError("threshold must be a finite number, or null for no verdict")
+        if not 0 < self.timeout < math.inf:
+            raise ConfigError("timeout must be a positive number of seconds")
         function, digest = load(self.target)
         object.__setattr__(self, "_function", function)
         object.__setattr__(self, "digest", digest)
@@ -67,7 +70,7 @@ class Python:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A function from a file has no module that another process could import it from: it is loaded again.
-        return type(self), (self.target, self.threshold, self.name)
+        return type(self), (self.target, self.threshold, self.name, self.timeout)
 
     def check(self, question: Question, /) -> str | None:
         """Never complains: what the function needs is its own affair."""
@@ -76,31 +79,12 @@ class Python:
     async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Calls the function, a plain one in a thread."""
         try:
-            result = await called(self._function, question, answer)
+            result = await called(self._function, question, answer, within=self.timeout)
             return _score(result, self.threshold)
-        except (Exception, SystemExit) as error:
-            return Score.unjudged("exception", f"the function raised {whence(error)}")
-
-
-async def called(function: Function, *arguments: Any) -> Any:
-    """What the function gives: awaited when it is async, from a thread when it is not."""
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object's async `__call__` is what is asked for
-    )
-    if is_async:
-        return await function(*arguments)
-    result, error = await asyncio.to_thread(_caught, function, arguments)
-    if error is not None:
-        raise error
-    return await result if inspect.isawaitable(result) else result
-
-
-def _caught(function: Function, arguments: tuple[Any, ...]) -> tuple[Any, Exception | SystemExit | None]:
-    # As a value: a StopIteration cannot cross from a thread, and whoever awaits it would wait for ever.
-    try:
-        return function(*arguments), None
-    except (Exception, SystemExit) as error:
-        return None, error
+        except Overdue as error:
+            return Score.unjudged("timeout", str(error))
+        except Exception as error:
+            return Score.unjudged("exception", f"the function raised {blamed(error)}")
 
 
 def _score(result: Any, threshold: float | None) -> Score:

@@ -69,7 +69,7 @@ class Fields:
         try:
             given = self._rules.counted(leaves(read(unfenced(text) if self.fence else text)))
         except Unreadable as error:
-            return Score(0.0, self.threshold <= 0, str(error))
+            return passing(0.0, self.threshold, str(error))
         scores = [self._score(wanted, given) for wanted in self._wanted(question)]
         return max(scores, key=lambda score: score.value or 0.0)
 

@@ -25,6 +25,9 @@ ASIDE = 2_000
 MAX_SAID = 2_000
 """Characters that are kept of what a model wrote as a judge."""
 
+ROUNDING = 1e-9
+"""By so little a value may be below its threshold: it is what sums of fractions are off by, at the most."""
+
 T = TypeVar("T")
 
 
@@ -69,6 +72,8 @@ class Score:
     calls: int = 0
 
     def __post_init__(self) -> None:
+        if self.value is not None:
+            object.__setattr__(self, "value", whole(self.value))
         # A store gives lists back.
         object.__setattr__(self, "values", tuple(self.values))
         object.__setattr__(self, "parts", tuple(self.parts))
@@ -170,4 +175,14 @@ async def aside(size: int, work: Callable[[], T]) -> T:
 
 def passing(value: float, threshold: float | None, reason: str) -> Score:
     """The score of a value that passes from `threshold` on; without one there is no verdict."""
-    return Score(value, None if threshold is None else value >= threshold, reason)
+    return Score(value, None if threshold is None else reaches(value, threshold), reason)
+
+
+def reaches(value: float, threshold: float) -> bool:
+    """Whether a value passes: a half that was computed as 0.49999999999999994 is a half."""
+    return value >= threshold - ROUNDING
+
+
+def whole(value: float) -> float:
+    """The value, and 1 for what is 1 but for the last digits: equal answers have equal scores."""
+    return 1.0 if value != 1 and abs(value - 1) <= 1e-12 else value

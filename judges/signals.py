@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
 from guardrails.record import EXACT
-from judges.judge import MAX_ANSWER, Answer, Question, Score
+from judges.judge import MAX_ANSWER, Answer, Question, Score, reaches
 
 # --- time and money ----------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Perplexity:
         mean = math.fsum(each / len(answer.logprobs) for each in answer.logprobs)
         # Endpoints round: a little above 0 is 0. Below −700 exp leaves the floats (servers clip at −9999).
         likely = math.exp(min(0.0, max(-700.0, mean)))
-        passed = None if self.max is None else 1 / likely <= self.max
+        passed = None if self.max is None else reaches(likely, 1 / self.max)
         return Score(likely, passed, f"perplexity {1 / likely:.4g} over {len(answer.logprobs)} tokens")
 
 

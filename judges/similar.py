@@ -29,8 +29,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardrails.errors import ConfigError
-from judges.custom import called, load
-from judges.judge import Answer, Question, Score, no_reference, passing, unfit
+from judges.calling import TIMEOUT, Overdue, called, cause
+from judges.custom import load
+from judges.judge import Answer, Question, Score, no_reference, passing, unfit, whole
 
 if TYPE_CHECKING:
     import ssl
@@ -53,7 +54,8 @@ class Similar:
     `embedder` is a function by its target (see the judge `python`), `url` an endpoint in OpenAI's words with
     `model`, `key_env` the variable that holds its key, `dimensions` a size that some models can be asked for.
     `digest` is that of an embedder's file, so that rows that an older version judged are told apart.
-    An embedder that fails, or takes longer than `timeout` seconds over HTTP, gives an error row.
+    An embedder that fails, or takes longer than `timeout` seconds over HTTP, gives an error row; a function
+    has `calling.TIMEOUT` seconds, because it may load a model first.
     """
 
     embedder: str = ""
@@ -89,7 +91,7 @@ class Similar:
         if self.embedder:
             function, digest = load(self.embedder)
             object.__setattr__(self, "digest", digest)
-            embed = partial(called, function)
+            embed = partial(called, function, within=TIMEOUT)
         object.__setattr__(self, "_embed", embed)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -111,14 +113,17 @@ class Similar:
             value = max(cosine(own, other) for other in wanted)
         except _Unusable as error:
             return Score.unjudged("embedder", str(error))
-        except (Exception, SystemExit) as error:  # its message may quote the texts
-            return Score.unjudged("embedder", f"the embedder raised {type(error).__name__}")
-        return passing(min(1.0, max(0.0, value)), self.threshold, f"cosine {value:.3f}")
+        except Overdue as error:
+            return Score.unjudged("timeout", f"the embedder: {error}")
+        except Exception as error:  # its message may quote the texts
+            return Score.unjudged("embedder", f"the embedder raised {type(cause(error)).__name__}")
+        return passing(max(0.0, value), self.threshold, f"cosine {value:.3f}")
 
     async def _vectors(self, texts: Sequence[str]) -> list[Vector]:
         known = {text: self._kept[text] for text in texts[1:] if text in self._kept}
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        known.update(zip(new, _read(await self._embed(list(new)), len(new)), strict=True))
+        if new:  # not where the answer is a reference, word for word
+            known.update(zip(new, _read(await self._embed(list(new)), len(new)), strict=True))
         for text in texts[1:]:
             self._kept[text] = known[text]
             self._kept.move_to_end(text)
@@ -164,11 +169,12 @@ def _read(given: Any, count: int) -> list[Vector]:
 
 
 def cosine(left: Vector, right: Vector) -> float:
-    """The cosine of two vectors. Raises for vectors without direction, or of different lengths."""
+    """The cosine of two vectors, from -1 to 1. Raises where one has no direction, or another length."""
     if len(left) != len(right):
         raise _Unusable("the embedder's vectors are not all of one length")
     long = math.hypot(*left), math.hypot(*right)
     if not all(0 < length < math.inf for length in long):
         raise _Unusable("the embedder gave a vector of zeros, or of what is no number")
     # Each by its own length first: the product of two long vectors may leave the floats.
-    return math.fsum((x / long[0]) * (y / long[1]) for x, y in zip(left, right, strict=True))
+    found = math.fsum((x / long[0]) * (y / long[1]) for x, y in zip(left, right, strict=True))
+    return min(1.0, max(-1.0, whole(found)))

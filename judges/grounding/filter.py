@@ -34,6 +34,7 @@ from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
 from judges.grounding.features import Context
 from judges.grounding.support import THRESHOLD, indexed, support
+from judges.judge import reaches
 
 Source = Literal["auto", "tools", "marked", "messages"]
 
@@ -97,7 +98,7 @@ class Groundedness:
         if not self._known:  # a stream asks again and again
             self._known.append(indexed(self._passages))
         found = support(text, self._known[0], threshold=self.threshold)
-        if found.score >= self.threshold:
+        if reaches(found.score, self.threshold):
             return []
         if not found.spans:  # no sentence is that bad, all of them together are
             return [Finding(KIND, 0, len(text), 1 - found.score, self.name)]

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
+from judges.calling import Overdue, cause
 from judges.custom import load
 from judges.grounding.support import THRESHOLD, Support, TooLong, parts, support
 from judges.grounding.verify import Unverified, Verifier, verify
-from judges.judge import Answer, Question, Score, aside, unfit
+from judges.judge import Answer, Question, Score, aside, reaches, unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Grounded:
         if not many:
             return Score(1.0, True, "the answer claims nothing")
         reason = f"support {found.score:.2f}; {found.unsupported} of {_sentences(many)} below the threshold"
-        return Score(found.score, found.score >= self.threshold, reason)
+        return Score(found.score, reaches(found.score, self.threshold), reason)
 
     async def _verified(self, verifier: Verifier, question: Question, answer: Answer) -> Score:
         claims = [answer.text[start:end] for start, end in parts(answer.text)]
@@ -91,9 +92,11 @@ class Grounded:
             said = await verify(verifier, question.context, claims)
         except Unverified as error:
             return Score.unjudged("verifier", str(error))
-        except (Exception, SystemExit) as error:
-            return Score.unjudged("exception", f"the verifier raised {type(error).__name__}")
-        low = sum(value < self.threshold for value in said)
+        except Overdue as error:
+            return Score.unjudged("timeout", f"the verifier: {error}")
+        except Exception as error:
+            return Score.unjudged("exception", f"the verifier raised {type(cause(error)).__name__}")
+        low = sum(not reaches(value, self.threshold) for value in said)
         reason = f"{low} of {_sentences(len(said))} below the threshold, says the verifier"
         return Score(min(said), not low, reason)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from judges.grounding.features import Context, Sentence, read
 from judges.grounding.model import Model
 from judges.grounding.words import Token, sentences
-from judges.judge import MAX_ANSWER
+from judges.judge import MAX_ANSWER, reaches
 
 THRESHOLD = 0.5
 """Where supported and unsupported answers of the training sources divide best."""
@@ -61,7 +61,7 @@ class Support:
     @property
     def unsupported(self) -> int:
         """How many sentences are below the threshold."""
-        return sum(sentence.support < self.threshold for sentence in self.sentences)
+        return sum(not reaches(sentence.support, self.threshold) for sentence in self.sentences)
 
 
 def support(
@@ -118,7 +118,7 @@ def indexed(passages: Sequence[str]) -> Context:
 def _places(sentence: Sentence, value: float, threshold: float) -> list[Span]:
     """New numbers and names; below the threshold all new words or, of a sentence with many, all of it."""
     new = sentence.new
-    if value >= threshold:
+    if reaches(value, threshold):
         new = tuple((at, token) for at, token in new if token.number is not None or (token.capital and at))
     elif not new or sentence.covered < _LITTLE:
         return [Span(sentence.start, sentence.end, value)]

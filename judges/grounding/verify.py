@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from guardrails.errors import ConfigError
-from judges.custom import called
+from judges.calling import TIMEOUT, called
 from judges.grounding.words import sentences
 
 PREMISE = 1_500
@@ -48,14 +48,14 @@ async def verify(verifier: Verifier, passages: Sequence[str], claims: Sequence[s
     """For each claim the highest probability that any part of the passages gave it.
 
     Raises `Unverified` for an answer that is no probabilities, or for more than `MAX_PAIRS` questions; what
-    the verifier raises comes through.
+    `called` raises comes through: one premise has `calling.TIMEOUT` seconds.
     """
     best = [0.0] * len(claims)
     parts = list(premises(passages))
     if len(parts) * len(claims) > MAX_PAIRS:
         raise Unverified(f"{len(parts):,} parts of context and {len(claims):,} claims are too many pairs")
     for premise in parts:
-        said = list(await called(verifier, premise, list(claims)))
+        said = list(await called(verifier, premise, list(claims), within=TIMEOUT))
         if len(said) != len(claims):
             raise Unverified(f"the verifier gave {len(said):,} probabilities for {len(claims):,} claims")
         best = [max(old, _probability(new)) for old, new in zip(best, said, strict=True)]

@@ -16,7 +16,7 @@ from statistics import fmean, median
 from typing import Any, ClassVar, Literal
 
 from guardrails.errors import ConfigError
-from judges.judge import Answer, Question, Score, together
+from judges.judge import Answer, Question, Score, reaches, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +79,5 @@ class Panel:
         reason = f"{self.aggregate} of {len(values)} judges: {spread}"
         passed = None if 2 * yes == len(verdicts) else 2 * yes > len(verdicts)
         if self.aggregate != "majority" and self.threshold is not None:
-            passed = value >= self.threshold - 1e-9
+            passed = reaches(value, self.threshold)
         return Score(value, passed, reason, values=tuple(values), parts=parts, **costs)

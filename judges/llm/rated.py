@@ -26,7 +26,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from guardrails.errors import ConfigError
-from judges.judge import Answer, Question, Score, no_reference, unfit
+from judges.judge import Answer, Question, Score, no_reference, reaches, unfit
 from judges.llm.asking import SHOWN, Asking, Verdict, shown
 from judges.llm.logprobs import digits
 from judges.llm.model import Spent
@@ -176,7 +176,7 @@ def graded(
     parts: tuple[Mapping[str, Any], ...] = (),
 ) -> Score:
     """The score of a value that passes from `threshold` on, with what it cost."""
-    passed = None if threshold is None else value >= threshold - 1e-9
+    passed = None if threshold is None else reaches(value, threshold)
     return Score(value, passed, reason, values=values, parts=parts, said=said, **spent.as_fields())
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -63,6 +67,67 @@ def test_the_first_finishes_the_second_drops_and_the_third_leaves(
 
     assert steps == [(True, False), (True, True)]
     assert said == [sentence]
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_third_leaves_even_where_a_scorer_blocks_the_event_loop(number: signal.Signals) -> None:
+    sent = 0
+
+    async def blocks() -> None:
+        nonlocal sent
+        while sent < 10:  # without end, but for a test that fails
+            sent += 1
+            signal.raise_signal(number)
+
+    async def runs() -> None:
+        with interruptible(Control(), lambda text: None):
+            await blocks()
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(runs())
+
+    assert sent == 3
+
+
+def test_a_fourth_ends_the_process_where_the_scorer_catches_the_third(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Ended(BaseException):
+        """In the place of the process's end."""
+
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    async def runs() -> None:
+        with interruptible(Control(), lambda text: None):
+            while True:
+                with suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended, match="130"):
+        asyncio.run(runs())
+
+
+THREAD = """
+import signal, threading
+from evalkit import cli
+
+def app(**_):
+    threading.Thread(target=threading.Event().wait).start()
+    signal.raise_signal(signal.SIGTERM)
+
+cli.app = app
+cli.main()
+"""
+
+
+def test_a_thread_of_a_scorer_s_own_does_not_keep_whoever_leaves() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREAD], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.asyncio

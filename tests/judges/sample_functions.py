@@ -70,3 +70,40 @@ async def embed_badly(texts: list[str]) -> Any:
         "words": [["x"]] * len(texts),
         "nothing": None,
     }[kind]
+
+
+async def cancels(question: Question, answer: Answer) -> bool:
+    raise asyncio.CancelledError
+
+
+def cancels_aside(question: Question, answer: Answer) -> bool:
+    raise asyncio.CancelledError
+
+
+def interrupts(question: Question, answer: Answer) -> bool:
+    raise KeyboardInterrupt
+
+
+def hangs(question: Question, answer: Answer) -> bool:
+    """As a loop without end would, but for a test that says when it is over."""
+    return bool(question.metadata["give"].wait())
+
+
+async def hangs_awaiting(question: Question, answer: Answer) -> bool:
+    """Takes every cancellation for an error of its own, and tries again."""
+    while not question.metadata["give"].is_set():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            question.metadata["give"].set()
+    return True
+
+
+OVER = threading.Event()
+
+
+def embed_never(texts: list[str]) -> list[list[float]]:
+    if texts[0] == "cancels":
+        raise asyncio.CancelledError
+    OVER.wait()
+    return []

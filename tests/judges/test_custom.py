@@ -74,7 +74,9 @@ def test_an_exception_is_an_error_row_with_its_type_and_place() -> None:
 
 
 @pytest.mark.timeout(10)
-@pytest.mark.parametrize("function", ["exits", "exits_later", "stops"])
+@pytest.mark.parametrize(
+    "function", ["exits", "exits_later", "stops", "cancels", "cancels_aside", "interrupts"]
+)
 def test_nothing_that_a_function_raises_ends_the_run_or_hangs_it(function: str) -> None:
     assert score(function).error == "exception"
 
@@ -84,6 +86,27 @@ def test_plain_functions_run_in_a_thread() -> None:
     asyncio.run(made(Question(), Answer("x")))
     seen: list[str] = made._function.__globals__["THREADS"]  # type: ignore[attr-defined] # the loaded file's own
     assert seen[-1] != threading.current_thread().name
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("function", ["hangs", "hangs_awaiting"])
+def test_a_function_that_does_not_return_is_an_error_row(function: str) -> None:
+    over = threading.Event()
+    try:
+        said = score(function, give=over, timeout=0.05)
+    finally:
+        over.set()
+    assert said == Score.unjudged("timeout", "the function did not return in 0.05 s")
+
+
+def test_a_function_has_two_minutes_and_its_limit_is_no_part_of_a_row_s_key() -> None:
+    made = [judge({"python": {"target": "operator:eq", **more}}) for more in ({}, {"timeout": 7})]
+    assert [each.timeout for each in made] == [120, 7]  # type: ignore[attr-defined] # of this kind
+    assert pickle.loads(pickle.dumps(made[1])).timeout == 7
+    assert repr(made[0]) == repr(made[1])
+    for wrong in (0, -1, math.inf, math.nan):
+        with pytest.raises(ConfigError, match="timeout must be a positive number of seconds"):
+            judge({"python": {"target": "operator:eq", "timeout": wrong}})
 
 
 def test_modules_work_too() -> None:

@@ -23,6 +23,12 @@ def score(spec: Any, answer: str, *references: str) -> Score:
     return asyncio.run(judge(spec)(Question("?", references), Answer(answer)))
 
 
+def test_a_value_that_is_its_threshold_but_for_rounding_passes() -> None:
+    assert score({"bleu": {"lowercase": False}}, "The cat", "the cat").value == pytest.approx(0.5)
+    assert score("bleu", "The cat", "the cat").passed
+    assert not score({"bleu": {"threshold": 0.5001}}, "The cat", "the cat").passed
+
+
 # --- F1 ----------------------------------------------------------------------------------------------------
 
 

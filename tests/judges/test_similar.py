@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
+from judges import similar
 from judges.judge import Answer, Question, Score
 from judges.registry import judge
 from judges.similar import Similar, cosine
@@ -45,6 +46,34 @@ def test_what_an_embedder_gets_wrong_is_an_error_row(kind: str) -> None:
     assert "zqr" not in said.reason
 
 
+def test_an_answer_that_is_a_known_reference_is_alike_and_needs_no_embedder() -> None:
+    asked: list[list[str]] = []
+
+    async def embed(texts: list[str]) -> list[list[float]]:
+        asked.append(texts)
+        return [[0.1 * len(text), 0.7, 0.3] for text in texts]
+
+    made = judge({"similar": {"embedder": f"{FUNCTIONS}:embed"}})
+    object.__setattr__(made, "_embed", embed)
+    assert [ask(made, "abc", "abc", "de") for _ in range(2)] == [Score(1.0, True, "cosine 1.000")] * 2
+    assert asked == [["abc", "de"]]
+
+
+def test_an_embedder_that_is_cancelled_by_nobody_or_does_not_return_is_an_error_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = Event()
+    monkeypatch.setattr(similar, "TIMEOUT", 0.05)
+    made = judge({"similar": {"embedder": f"{FUNCTIONS}:embed_never"}})
+    made._embed.args[0].__globals__["OVER"] = over  # type: ignore[attr-defined] # the loaded file's own
+    try:
+        assert ask(made, "hangs", "zqr").error == "timeout"
+        said = ask(made, "cancels", "zqr")
+    finally:
+        over.set()
+    assert (said.error, said.reason) == ("embedder", "the embedder raised CancelledError")
+
+
 @given(left=VECTORS, right=VECTORS)
 def test_cosine_is_symmetric_bounded_and_blind_to_length(
     left: tuple[float, ...], right: tuple[float, ...]
@@ -54,9 +83,9 @@ def test_cosine_is_symmetric_bounded_and_blind_to_length(
     except Exception:
         assert not any(left) or not any(right) or math.inf in (math.hypot(*left), math.hypot(*right))
         return
-    assert -1 - 1e-9 <= value <= 1 + 1e-9
+    assert -1 <= value <= 1
     assert cosine(right, left) == pytest.approx(value)
-    assert cosine(left, left) == pytest.approx(1)
+    assert cosine(left, left) == 1
 
 
 # --- over HTTP ---------------------------------------------------------------------------------------------
