@@ -15,6 +15,7 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from evalkit.content import whole
 from evalkit.table import Growing, Spool, Table
 from evalkit.trial import Failure, Trial, call_cost, usd, user_cost
 from guardrails.record import EXACT, total
@@ -238,7 +239,7 @@ def answer_hash(row: Trial) -> int:
 
 def content_hash(row: Trial) -> int:
     """What the sample held when it was asked; 0 in rows that do not say."""
-    return hash64(row.content) if row.content else 0
+    return hash64(whole(row.content)) if row.content else 0
 
 
 # --- building ----------------------------------------------------------------------------------------------

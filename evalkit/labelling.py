@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from evalkit.content import whole
 from evalkit.labels import adjudication, answer_id, majority, read
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
@@ -55,7 +56,7 @@ def cases(rows: Iterable[Trial], questions: Mapping[tuple[str, str], Asked], see
             name = answer_id(row)
             text = row.answer.text or row.answer.refusal
             asked = questions.get((row.set, row.sample), UNKNOWN)
-            if row.content and asked.content and row.content != asked.content:
+            if row.content and asked.content and whole(row.content) != whole(asked.content):
                 asked = UNKNOWN
             found[name] = Case(name, row.set, row.sample, asked.question, text, asked.passages)
     shuffled = [found[name] for name in sorted(found)]

@@ -1,4 +1,4 @@
-"""What a list of runs shows: a line a run, each with what its rows say.
+"""What a list of runs shows: a line a run, each with what its rows say. And a list of rows that did not pass.
 
 What is shown comes from a database that others may write to: all of it goes through `escape`.
 """
@@ -6,7 +6,7 @@ What is shown comes from a database that others may write to: all of it goes thr
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from evalkit.stats import Measured
     from evalkit.stores import Run, Tally
+    from evalkit.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,11 @@ class Paid:
         return cls(usd if usd or rows > unknown else None, unknown)
 
 
-def show(console: Console, runs: Sequence[Listed]) -> None:
-    """A table; on a terminal that is too narrow for it a few lines each. Ids stay whole: to be copied."""
+def show(console: Console, runs: Sequence[Listed], none: str = "no runs yet") -> None:
+    """A table; on a terminal that is too narrow for it a few lines each. Ids stay whole: to be copied.
+
+    `none` is what is said where there are no runs.
+    """
     from rich import box
     from rich.table import Table
 
@@ -79,7 +83,7 @@ def show(console: Console, runs: Sequence[Listed]) -> None:
         )
     wide = console.measure(grid, options=console.options.update(width=10_000)).maximum
     if not runs:
-        console.print("no runs yet")
+        console.print(escape(none), highlight=False)
     elif wide <= console.width or not (console.is_terminal or "COLUMNS" in os.environ):
         console.width = max(wide, console.width)
         console.print(grid)
@@ -171,3 +175,39 @@ def _age(age: timedelta) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"
     return f"{seconds} s"
+
+
+# --- rows that did not pass --------------------------------------------------------------------------------
+
+
+def failing(console: Console, rows: Iterator[Trial], limit: int) -> None:
+    """So many rows that did not pass, each with why, and whether there are more."""
+    from evalkit.view import escape
+
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        if count > limit:
+            console.print(f"[dim]there are more than these {limit:,}: --limit, or export the run[/]")
+            return
+        where = " ".join(
+            part for part in (row.set, row.sample, row.arm, f"#{row.k}" if row.k else "") if part
+        )
+        console.print(f"\n[bold]{escape(where)}[/]", highlight=False)
+        for line in _why(row):
+            console.print(f"  [red]{escape(line)}[/]", highlight=False)
+        if row.answer is not None:
+            text = row.answer.text or row.answer.refusal
+            shown = text if len(text) <= 300 else f"{text[:300]}…"
+            console.print(f"  [dim]{escape(' '.join(shown.split()))}[/]", highlight=False)
+    if not count:
+        console.print("every row passed")
+
+
+def _why(row: Trial) -> Iterator[str]:
+    if row.error is not None:
+        yield f"{row.error.kind}: {row.error.message}"
+    for name, score in row.scores.items():
+        if score.error is not None:
+            yield f"{name} could not judge ({score.error}): {score.reason}"
+        elif score.passed is False:
+            yield f"{name}: {score.reason}"

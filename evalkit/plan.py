@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit import fitting, gate, sample
 from evalkit.config import Suite, endpoint_name
+from evalkit.content import content, digest, question, sha
 from evalkit.lineage import lineage
 from evalkit.prompts import Prompt, PromptSpec
 from evalkit.sample import GoldenSet, Sample
@@ -32,6 +31,13 @@ UNTOLD = {"endpoints", "judges", "user", "store"}
 """Fields of a suite that may hold secrets: of endpoints `about` tells what may be told."""
 
 
+CONDITIONS = frozenset(
+    ("admit", "breaker", "cold_start", "keep_warm", "prices", "rate_limit", "retry", "timeouts")
+)
+"""Fields of an endpoint and its routes that decide whether and when an answer comes, and not which: rows and
+answers of earlier runs are the same under others. So whoever is told to raise a timeout can go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """An endpoint of a run. `about` is what may be written down of it: no keys, no header values."""
@@ -45,6 +51,17 @@ class Target:
     def models(self) -> Sequence[str]:
         """Every model that a call may reach, those of routes included."""
         return sorted(set(_models(self.about)) or {self.llm.model})
+
+
+def asked_of(config: Any) -> Any:
+    """What is asked of an endpoint, by its configuration: all of it but the `CONDITIONS`."""
+    if isinstance(config, Mapping):
+        return {
+            name: value if name == "filters" else asked_of(value)
+            for name, value in config.items()
+            if name not in CONDITIONS
+        }
+    return [asked_of(each) for each in config] if isinstance(config, list | tuple) else config
 
 
 def _models(config: Any) -> Iterator[str]:
@@ -188,19 +205,22 @@ class Plan:
         """
         n, named = self.suite.sampling.n, len(self.prompts) > 1
         asked = {prompt.name: self._asked(target, prompt) for prompt in self.prompts}
+        seeing = {prompt.tagged for prompt in self.prompts}
         at = self.targets.index(target)
         for number in self._order():
             part = self._part(number)
             one = part.golden.samples[number - part.first]
-            content, judged = digest(one.plain()), part.scoring.digest(one)
+            plain, judged = one.plain(), part.scoring.digest(one)
+            held = content(plain)
+            questions = {tagged: question(plain, tags=tagged) for tagged in seeing}
             for column, prompt in enumerate(self.prompts, start=at * len(self.prompts)):
                 for k in range(n):
-                    ask = _sha(f"{content}:{asked[prompt.name]}:{k}")
-                    key = _sha(f"{ask}:{judged}:{part.golden.name}:{target.name}:{prompt.name}")
+                    ask = sha(f"{questions[prompt.tagged]}:{asked[prompt.name]}:{k}")
+                    key = sha(f"{ask}:{held}:{judged}:{part.golden.name}:{target.name}:{prompt.name}")
                     if key not in done:
                         place = (number * self.arms + column) * n + k
                         name = prompt.name if named else ""
-                        yield Job(part.golden.name, one, target.name, name, k, place, ask, key, content)
+                        yield Job(part.golden.name, one, target.name, name, k, place, ask, key, held)
 
     def _order(self) -> Sequence[int]:
         order = array("Q", range(sum(map(self.count, self.parts))))
@@ -229,8 +249,10 @@ class Plan:
         return replace(made, extra={"logprobs": True}, dialect="openai_chat")
 
     def _asked(self, target: Target, prompt: Prompt) -> str:
-        user = None if self.user is None else self.user.about
-        return digest([target.about, prompt.sha256, self.suite.sampling.model_dump(exclude={"n"}), user])
+        user = None if self.user is None else asked_of(self.user.about)
+        return digest(
+            [asked_of(target.about), prompt.sha256, self.suite.sampling.model_dump(exclude={"n"}), user]
+        )
 
     @property
     def name(self) -> str:
@@ -279,15 +301,6 @@ class Plan:
             "folder": str((self.folder or Path()).resolve()),
             "suite_sha256": self.digest,
         }
-
-
-def digest(value: Any) -> str:
-    """sha256 of the canonical JSON, in hex."""
-    return _sha(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))
-
-
-def _sha(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _names_file(spec: Any) -> bool:

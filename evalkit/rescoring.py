@@ -3,26 +3,42 @@
 The new run has the old one's answers and records, so its latencies and costs are those that were measured.
 Rows without an answer stay as they are. What the judges need of the samples is read from the golden set as it
 is now; a sample that is gone or has changed is an error row that says so.
+
+Judges that ask a model cost money: the suite's cap holds over them as it does in a run, and so does its
+`concurrency`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
+from evalkit import config
 from evalkit.asking import Asker
-from evalkit.plan import Part, Plan, digest
+from evalkit.cap import Cap, Dearest
+from evalkit.config import Suite
+from evalkit.content import asks_the_same, content, digest
+from evalkit.plan import Part, Plan
 from evalkit.runner import Control
 from evalkit.sample import Sample
+from evalkit.scoring import Judges
 from evalkit.stores import Run, Status, Store, run_id
-from evalkit.told import told
+from evalkit.told import is_whole, told
 from evalkit.trial import Failure, Trial
+from evalkit.worst import check_prices
+from evalkit.writer import Writer
 from guardrails.clock import SYSTEM, Clock
+from guardrails.errors import BudgetExceeded, ConfigError
+from guardrails.source import Loc, Source
 from judges.judge import Answer
 
-AT_ONCE = 64
+READ = 64
+"""Rows that are read ahead."""
 
 GONE = Failure("sample_gone", "the golden set has no such sample any more", "run the suite instead")
 CHANGED = Failure("sample_changed", "the sample is not the one that was answered", "run the suite instead")
@@ -42,6 +58,7 @@ class Rescoring:
 
         It is as complete as the old one is.
         """
+        check_prices(replace(self.plan, user=None))  # nobody plays a user here
         started = clock.wall()
         name, info = self.old.name, {**self.old.info, **self.plan.lineage(), "rescored": self.old.id}
         info["endpoints"] = told(self.old.info.get("endpoints", []))
@@ -54,7 +71,7 @@ class Rescoring:
         try:
             with self.store.writing(new.id):
                 through = await control.carry(self._judged(new.id, control))
-            status = self._ended if through else "interrupted"
+            status = self._ended if through else "capped" if control.capped else "interrupted"
         finally:
             new = replace(new, status=status, ended_at=clock.wall())
             await asyncio.to_thread(self.store.update, new)
@@ -67,30 +84,47 @@ class Rescoring:
         return "stopped" if self.old.status == "running" else self.old.status
 
     async def _judged(self, run: str, control: Control) -> bool:
-        """Judge and keep one chunk after the other; whether all of them were."""
-        rows: Iterator[Trial] = iter(self.store.trials(self.old.id))
-        while not control.stopping:
-            chunk = await asyncio.to_thread(list, islice(rows, AT_ONCE))
-            if not chunk:
-                return True
-            made = await asyncio.gather(*(self._again(row, run) for row in chunk))
-            await asyncio.to_thread(self.store.append, made)
-        return False
+        """Judge and keep row after row; whether all of them were."""
+        suite = self.plan.suite
+        cap = None if suite.budget is None else Cap(suite.budget.max_usd)
+        spending = _Spending(control, cap, Dearest(None if self.plan.judges else Decimal(0)))
+        rows = _Rows(self.store.trials(self.old.id))
+        async with Writer(self.store) as writer:
 
-    async def _again(self, row: Trial, run: str) -> Trial:
+            async def work() -> None:
+                while not control.stopping and (row := await rows.next()) is not None:
+                    made = await self._again(row, run, spending)
+                    if made is None:
+                        return
+                    await writer.add(made)
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(suite.concurrency):
+                        group.create_task(work())
+            except* Exception as failed:
+                raise failed.exceptions[0] from None
+        return not control.stopping
+
+    async def _again(self, row: Trial, run: str, spending: _Spending) -> Trial | None:
+        """The row as it is now; None when there is no money left for it, or a stop came before its turn."""
         part = next((part for part in self.plan.parts if part.golden.name == row.set), None)
         one = None if part is None else self._sample(part, row.sample)
-        judged = "" if part is None or one is None else part.scoring.digest(one)
-        moved = replace(row, run=run, key=digest([row.ask, judged, row.set, row.endpoint, row.prompt]))
+        judges = None if part is None or one is None else part.scoring.judges(one)
+        judged = "" if judges is None else judges.digest
+        moved = replace(
+            row, run=run, key=digest([row.ask or row.key, judged, row.set, row.endpoint, row.prompt])
+        )
         if row.answer is None:
             return moved
-        if part is None or one is None:
+        if judges is None or one is None:
             return replace(moved, answer=None, scores={}, error=GONE)
-        if row.content and digest(one.plain()) != row.content:
+        plain, tags = one.plain(), any(prompt.tagged for prompt in self.plan.prompts)
+        if row.content and not asks_the_same(row.content, plain, tags=tags):
             return replace(moved, answer=None, scores={}, error=CHANGED)
-        answer: Answer = row.answer
-        scores = await part.scoring.judges(one).score(one.question(), answer)
-        return replace(moved, scores=scores)
+        if row.content:  # what it is judged by now may be another
+            moved = replace(moved, content=content(plain), tags=one.tags, weight=one.weight)
+        return await spending.within(_judging(moved, row.answer, one, judges))
 
     def _sample(self, part: Part, name: str) -> Sample | None:
         places = self._places.get(part.golden.name)
@@ -99,3 +133,123 @@ class Rescoring:
             places = self._places[part.golden.name] = {each.id: number for number, each in numbered}
         place = places.get(name)
         return None if place is None else part.golden.samples[place]
+
+
+def _judging(row: Trial, answer: Answer, one: Sample, judges: Judges) -> Callable[[], Awaitable[Trial]]:
+    async def judge() -> Trial:
+        return replace(row, scores=await judges.score(one.question(), answer))
+
+    return judge
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows one by one, for whoever asks next; they are read a few at a time and off the event loop."""
+
+    pending: Iterator[Trial]
+    _ready: Iterator[Trial] = field(default_factory=lambda: iter(()))
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def next(self) -> Trial | None:
+        """None when there are no more."""
+        async with self._one:
+            row = next(self._ready, None)
+            if row is None:
+                self._ready = iter(await asyncio.to_thread(list, islice(self.pending, READ)))
+                row = next(self._ready, None)
+            return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Spending:
+    """The suite's cap over what judges cost. What one costs shows only afterwards: see `evalkit.cap`."""
+
+    control: Control
+    cap: Cap | None
+    judging: Dearest
+
+    async def within(self, judge: Callable[[], Awaitable[Trial]]) -> Trial | None:
+        """Do it if the cap allows; None, and the end of it all, where it is reached."""
+        if self.cap is None:
+            return await judge()
+        try:
+            async with self.judging.guess() as most, self.cap.hold(most) as held:
+                if self.control.stopping:
+                    held.cost = Decimal(0)
+                    return None
+                made = await judge()
+                held.cost = self._learnt(made)
+        except BudgetExceeded:
+            self.control.capped = True
+            self.control.stop()
+            return None
+        return made
+
+    def _learnt(self, made: Trial) -> Decimal:
+        if made.scores:
+            return self.judging.learn(made.judging_usd, whole=not made.unknown_judgings)
+        self.judging.skip()
+        return Decimal(0)
+
+
+# --- what is judged again, and by whom ---------------------------------------------------------------------
+
+
+def kept_suite(old: Run, options: Mapping[str, Any]) -> tuple[Suite, Path]:
+    """The suite of a run as it was kept, and its folder; `options` replace fields of it.
+
+    Keys and headers of the judges' models are never kept. Raises `ConfigError` where that is in the way.
+    """
+    folder = Path(str(old.info.get("folder", ".")))
+    found = _listed(old.info.get("judges"))
+    judges = {str(each.get("name")): {n: v for n, v in each.items() if n != "name"} for each in found}
+    asked = [each["name"] for each in _listed(old.info.get("endpoints")) if each.get("name")]
+    lacking = sorted(name for name, about in judges.items() if not is_whole(about))
+    suite = old.info.get("suite")
+    kept = {
+        **(suite if isinstance(suite, Mapping) else {}),
+        "judges": {name: about for name, about in judges.items() if name not in lacking},
+        **options,
+        "endpoints": [{"name": name, "url": "http://kept/v1"} for name in asked or ["kept"]],
+    }
+    lines: dict[Loc, int] = {("judges", name): 1 for name in judges}  # their files lie in its folder
+    try:
+        return config.check(Source(str(folder / f"the suite of {old.id}"), kept, lines), folder), folder
+    except ConfigError as error:
+        if not lacking and options.keys() & {"scorers", "gates"}:
+            raise  # it is of those: the suite itself was sound
+        way = f"name the suite: evalkit rescore {old.id} --suite FILE"
+        why = f"keys and headers are not kept, such as those of {', '.join(lacking)}: " if lacking else ""
+        raise ConfigError(error.message, hint=why + way) from None
+
+
+def _listed(kept: Any) -> list[Mapping[str, Any]]:
+    return [each for each in kept if isinstance(each, Mapping)] if isinstance(kept, list | tuple) else []
+
+
+def origin(store: Store, run: Run) -> str:
+    """The run that made the calls whose answers a run holds: the first in a row of rescorings."""
+    seen = [run.id]
+    while source := run.info.get("rescored"):
+        if source in seen:
+            break
+        seen.append(str(source))
+        try:
+            run = store.find(seen[-1])
+        except ConfigError:
+            break  # it was deleted
+        if run.id != seen[-1]:
+            break  # another one, whose name begins like that
+    return seen[-1]
+
+
+def resumable(store: Store, name: str) -> Run:
+    """The run of that name. Raises `ConfigError` for one that asked nobody: it cannot be gone on with."""
+    found = store.find(name)
+    if source := found.info.get("rescored"):
+        raise ConfigError(
+            f"the run {found.id} judged the answers of {source} again: it made no calls to go on with",
+            hint=f"`evalkit run SUITE --resume {origin(store, found)}` asks again what failed, "
+            f"`evalkit rescore {source}` judges again",
+        )
+    return found

@@ -80,7 +80,8 @@ def list_(
     if as_json:
         _print_json([listing.plain(*each) for each in found])
         return
-    listing.show(_console(), [listing.Listed.of(*each) for each in found])
+    none = "no runs yet" if tag is None else f"no run has the tag {tag}"
+    listing.show(_console(), [listing.Listed.of(*each) for each in found], none)
 
 
 @app.command()
@@ -111,7 +112,7 @@ def show(
         console = _console()
         _head(console, found)
         if failing:
-            _failing(console, kept.trials(found.id, failing=True, limit=limit + 1), limit)
+            listing.failing(console, kept.trials(found.id, failing=True, limit=limit + 1), limit)
             return
         _numbers(console, kept, found, out)
 
@@ -160,6 +161,8 @@ def export(
     from evalkit.stores import export as exporting
     from evalkit.whole import opened
 
+    if out is not None and out.is_dir():
+        raise ConfigError(f"{out} is a folder", hint="name a file in it")
     chosen = form or _form_of(out)
     with _kept(store, folder) as kept:
         found = kept.find(run)
@@ -187,8 +190,16 @@ def _print_rows(write: Callable[[IO[bytes]], int], form: Form) -> None:
 
 
 def _form_of(path: Path | None) -> Form:
+    """By the file's name; one without an ending, such as a pipe, gets JSONL."""
     ending = "" if path is None else path.suffix.lower().removeprefix(".")
-    return Form(ending) if ending in list(Form) else Form.jsonl
+    if not ending:
+        return Form.jsonl
+    if ending not in list(Form):
+        raise ConfigError(
+            f"{path}: rows are not exported as .{ending}",
+            hint=f"name a file that ends in {', '.join(f'.{form}' for form in Form)}, or say --format",
+        )
+    return Form(ending)
 
 
 @app.command()
@@ -221,6 +232,9 @@ def tag(
         raise ConfigError("--move gives tags and --remove takes them away", hint="leave one of them out")
     with _kept(store, out) as kept:
         found = kept.find(run)
+        if remove and (strange := [name for name in names if name not in found.tags]):
+            has = ", ".join(found.tags) or "none"
+            raise ConfigError(f"{found.id} has no tag {', '.join(strange)}", hint=f"its tags are: {has}")
         kept.tag(found.id, add=() if remove else names, remove=names if remove else ())
         for name in names if move else ():
             while others := [each for each in kept.runs(tag=name) if each.id != found.id]:
@@ -371,35 +385,3 @@ def _named(one: Any) -> str:
         told.append(f"{one['samples']:,} samples")
     told += [f"sha256 {str(one['sha256'])[:12]}"] if one.get("sha256") else []
     return f"{one.get('name', '')} ({', '.join(told)})" if told else str(one.get("name", ""))
-
-
-def _failing(console: Console, rows: Iterator[Trial], limit: int) -> None:
-    from evalkit.view import escape
-
-    count = 0
-    for count, row in enumerate(rows, start=1):
-        if count > limit:
-            console.print(f"[dim]there are more than these {limit:,}: --limit, or export the run[/]")
-            return
-        where = " ".join(
-            part for part in (row.set, row.sample, row.arm, f"#{row.k}" if row.k else "") if part
-        )
-        console.print(f"\n[bold]{escape(where)}[/]", highlight=False)
-        for line in _why(row):
-            console.print(f"  [red]{escape(line)}[/]", highlight=False)
-        if row.answer is not None:
-            text = row.answer.text or row.answer.refusal
-            shown = text if len(text) <= 300 else f"{text[:300]}…"
-            console.print(f"  [dim]{escape(' '.join(shown.split()))}[/]", highlight=False)
-    if not count:
-        console.print("every row passed")
-
-
-def _why(row: Trial) -> Iterator[str]:
-    if row.error is not None:
-        yield f"{row.error.kind}: {row.error.message}"
-    for name, score in row.scores.items():
-        if score.error is not None:
-            yield f"{name} could not judge ({score.error}): {score.reason}"
-        elif score.passed is False:
-            yield f"{name}: {score.reason}"

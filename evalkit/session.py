@@ -18,9 +18,9 @@ from evalkit.files import INTERRUPTED, NOTHING, Ended, Files, left, placed, sent
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
-from evalkit.rescoring import Rescoring
+from evalkit.rescoring import Rescoring, kept_suite, origin, resumable
 from evalkit.runner import Control
-from evalkit.stores import Run, Store, is_written, open_store
+from evalkit.stores import Run, Store, open_store
 from evalkit.told import shown
 from guardrails.errors import ConfigError, GuardrailsError
 
@@ -71,7 +71,7 @@ class Session:
         store = open_store(suite.database, create=resume is None)
         found = None
         if resume is not None:
-            found = store.find(resume)
+            found = resumable(store, resume)
             check_rows(plan, store, found)
         elif not fresh:
             found = _unfinished(plan, store)
@@ -184,9 +184,11 @@ class Session:
         """Print table, verdicts, gates and hints."""
         if not len(outcome.columns):
             return
+        from evalkit.ci import plain
+
         view.table(self.out, outcome.endpoints, rescored=bool(outcome.run.info.get("rescored")))
         view.comparisons(self.out, outcome.comparisons)
-        view.gates(self.out, outcome.gates)
+        view.gates(self.out, plain.gates(outcome))
         view.hints(self.err, outcome.columns)
         for warning in outcome.warnings:
             self._warn(warning)
@@ -274,7 +276,6 @@ def rescored(
 def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tuple[Store, Run, Plan]:
     """The store, the run that is judged again, and the plan of that."""
     from evalkit import config
-    from guardrails.source import Source
 
     database = str(options.get("store") or Path(options["out"]) / "runs.db")
     store = open_store(database, create=False)
@@ -282,26 +283,24 @@ def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tup
     if suite is not None:
         made, folder = config.load(suite, **options), suite.parent
     else:
-        folder = Path(str(old.info.get("folder", ".")))
-        kept = {
-            **old.info.get("suite", {}),
-            **options,
-            "endpoints": [{"name": "kept", "url": "http://kept/v1"}],
-        }
-        made = config.check(Source(f"the suite of {old.id}", kept), folder)
+        made, folder = kept_suite(old, options)
     return store, old, Plan.of(made, targets=(), folder=folder)
 
 
 def _unfinished(plan: Plan, store: Store) -> Run | None:
-    """The last run of the same plan, unless it is complete, or cannot be gone on with."""
+    """The last run of the same plan, held from now on, unless it is complete, or cannot be gone on with."""
     found = next(iter(store.runs(digest=plan.digest, limit=1)), None)
-    if found is None or found.status == "complete" or is_written(store, found.id):
+    if found is None or found.status == "complete" or not store.reserve(found.id):
         return None  # another job may run the same suite just now: this is a run of its own
     try:
-        check_rows(plan, store, found)
+        found = store.find(found.id)  # that job may have come to its end in the meantime
+        if found.status != "complete":
+            check_rows(plan, store, found)
+            return found
     except ConfigError:
-        return None  # another version of evalkit judged otherwise
-    return found
+        pass  # another version of evalkit judged otherwise; or it was deleted
+    with store.writing(found.id):
+        return None  # and free again
 
 
 def _ended(outcome: Outcome, interrupted: bool) -> Ended | None:
@@ -313,7 +312,7 @@ def _ended(outcome: Outcome, interrupted: bool) -> Ended | None:
 
 
 def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
-    again, judged = _again(outcome.run)
+    again, judged = _again(outcome.run, outcome.store)
     if trouble.what == "no_call":
         if outcome.status == "capped":
             return GuardrailsError(
@@ -321,14 +320,15 @@ def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
                 hint="raise budget.max_usd, or lower sampling.max_tokens: the dearest outcome is what counts",
             )
         return GuardrailsError("no call was made", hint="nothing was measured")
+    where = f" to {trouble.where}" if trouble.where else ""
     if trouble.what == "no_answer":
         return GuardrailsError(
-            "no call brought an answer",
+            f"no call{where} brought an answer",
             hint=f"see the failures above; nothing was measured. {again} asks again",
         )
     if trouble.what == "unjudged":
         return GuardrailsError(
-            "no answer could be judged",
+            f"no answer{where.replace(' to ', ' of ', 1)} could be judged",
             hint=f"see the judges' errors; {judged} judges again, once they are mended",
         )
     return GuardrailsError(
@@ -337,16 +337,17 @@ def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
     )
 
 
-def _again(run: Run) -> tuple[str, str]:
+def _again(run: Run, store: Store) -> tuple[str, str]:
     """What asks again and what judges again. A run that judged another one again cannot be gone on with."""
     source = run.info.get("rescored")
     if not source:
         return f"`--resume {run.id}`", f"`--resume {run.id}`"
-    return f"`evalkit run SUITE --resume {source}`", f"`evalkit rescore {source}`"
+    return f"`evalkit run SUITE --resume {origin(store, run)}`", f"`evalkit rescore {source}`"
 
 
 def content(outcome: Outcome, banner: str = "") -> Content:
     """What the report shows of an outcome."""
+    from evalkit.ci import plain
     from evalkit.report import Content
 
     run = outcome.run
@@ -356,7 +357,7 @@ def content(outcome: Outcome, banner: str = "") -> Content:
         columns=outcome.columns,
         endpoints=outcome.endpoints,
         comparisons=outcome.comparisons,
-        gates=outcome.gates,
+        gates=plain.gates(outcome),
         rows=outcome.store.trials(run.id),
         references=outcome.plan.references,
         banner=banner,

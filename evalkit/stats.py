@@ -328,8 +328,9 @@ def mean(
     runs between the resampled means' Φ(z₀ + (z₀+z)/(1 − a(z₀+z))) quantiles. Source: Efron (1987), JASA
     82:171. For z stands t·√(n/(n−1)): resampling sees too little spread in few values (Hesterberg 2015, Am.
     Stat. 69:371), and fewer than `FEW` values get at least Student's own interval x̄ ± t·s/√n. Of fewer than
-    50 very skewed values the truth is held less often than said. Of 5,000 values
-    and more, the ends are those of its expansion, which needs no resamples:
+    50 very skewed values the truth is held less often than said, and what is rare and large has to be among
+    the values at all: where one call in a hundred costs fifty times the others, 100 calls hold the mean in
+    58 %, 300 in 91 %. Of 5,000 values and more, the ends are those of its expansion, without resamples:
     x̄ + s/√n · (±z + γ(2z²+1)/(6√n)), γ the skewness (Hall 1992, The Bootstrap and Edgeworth Expansion,
     ch. 3). The same generator state gives the same interval. None when there are no values. One value says
     nothing of its spread, nor do fewer than `ALIKE` equal ones: their interval is open. Of more equal values

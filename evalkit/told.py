@@ -47,6 +47,15 @@ def told(value: Any) -> Any:
     return shown(value) if isinstance(value, str) else value
 
 
+def is_whole(value: Any) -> bool:
+    """Whether `told` left nothing out of what it gave."""
+    if isinstance(value, Mapping):
+        return not isinstance(value.get("headers"), list) and all(map(is_whole, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_whole, value))
+    return not (isinstance(value, str) and HIDDEN in value)
+
+
 def told_scorer(spec: Any) -> Any:
     """A scorer as a suite writes it, without the user and the password in the URL that it calls.
 

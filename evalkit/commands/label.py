@@ -69,8 +69,8 @@ def label(
 def questions(run: Run) -> dict[tuple[str, str], Asked]:
     """What was asked, by set and sample, from the golden sets as they are now; empty where they are gone."""
     from evalkit import config
+    from evalkit.content import content
     from evalkit.labelling import Asked
-    from evalkit.plan import digest
     from evalkit.sample import load
     from guardrails.source import Source
 
@@ -83,7 +83,7 @@ def questions(run: Run) -> dict[tuple[str, str], Asked]:
             golden = load(spec, folder)
             for one in golden.samples:
                 asked = one.question()
-                found[golden.name, one.id] = Asked(asked.prompt, asked.context, digest(one.plain()))
+                found[golden.name, one.id] = Asked(asked.prompt, asked.context, content(one.plain()))
     except GuardrailsError:
         return {}
     return found

@@ -9,15 +9,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from evalkit.stores.store import Run
 from evalkit.trial import Failure, Trial
 from judges.judge import Answer, Score
 
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
 _HOSTILE = re.compile("[\0␀\ud800-\udfff]")
 _ESCAPED = re.compile("␀([0-9a-f]{4})")
+
+
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What reading raises where the columns hold what nothing here has written."""
 
 
 def plain(text: str) -> str:
@@ -110,8 +119,8 @@ READ = (
 def trial(row: Sequence[Any]) -> Trial:
     """The row whose `READ` columns these are."""
     (run, key, ask, content, set_, sample, endpoint, prompt, k, place, started_at, weight, *rest) = row
-    tags, error, scores, record, answer = rest
-    record = None if record is None else loaded(record)
+    tags, error, scores, measured, answer = rest
+    measured = record(measured)
     return Trial(
         run=original(run),
         key=original(key),
@@ -121,13 +130,76 @@ def trial(row: Sequence[Any]) -> Trial:
         sample=original(sample),
         endpoint=original(endpoint),
         prompt=original(prompt),
-        k=k,
-        place=place,
+        k=whole(k),
+        place=whole(place),
         started_at=original(started_at),
-        weight=weight,
+        weight=float(weight),
         tags=tuple(loaded(tags)),
         error=None if error is None else Failure(**loaded(error)),
         scores={name: Score(**score) for name, score in loaded(scores).items()},
-        record=record,
-        answer=None if answer is None else Answer.from_dict(loaded(answer), record),
+        record=measured,
+        answer=None if answer is None else Answer.from_dict(loaded(answer), measured),
     )
+
+
+def record(text: str | None) -> Mapping[str, Any] | None:
+    """A call's record, if there is one."""
+    return None if text is None else mapping(loaded(text))
+
+
+def run_values(run: Run) -> dict[str, Any]:
+    """The columns of a run, by their names."""
+    return {
+        "id": plain(run.id),
+        "name": plain(run.name),
+        "digest": plain(run.digest),
+        "status": run.status,
+        "started_at": _stamp(run.started_at),
+        "ended_at": None if run.ended_at is None else _stamp(run.ended_at),
+        "planned": run.planned,
+        "info": dumped(run.info),
+    }
+
+
+def run(row: Row[Any], trials: int, tags: Sequence[str]) -> Run:
+    """The run whose columns these are, with so many rows."""
+    return Run(
+        id=original(row.id),
+        name=original(row.name),
+        digest=original(row.digest),
+        status=row.status,
+        started_at=_moment(row.started_at),
+        ended_at=None if row.ended_at is None else _moment(row.ended_at),
+        planned=whole(row.planned),
+        trials=trials,
+        tags=tuple(tags),
+        info=mapping(loaded(row.info)),
+    )
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without its zone is none of ours")
+    return at
+
+
+# A file's columns hold whatever somebody put there, whatever their type says.
+
+
+def whole(value: Any) -> int:
+    """A whole number. Raises `TypeError` for anything else."""
+    if not isinstance(value, int):
+        raise TypeError("expected a whole number")
+    return value
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object. Raises `TypeError` for anything else."""
+    if not isinstance(value, Mapping):
+        raise TypeError("expected an object")
+    return value

@@ -4,7 +4,8 @@ All three are written as the rows are read, in flat memory.
 
 CSV opens in spreadsheets, and a model's answer may be written to act there: text that begins with `=`, `+`,
 `-`, `@` or the like gets an apostrophe before it. Numbers stay numbers. In CSV and Parquet, half a surrogate
-pair (which no file can hold) is a question mark; JSONL has an escape for it.
+pair (which no file can hold) is a question mark; JSONL has an escape for it. A whole number of more than 64
+bits is null in Parquet.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Format = Literal["jsonl", "csv", "parquet"]
 Kind = Literal["text", "int", "float", "bool"]
 Rows = Callable[[], Iterable[Trial]]
+
+MOST = 2**63 - 1
+"""The largest whole number of a column."""
 
 GROUP = 500
 """Rows that are turned into a Parquet row group at a time."""
@@ -151,6 +155,11 @@ def _whole(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
+def _held(value: Any) -> Any:
+    """What a column holds: a number that is too large for it, as a server may count tokens, is not known."""
+    return None if isinstance(value, int) and not -MOST - 1 <= value <= MOST else _whole(value)
+
+
 def _jsonl(rows: Iterable[Trial], target: IO[bytes]) -> int:
     count = 0
     for row in rows:
@@ -204,7 +213,7 @@ def _table(rows: Sequence[Trial], fields: Sequence[Field], schema: pa.Schema) ->
     import pyarrow as pa
 
     arrays = [
-        pa.array([_whole(field.of(row)) for row in rows], type=column.type)
+        pa.array([_held(field.of(row)) for row in rows], type=column.type)
         for field, column in zip(fields, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from evalkit.stores import tables
 from evalkit.stores.codec import plain
 from evalkit.stores.sql import SqlStore
+from evalkit.stores.store import damaged, held_elsewhere
 from guardrails.errors import ConfigError
 
 _DEFAULTS = {"connect_timeout": "10", "application_name": "evalkit", "keepalives_idle": "60"}
@@ -59,6 +60,9 @@ def open_server(url: URL) -> SqlStore:
     except SQLAlchemyError as error:
         engine.dispose()
         raise words(error) from None
+    except tables.Damaged as error:
+        engine.dispose()
+        raise damaged(place, error.message) from None
     except ConfigError as error:
         engine.dispose()
         raise ConfigError(f"{place} cannot be used: {error.message}", hint=error.hint) from None
@@ -92,10 +96,7 @@ def _claimed(engine: Engine, run: str, words: Callable[[SQLAlchemyError], Config
         except SQLAlchemyError as error:
             raise words(error) from None
         if not held:
-            raise ConfigError(
-                f"the run {run} is being written by another process",
-                hint="wait for it, or end it; `evalkit run --fresh` begins another run",
-            )
+            raise held_elsewhere(run)
         try:
             yield
         finally:

@@ -7,22 +7,17 @@ length is read in flat memory.
 
 from __future__ import annotations
 
-import importlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from operator import itemgetter
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Row,
-    Select,
     case,
     delete,
     func,
@@ -36,8 +31,9 @@ from sqlalchemy import update as updating
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from evalkit.stores import codec, tables
-from evalkit.stores.codec import dumped, loaded, original, plain
-from evalkit.stores.store import Kept, Run, Tally
+from evalkit.stores.codec import loaded, original, plain
+from evalkit.stores.statements import add_tags, insert, reach, upsert
+from evalkit.stores.store import Kept, Run, RunHeld, Tally, damaged
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
 from guardrails.record import NO_MONEY, total
@@ -45,8 +41,6 @@ from judges.judge import Answer
 
 PIECE = 100
 """Rows that are read at a time, at most."""
-HEAVY = 4_000_000
-"""Characters that a piece holds at most, unless it is a single row."""
 AT_ONCE = 500
 """Values in one `IN (…)`."""
 DIGITS = 12
@@ -76,7 +70,8 @@ class SqlStore:
         self._claim = claim
         self._held = held
         self._words = words
-        self._keep = _upsert(engine)
+        self._keep = upsert(engine)
+        self._reserved: dict[str, ExitStack] = {}
         # Whoever forgets a store has not closed it: its connections end with it, and not some time later.
         weakref.finalize(self, engine.dispose)
 
@@ -92,12 +87,12 @@ class SqlStore:
 
     def create(self, run: Run) -> Run:
         """Keep a new run; its id gets a number when it is taken."""
-        made = _insert(self._engine)(tables.runs).on_conflict_do_nothing().returning(_IN_RUNS.id)
+        made = insert(self._engine)(tables.runs).on_conflict_do_nothing().returning(_IN_RUNS.id)
         with self._writes() as connection:
             for number in range(1, 10_000):
                 kept = run if number == 1 else replace(run, id=f"{run.id}-{number}")
-                if connection.execute(made, _run_values(kept)).first() is not None:
-                    _add_tags(connection, kept.id, run.tags)
+                if connection.execute(made, codec.run_values(kept)).first() is not None:
+                    add_tags(connection, kept.id, run.tags)
                     return kept
         raise ConfigError(f"{self._place} holds too many runs of this second")
 
@@ -140,11 +135,12 @@ class SqlStore:
             labels: dict[str, list[str]] = {}
             for run, tag in connection.execute(given.order_by(tables.tags.c.tag)):
                 labels.setdefault(run, []).append(original(tag))
-        return [_run(row, labels.get(row[0], ())) for row in found]
+        with self._sound("its table of runs"):
+            return [codec.run(row, row[-1], labels.get(row[0], ())) for row in found]
 
     def update(self, run: Run) -> None:
         """Write down its status, end, planned and info."""
-        values = _run_values(run)
+        values = codec.run_values(run)
         changed = {name: values[name] for name in ("status", "ended_at", "planned", "info")}
         with self._writes() as connection:
             done = connection.execute(updating(tables.runs).where(_IN_RUNS.id == plain(run.id)), changed)
@@ -160,11 +156,11 @@ class SqlStore:
                 )
         of_run = tables.tags.c
         with self._writes() as connection:
-            if connection.scalar(select(func.count()).where(_IN_RUNS.id == plain(run))) == 0:
+            if not _is_there(connection, run):
                 raise _gone(run)
             unwanted = [plain(tag) for tag in remove]
             connection.execute(delete(tables.tags).where(of_run.run == plain(run), of_run.tag.in_(unwanted)))
-            _add_tags(connection, run, add)
+            add_tags(connection, run, add)
 
     def delete(self, run: str) -> None:
         """Forget a run and its rows. Raises `ConfigError` while somebody writes it."""
@@ -176,7 +172,18 @@ class SqlStore:
 
     def writing(self, run: str) -> AbstractContextManager[None]:
         """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
-        return self._claim(run)
+        reserved = self._reserved.pop(run, None)
+        return self._claim(run) if reserved is None else _handed_over(reserved)
+
+    def reserve(self, run: str) -> bool:
+        """Hold a run from now on for the next `writing`; see `Store.reserve`."""
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(self._claim(run))
+            except RunHeld:
+                return False
+            self._reserved[run] = claim.pop_all()
+        return True
 
     def held(self, run: str) -> bool:
         """Whether a process seems to hold a run for writing; see `Store.held`."""
@@ -212,16 +219,22 @@ class SqlStore:
         at = tuple_(_IN_TRIALS.place, _IN_TRIALS.key)
         place, key = codec.READ.index("place"), codec.READ.index("key")
         after: ColumnElement[bool] = true()
-        left = PIECE if limit is None else limit
+        left, read = PIECE if limit is None else limit, 0
         while left > 0:
             with self._reads() as connection:
-                until = _reach(connection, wanted.where(after), min(left, PIECE))
+                until = reach(connection, wanted.where(after), min(left, PIECE))
                 piece = [] if until is None else connection.execute(wanted.where(after, at <= until)).all()
+                # Looked at once, where the rows end: there, a run that is gone looks like one that is over.
+                if not piece and not _is_there(connection, run):
+                    raise _gone(run) if read == 0 else _deleted(run, read)
             if not piece:
                 return
             after = at > tuple_(piece[-1][place], piece[-1][key])
             left -= 0 if limit is None else len(piece)
-            yield from map(codec.trial, piece)
+            read += len(piece)
+            with self._sound(f"rows of the run {run}"):
+                found = list(map(codec.trial, piece))
+            yield from found
 
     def done(self, run: str) -> frozenset[str]:
         """The keys of the rows that resume may leave as they are."""
@@ -239,7 +252,8 @@ class SqlStore:
                 some = [plain(ask) for ask in asks[start : start + AT_ONCE] if ask]
                 found = connection.execute(wanted.where(_IN_TRIALS.ask.in_(some)))
                 newest = {ask: rest for ask, *rest in found}
-                kept.update((original(ask), _kept(*rest)) for ask, rest in newest.items())
+                with self._sound("its answers"):
+                    kept.update((original(ask), _kept(*rest)) for ask, rest in newest.items())
         return kept
 
     def measured(self, run: str, keys: Sequence[str]) -> Mapping[str, Kept]:
@@ -251,7 +265,8 @@ class SqlStore:
             for start in range(0, len(keys), AT_ONCE):
                 some = [plain(key) for key in keys[start : start + AT_ONCE]]
                 found = connection.execute(wanted.where(_IN_TRIALS.key.in_(some)))
-                kept.update((original(key), _kept(*rest, own=True)) for key, *rest in found)
+                with self._sound(f"answers of the run {run}"):
+                    kept.update((original(key), _kept(*rest, own=True)) for key, *rest in found)
         return kept
 
     def tallies(self, run: str, *, judging: bool = False) -> Sequence[Tally]:
@@ -274,11 +289,11 @@ class SqlStore:
         alike = (c.set, c.endpoint, c.prompt, c.weight, c.judged, c.passed)
         sums = (func.sum(c.rows), func.sum(c.cost_usd), func.sum(c.priced), func.sum(c.judging_usd))
         counts = select(*alike, func.count(), *sums).group_by(*alike).order_by(func.min(c.place))
-        with self._reads() as connection:
+        with self._reads() as connection, self._sound(f"rows of the run {run}"):
             return [
                 Tally(
                     *(original(row[0]), original(row[1]), original(row[2])),
-                    weight=row.weight,
+                    weight=float(row.weight),
                     judged=row.judged,
                     passed=row.passed,
                     samples=row[6],
@@ -305,7 +320,9 @@ class SqlStore:
         return found
 
     def close(self) -> None:
-        """Free the connections."""
+        """Free the connections, and the runs that were reserved."""
+        while self._reserved:
+            self._reserved.popitem()[1].close()
         self._engine.dispose()
 
     # --- connections
@@ -327,9 +344,23 @@ class SqlStore:
         except SQLAlchemyError as error:
             raise self._words(error) from None
 
+    @contextmanager
+    def _sound(self, what: str) -> Iterator[None]:
+        """What cannot be read back was not written like this: somebody changed it, or it broke."""
+        try:
+            yield
+        except codec.UNREADABLE as error:
+            raise damaged(self._place, f"{what} cannot be read ({type(error).__name__})") from None
+
+
+@contextmanager
+def _handed_over(claim: ExitStack) -> Iterator[None]:
+    with claim:
+        yield
+
 
 def _kept(answer: str, record: str | None, *, own: bool = False) -> Kept:
-    measured = None if record is None else loaded(record)
+    measured = codec.record(record)
     return Kept(Answer.from_dict(loaded(answer), measured), measured, own)
 
 
@@ -337,81 +368,12 @@ def _gone(run: str) -> ConfigError:
     return ConfigError(f"there is no run {run[:80]}", hint="was it deleted? `evalkit runs list` shows them")
 
 
-def _reach(connection: Connection, wanted: Select[Any], most: int) -> ColumnElement[Any] | None:
-    """Up to where the next piece goes: place and key of its last row; None when there are no more rows."""
-    last: tuple[Any, ...] = ()
-    total = 0
-    sizes = wanted.with_only_columns(_IN_TRIALS.place, _IN_TRIALS.key, _IN_TRIALS.size).limit(most)
-    for place, key, size in connection.execute(sizes):
-        total += size
-        if last and total > HEAVY:
-            break
-        last = (place, key)
-    return tuple_(*last) if last else None
-
-
-# --- statements and values ---------------------------------------------------------------------------------
-
-
-def _insert(engine: Engine) -> Callable[..., Any]:
-    """`INSERT`, as it knows of conflicts: SQLite and PostgreSQL word it alike."""
-    made: Callable[..., Any] = importlib.import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert
-    return made
-
-
-def _upsert(engine: Engine) -> str:
-    made = _insert(engine)(tables.trials)
-    names = [column.name for column in tables.trials.primary_key]
-    # A call that is only judged again is still paid by the row that has it now.
-    gone = case(
-        (_IN_TRIALS.record == made.excluded.record, _IN_TRIALS.judging_usd),
-        else_=func.coalesce(_IN_TRIALS.cost_usd, _IN_TRIALS.known_usd, _IN_TRIALS.judging_usd),
+def _deleted(run: str, read: int) -> ConfigError:
+    return ConfigError(
+        f"the run {run[:80]} was deleted while it was read",
+        hint=f"the {read:,} rows that were read by then are not all of it",
     )
-    before = _IN_TRIALS.replaced_usd
-    statement = made.on_conflict_do_update(
-        index_elements=names,
-        set_={
-            **{name: made.excluded[name] for name in tables.GIVEN if name not in names},
-            "replaced_usd": func.coalesce(before + gone, before, gone),  # what is not known adds nothing
-        },
-        where=or_(made.excluded.done, ~_IN_TRIALS.done),
-    )
-    return str(statement.compile(dialect=engine.dialect, column_keys=tables.GIVEN))
 
 
-def _add_tags(connection: Connection, run: str, tags: Sequence[str]) -> None:
-    rows = [{"run": plain(run), "tag": plain(tag)} for tag in tags]
-    if rows:
-        connection.execute(_insert(connection.engine)(tables.tags).on_conflict_do_nothing(), rows)
-
-
-def _run_values(run: Run) -> dict[str, Any]:
-    return {
-        "id": plain(run.id),
-        "name": plain(run.name),
-        "digest": plain(run.digest),
-        "status": run.status,
-        "started_at": _stamp(run.started_at),
-        "ended_at": None if run.ended_at is None else _stamp(run.ended_at),
-        "planned": run.planned,
-        "info": dumped(run.info),
-    }
-
-
-def _stamp(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _run(row: Row[Any], tags: Sequence[str]) -> Run:
-    return Run(
-        id=original(row.id),
-        name=original(row.name),
-        digest=original(row.digest),
-        status=row.status,
-        started_at=datetime.fromisoformat(row.started_at),
-        ended_at=None if row.ended_at is None else datetime.fromisoformat(row.ended_at),
-        planned=row.planned,
-        trials=row[-1],
-        tags=tuple(tags),
-        info=loaded(row.info),
-    )
+def _is_there(connection: Connection, run: str) -> bool:
+    return connection.scalar(select(_IN_RUNS.id).where(_IN_RUNS.id == plain(run))) is not None

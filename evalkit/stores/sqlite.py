@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from evalkit.stores import tables
 from evalkit.stores.sql import SqlStore
+from evalkit.stores.store import damaged, held_elsewhere
 from guardrails.errors import ConfigError
 
 PATIENCE = 60.0
@@ -39,47 +41,31 @@ _PRAGMAS = (
 
 
 def open_file(path: Path, *, create: bool = True) -> SqlStore:
-    """The store in this file. Raises `ConfigError` when it cannot be used."""
+    """The store in this file. Raises `ConfigError` when it cannot be used.
+
+    With `create` false, one that cannot be written, such as in a folder that is mounted to be read, can be
+    read all the same; what would write to it says that it cannot.
+    """
     _make_room(path, create)
 
     def words(error: SQLAlchemyError) -> ConfigError:
         return _words(path, error)
 
     locks = path.with_name(path.name + ".locks")
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), hide_parameters=True, connect_args={"timeout": PATIENCE}
-    )
-    event.listen(engine, "connect", _set_up)
-    event.listen(engine, "begin", _begin)
-    try:
-        with _locked(locks / "schema"):
-            while True:
-                with engine.execution_options(writes=True).begin() as connection:
-                    if tables.step_up(connection) is None:
-                        break
-    except SQLAlchemyError as error:
-        engine.dispose()
-        raise words(error) from None
-    except ConfigError as error:
-        engine.dispose()
-        raise ConfigError(f"{path} cannot be used: {error.message}", hint=error.hint) from None
-    except OSError as error:
-        engine.dispose()
-        raise _unwritable(path, error.strerror or type(error).__name__) from None
 
     def lock(run: str) -> Path:
         return locks / hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     @contextmanager
     def claim(run: str) -> Iterator[None]:
-        try:
-            with _locked(lock(run), tries=TRIES):
-                yield
-        except _Held:
-            raise ConfigError(
-                f"the run {run} is being written by another process",
-                hint="wait for it, or end it; `evalkit run --fresh` begins another run",
-            ) from None
+        with ExitStack() as held:
+            try:
+                held.enter_context(_locked(lock(run), tries=TRIES))
+            except _Held:
+                raise held_elsewhere(run) from None
+            except OSError as error:
+                raise _unwritable(locks, error.strerror or type(error).__name__) from None
+            yield
 
     def held(run: str) -> bool:
         try:
@@ -87,7 +73,86 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
         except OSError as error:
             raise _unwritable(locks, error.strerror or type(error).__name__) from None
 
-    return SqlStore(engine, str(path), claim, held, words)
+    return SqlStore(_opened(path, locks, create), str(path), claim, held, words)
+
+
+def _opened(path: Path, locks: Path, create: bool) -> Engine:
+    """The file's engine; without `create`, one that only reads where the file cannot be written."""
+    engine = _engine(URL.create("sqlite", database=str(path)), _PRAGMAS)
+    try:
+        with _disposed(engine), _locked(locks / "schema"):
+            while True:
+                with engine.execution_options(writes=True).begin() as connection:
+                    if tables.step_up(connection) is None:
+                        return engine
+    except SQLAlchemyError as error:
+        if create or not _is_readonly(error):
+            raise _words(path, error) from None
+    except OSError as error:
+        if create:
+            raise _unwritable(path, error.strerror or type(error).__name__) from None
+    except ConfigError as error:
+        raise _unusable(path, error) from None
+    return _reader(path)
+
+
+def _reader(path: Path) -> Engine:
+    """An engine that leaves the file and its folder as they are."""
+    engine = _engine(_only_read(path), ())
+    try:
+        with _disposed(engine), engine.connect() as connection:
+            tables.check(connection)
+    except SQLAlchemyError as error:
+        if not _is_readonly(error):
+            raise _words(path, error) from None
+        raise ConfigError(
+            f"{path} cannot be read where it lies: {_reason(error)}",
+            hint=f"copy it to a folder that can be written, with {path.name}-wal and {path.name}-shm",
+        ) from None
+    except ConfigError as error:
+        raise _unusable(path, error) from None
+    return engine
+
+
+@contextmanager
+def _disposed(engine: Engine) -> Iterator[None]:
+    """Its connections end with an error."""
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def _unusable(path: Path, error: ConfigError) -> ConfigError:
+    if isinstance(error, tables.Damaged):
+        return damaged(str(path), error.message)
+    return ConfigError(f"{path} cannot be used: {error.message}", hint=error.hint)
+
+
+def _engine(url: URL, pragmas: Sequence[str]) -> Engine:
+    def set_up(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where `_begin` says, not the driver
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": PATIENCE})
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _only_read(path: Path) -> URL:
+    """The file for readers. In a folder that cannot be written, they can make no files beside it either.
+
+    A log that lies there holds the last rows: then it is read too.
+    """
+    log = path.with_name(path.name + "-wal")
+    logged = log.exists() and log.stat().st_size > 0
+    still = not logged and not os.access(path.parent, os.W_OK)
+    mode = {"mode": "ro", "immutable": "1"} if still else {"mode": "ro"}
+    name = quote(os.fsencode(path.absolute()))
+    return URL.create("sqlite", database=f"file:{name}", query={**mode, "uri": "true"})
 
 
 def _make_room(path: Path, create: bool) -> None:
@@ -111,21 +176,23 @@ def _unwritable(path: Path, reason: str) -> ConfigError:
     )
 
 
-def _set_up(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver thinks
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-
-
 def _begin(connection: Connection) -> None:
     # A writer that began as a reader would be refused at once, instead of waiting, when another wrote since.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _words(path: Path, error: SQLAlchemyError) -> ConfigError:
+def _reason(error: SQLAlchemyError) -> str:
     """What the driver says; it quotes names of tables and never a value."""
-    reason = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+
+
+def _is_readonly(error: SQLAlchemyError) -> bool:
+    return any(word in _reason(error) for word in ("readonly", "unable to open"))
+
+
+def _words(path: Path, error: SQLAlchemyError) -> ConfigError:
+    reason = _reason(error)
     if "not a database" in reason or "malformed" in reason:
         return ConfigError(
             f"{path} is no SQLite database, or a damaged one: {reason}",
@@ -135,7 +202,7 @@ def _words(path: Path, error: SQLAlchemyError) -> ConfigError:
         return ConfigError(f"{path} cannot be written: {reason}", hint="make room, then go on with --resume")
     if "locked" in reason:
         return ConfigError(f"{path} is held by another process: {reason}", hint="end it, then go on")
-    if "readonly" in reason or "unable to open" in reason:
+    if _is_readonly(error):
         return _unwritable(path, reason)
     return ConfigError(f"{path} cannot be used: {reason}", hint="name another file with --store")
 

@@ -82,6 +82,26 @@ class Kept:
     own: bool = False
 
 
+class RunHeld(ConfigError):
+    """Another process writes the run."""
+
+
+def held_elsewhere(run: str) -> RunHeld:
+    """What is said of a run that somebody else writes."""
+    return RunHeld(
+        f"the run {run} is being written by another process",
+        hint="wait for it, or end it; `evalkit run --fresh` begins another run",
+    )
+
+
+def damaged(place: str, what: str) -> ConfigError:
+    """What is said of a store that holds what nothing here has written."""
+    return ConfigError(
+        f"the store {place} is damaged: {what}",
+        hint="was it changed by hand, or cut off? Take a copy from before, or name another with --store",
+    )
+
+
 class Store(Protocol):
     """Runs and their rows."""
 
@@ -116,6 +136,12 @@ class Store(Protocol):
     def writing(self, run: str) -> AbstractContextManager[None]:
         """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
 
+    def reserve(self, run: str) -> bool:
+        """Hold a run from now on for the next `writing` of it by this store; whether nobody else has it.
+
+        So nobody comes between a look at a run and going on with it. Closing the store frees it too.
+        """
+
     def held(self, run: str) -> bool:
         """Whether a process seems to hold a run for writing. It is only looked at: nobody is kept waiting.
 
@@ -133,6 +159,7 @@ class Store(Protocol):
         """A run's rows in the plan's order, read in pieces: it may be of any length, and go on meanwhile.
 
         `failing`: only those that did not pass, or are not known to have (True); only those that did (False).
+        Raises `ConfigError` where the rows end of a run that there is not, or that was deleted meanwhile.
         """
 
     def done(self, run: str) -> frozenset[str]:
@@ -158,17 +185,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Free the connections."""
-
-
-def is_written(store: Store, run: str) -> bool:
-    """Whether a process writes that run just now. One that was killed a moment ago does not."""
-    if not store.held(run):
-        return False
-    try:
-        with store.writing(run):
-            return False
-    except ConfigError:
-        return True
 
 
 def as_found(store: Store, run: Run) -> Run:

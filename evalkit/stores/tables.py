@@ -31,10 +31,15 @@ from sqlalchemy import (
     update,
 )
 
-from evalkit.stores.codec import loaded
+from evalkit.stores.codec import UNREADABLE, loaded
 from guardrails.errors import ConfigError
 
 VERSION = 3
+
+
+class Damaged(ConfigError):
+    """The tables hold what nothing here has written. The message says where."""
+
 
 PIECE = 500
 """Rows that a step reads at a time."""
@@ -164,11 +169,35 @@ event.listen(trials, "after_create", _of_replaced)
 
 
 def version_of(connection: Connection) -> int | None:
-    """The version of what is there; None for a database without tables of ours."""
+    """The version of what is there; None for a database without tables of ours. Raises `Damaged`."""
     if not inspect(connection).has_table(versions.name):
         return None
-    found: int | None = connection.scalar(select(func.max(versions.c.version)))
+    found = connection.scalar(select(func.max(versions.c.version)))
+    if not isinstance(found, int) or found < 1:
+        raise Damaged("its schema_version is none of ours")
     return found
+
+
+def too_new(version: int, target: int = VERSION) -> ConfigError:
+    """What is said of a database that this version cannot read."""
+    return ConfigError(
+        f"it was written by a newer evalkit (its schema is {version}, the newest known here {target})",
+        hint="pip install -U evalkit-guardrails",
+    )
+
+
+def check(connection: Connection) -> None:
+    """Raises `ConfigError` for a database that cannot be read as it is."""
+    version = version_of(connection)
+    if version is None:
+        raise ConfigError("it holds no runs, and cannot be written", hint="name another file with --store")
+    if version > VERSION:
+        raise too_new(version)
+    if version < VERSION:
+        raise ConfigError(
+            "it was written by an older evalkit, and cannot be brought to today's schema where it lies",
+            hint="copy it to a folder that can be written",
+        )
 
 
 def create(connection: Connection) -> None:
@@ -196,12 +225,12 @@ def step_up(
         create(connection)
         return VERSION
     if version > target:
-        raise ConfigError(
-            f"it was written by a newer evalkit (its schema is {version}, the newest known here {target})",
-            hint="pip install -U evalkit-guardrails",
-        )
+        raise too_new(version, target)
     if version == target:
         return None
-    steps[version + 1](connection)
+    try:
+        steps[version + 1](connection)
+    except UNREADABLE as error:
+        raise Damaged(f"its rows cannot be read ({type(error).__name__})") from None
     connection.execute(update(versions).values(version=version + 1))
     return version + 1

@@ -77,6 +77,34 @@ async def test_another_scorer_in_the_same_file_is_another_run(tmp_path: Path, fi
 
 
 @pytest.mark.asyncio
+async def test_what_decides_when_an_answer_comes_may_be_changed_by_who_goes_on(tmp_path: Path) -> None:
+    """A run says itself that a timeout should be raised, and its answers are paid for."""
+    before = await interrupted(suite(tmp_path))
+    mended = {"timeouts": {"first_event": 60}, "retry": {"attempts": 5}, "rate_limit": {"requests": 600}}
+    endpoint = {"name": "e", "url": "http://x/v1", "model": "m", **mended}
+    changed = suite(tmp_path, endpoints=[endpoint])
+
+    assert Session.of(changed, None, consoles=CONSOLES).resumed is None, "it does not go on by itself"
+    assert Session.of(changed, None, consoles=CONSOLES, resume=before.id).resumed is not None
+    outcome = await evaluate(plan(changed), store=open_store(changed.database), resume=before)
+    assert (outcome.status, len(outcome.columns)) == ("complete", 4)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"model": "n"}, {"url": "http://y/v1"}, {"filters": {"output": ["pii"]}}, {"dialect": "anthropic"}],
+)
+def test_what_decides_which_answer_comes_makes_other_rows(tmp_path: Path, fields: dict[str, Any]) -> None:
+    def keys(**more: Any) -> set[str]:
+        endpoint = {"name": "e", "url": "http://x/v1", "model": "m", **more}
+        made = plan(suite(tmp_path, endpoints=[endpoint]))
+        return {job.key for job in made.jobs(made.targets[0])}
+
+    assert keys(**fields).isdisjoint(keys())
+    assert keys(timeouts={"whole": 9}) == keys(), "when it comes at the latest is not which"
+
+
+@pytest.mark.asyncio
 async def test_the_same_scorer_goes_on_by_itself(tmp_path: Path) -> None:
     before = await interrupted(suite(tmp_path, scorers=[scorer(tmp_path, "return False")]))
     same = suite(tmp_path, scorers=[scorer(tmp_path, "return False")])
@@ -85,6 +113,39 @@ async def test_the_same_scorer_goes_on_by_itself(tmp_path: Path) -> None:
 
     assert resumed is not None
     assert resumed.id == before.id
+
+
+@pytest.mark.asyncio
+async def test_of_several_at_once_one_goes_on_and_the_others_begin_their_own(tmp_path: Path) -> None:
+    """They look at the same moment, when nobody writes the run yet."""
+    before = await interrupted(suite(tmp_path))
+
+    sessions = [Session.of(suite(tmp_path), None, consoles=CONSOLES) for _ in range(3)]
+
+    assert [each.resumed and each.resumed.id for each in sessions] == [before.id, None, None]
+    kept = []
+    for each in sessions:
+        answering = plan(each.plan.suite)
+        kept.append(await evaluate(answering, store=each.store, resume=each.resumed))
+        each.store.close()
+    assert kept[0].run.id == before.id
+    assert [each.status for each in kept] == ["complete"] * 3
+    assert len({each.run.id for each in kept}) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_cannot_be_gone_on_with_is_free_again(tmp_path: Path) -> None:
+    changed = suite(tmp_path, scorers=[scorer(tmp_path, "return False")])
+    before = await interrupted(changed)
+    store = open_store(changed.database)
+    (row,) = store.trials(before.id)
+    store.append([replace(row, key="of another version")])
+
+    session = Session.of(changed, None, consoles=CONSOLES)
+
+    assert session.resumed is None
+    with store.writing(before.id):
+        pass
 
 
 def test_another_simulated_user_or_judge_is_another_run(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from evalkit.config import Suite
 from evalkit.evaluate import Outcome, evaluate
 from evalkit.files import Files
 from evalkit.plan import Plan, Target
-from evalkit.rescoring import Rescoring
+from evalkit.rescoring import Rescoring, kept_suite
 from evalkit.runner import Control
-from evalkit.session import rescored
+from evalkit.session import Session, rescored
 from evalkit.stores import Run, Status, Store, open_store
 from guardrails.call import Usage
 from guardrails.client import Llm
@@ -295,3 +295,195 @@ def test_the_run_that_it_judged_again_is_the_one_to_go_on_with(
         again(tmp_path, scorers=[{"python": f"{tmp_path}/mine.py:f"}])
 
     assert hint.format(old=old) in caught.value.hint
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_is_deleted_meanwhile_is_not_judged_as_a_whole(tmp_path: Path) -> None:
+    """What was read of it by then would pass its gates like a complete run."""
+    before = await evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=300))
+
+    class Deleting:
+        """Somebody deletes the run while its answers are judged."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(before.store, name)
+
+        def append(self, rows: Any) -> None:
+            before.store.append(rows)
+            if before.run.id in [run.id for run in before.store.runs()]:
+                before.store.delete(before.run.id)
+
+    with pytest.raises(ConfigError, match="was deleted while it was read"):
+        await Rescoring(before.plan, Deleting(), before.run).run(Control())  # type: ignore[arg-type]
+
+    (new,) = before.store.runs()
+    assert new.status == "stopped"
+    assert 0 < new.trials < 300
+
+
+# --- what judges cost
+
+JUDGES = {"j": {"url": "http://j/v1", "model": "gpt-4o-mini"}}
+
+
+def dear(folder: Path, says: str = "return Score(1.0, True, 'fine', cost_usd=0.01, calls=1)") -> Any:
+    """A judge that costs a cent each time, as one that asks a model does; it counts how many are at work."""
+    (folder / "mine.py").write_text(
+        "import asyncio\n"
+        "from judges.judge import Score\n"
+        "working = most = made = 0\n"
+        "async def f(question, answer):\n"
+        "    global working, most, made\n"
+        "    working, made = working + 1, made + 1\n"
+        "    most = max(most, working)\n"
+        "    for _ in range(20):\n"
+        "        await asyncio.sleep(0)\n"
+        "    working -= 1\n"
+        "    if made == 1:\n"
+        f"        open({str(folder / 'most.txt')!r}, 'w').close()\n"
+        f"    with open({str(folder / 'most.txt')!r}, 'a') as file:\n"
+        "        print(most, file=file)\n"
+        f"    {says}\n",
+        encoding="utf-8",
+    )
+    return [{"python": f"{folder}/mine.py:f"}]
+
+
+def at_work(folder: Path) -> int:
+    """How many judged at once, at most."""
+    return max(map(int, (folder / "most.txt").read_text(encoding="utf-8").split()))
+
+
+def test_the_cap_holds_over_what_judges_cost(tmp_path: Path) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=200, gates=["pass_rate >= 10%"])))
+
+    cap = {"judges": JUDGES, "budget": {"max_usd": "0.05"}}
+    code, said, new = again(tmp_path, scorers=dear(tmp_path), **cap)
+
+    assert (code, new.status, new.trials, new.planned) == (3, "capped", 5, 200), said
+    assert "the cost cap is reached" in said
+    paid = sum(tally.judging_usd for tally in open_store(tmp_path / "runs.db").tallies(new.id, judging=True))
+    assert paid == pytest.approx(0.05)
+
+
+def test_judgings_whose_cost_nobody_knows_end_under_a_cap(tmp_path: Path) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=50)))
+    scorers = dear(tmp_path, "return Score(None, None, 'no reply', 'timeout', calls=1)")
+
+    with pytest.raises(GuardrailsError, match="no answer could be judged"):
+        again(tmp_path, scorers=scorers, judges=JUDGES, budget={"max_usd": "0.05"})
+
+    new = open_store(tmp_path / "runs.db").runs()[0]
+    assert (new.status, new.trials) == ("capped", 3)
+
+
+def test_a_judge_without_a_price_is_refused_under_a_cap(tmp_path: Path) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3)))
+    judges = {"j": {"url": "http://j/v1", "model": "nobody-knows"}}
+
+    with pytest.raises(ConfigError, match="no price is known"):
+        again(tmp_path, judges=judges, budget={"max_usd": "0.05"})
+
+    assert len(open_store(tmp_path / "runs.db").runs()) == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 7])
+def test_no_more_judge_at_once_than_the_suite_allows(tmp_path: Path, concurrency: int) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=100, concurrency=concurrency)))
+
+    code, said, new = again(tmp_path, scorers=dear(tmp_path))
+
+    assert (code, new.trials) == (0, 100), said
+    assert at_work(tmp_path) == concurrency
+
+
+# --- who judges
+
+
+def asking(folder: Path, **judge: Any) -> Run:
+    """A run whose suite has a judge that asks a model. Nothing was answered, so it was never asked."""
+    judges = {"strict": {**JUDGES["j"], **judge}}
+    handler = ScriptedEndpoint(ConnectionError("gone"))
+    made = plan(folder, handler, n=1, judges=judges, scorers=[{"rubric": {"model": "strict"}}])
+    return asyncio.run(evaluate(made)).run
+
+
+def test_the_models_that_judged_judge_again(tmp_path: Path) -> None:
+    before = asking(tmp_path)
+
+    suite, folder = kept_suite(before, {"out": tmp_path})
+
+    made = Plan.of(suite, (), folder=folder)
+    assert made.scorers == before.info["scorers"]
+    assert made.lineage()["judges"] == before.info["judges"]
+
+
+def test_files_of_a_judge_lie_beside_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = asking(tmp_path)
+    (tmp_path / "prices.toml").write_text("[models.m]\ninput = 1\noutput = 1\n", encoding="utf-8")
+    judges = [{"name": "strict", **JUDGES["j"], "prices": "prices.toml"}]
+    kept = replace(before, info={**before.info, "judges": judges, "folder": str(tmp_path)})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    suite, folder = kept_suite(kept, {"out": tmp_path})
+
+    assert Plan.of(suite, (), folder=folder).judges[0].about["prices"] == "prices.toml"
+
+
+def test_a_judge_whose_key_is_not_kept_is_named(tmp_path: Path) -> None:
+    before = asking(tmp_path, headers={"x-key": "k-1234"})
+
+    with pytest.raises(ConfigError, match="asks a model") as caught:
+        kept_suite(before, {"out": tmp_path})
+
+    assert "--suite FILE" in caught.value.hint
+    assert "strict" in caught.value.hint
+    assert kept_suite(before, {"out": tmp_path, "scorers": ["exact"]})[0].judges == {}
+
+
+def test_a_run_of_an_older_version_names_the_way_out(tmp_path: Path) -> None:
+    before = asking(tmp_path)
+    older = replace(before, info={name: each for name, each in before.info.items() if name != "judges"})
+
+    with pytest.raises(ConfigError, match="asks a model") as caught:
+        kept_suite(older, {"out": tmp_path})
+
+    assert f"evalkit rescore {before.id} --suite FILE" in caught.value.hint
+
+
+def test_a_mistake_in_an_option_is_none_of_the_suites(tmp_path: Path) -> None:
+    before = asking(tmp_path)
+
+    with pytest.raises(ConfigError, match="there is no judge") as caught:
+        kept_suite(before, {"out": tmp_path, "scorers": ["nosuch"]})
+
+    assert "--suite" not in caught.value.hint
+
+
+# --- a rescoring of a rescoring
+
+
+def test_nobody_goes_on_with_a_rescoring(tmp_path: Path) -> None:
+    made = plan(tmp_path, ScriptedEndpoint("yes"), n=3)
+    old = asyncio.run(evaluate(made)).run.id
+    first, second = again(tmp_path)[2], again(tmp_path)[2]
+    consoles = Console(file=StringIO()), Console(file=StringIO())
+
+    with pytest.raises(ConfigError, match=f"judged the answers of {first.id} again") as caught:
+        Session.of(made.suite, None, consoles=consoles, resume=second.id)
+
+    assert f"--resume {old}`" in caught.value.hint
+
+
+def test_a_rescoring_of_a_rescoring_names_the_run_that_asked(tmp_path: Path) -> None:
+    handler = ScriptedEndpoint(*[ConnectionError("gone")] * 3, "yes")
+    asyncio.run(evaluate(plan(tmp_path, handler, n=6)))
+    old = open_store(tmp_path / "runs.db").runs()[0].id
+
+    with pytest.raises(GuardrailsError):
+        again(tmp_path)
+    with pytest.raises(GuardrailsError) as caught:
+        again(tmp_path)
+
+    assert f"`evalkit run SUITE --resume {old}` asks again" in caught.value.hint

@@ -233,7 +233,7 @@ def test_text_of_others_does_not_steer_the_terminal(home: Path) -> None:
         assert "\x1b" not in said(home, *words)
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet", "rows.txt"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet", "rows"])
 def test_export_goes_by_the_files_name(home: Path, name: str) -> None:
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow", reason="the extra `parquet` is not installed")
@@ -241,6 +241,23 @@ def test_export_goes_by_the_files_name(home: Path, name: str) -> None:
     assert "4 rows in" in said(home, "export", "baseline", "--dir", str(home), "--out", str(path))
     begins = {".csv": b"run,key", ".parquet": b"PAR1"}.get(path.suffix, b'{"run"')
     assert path.read_bytes().startswith(begins)
+
+
+def test_export_does_not_guess_at_an_ending(home: Path) -> None:
+    path = home / "rows.xlsx"
+    result = called(home, "export", "baseline", "--dir", str(home), "--out", str(path))
+    assert isinstance(result.exception, ConfigError)
+    assert ".jsonl, .csv, .parquet" in result.exception.hint
+    assert not path.exists()
+    said(home, "export", "baseline", "--dir", str(home), "--out", str(path), "--format", "csv")
+    assert path.read_bytes().startswith(b"run,key")
+
+
+@pytest.mark.parametrize("name", ["/", "."])
+def test_rows_are_not_exported_to_a_folder(home: Path, name: str) -> None:
+    result = called(home, "export", "baseline", "--dir", str(home), "--out", name)
+    assert isinstance(result.exception, ConfigError)
+    assert "is a folder" in result.exception.message
 
 
 def test_export_prints_without_a_file(home: Path) -> None:
@@ -264,6 +281,18 @@ def test_delete_asks_first(home: Path) -> None:
 def test_tags_are_given_and_taken(home: Path) -> None:
     assert "best, x" in said(home, "tag", "latest", "x", "best")
     assert said(home, "tag", "best", "x", "--remove").strip().endswith(": best")
+
+
+def test_a_tag_that_the_run_does_not_have_is_not_taken(home: Path) -> None:
+    result = called(home, "tag", "baseline", "baseline", "nosuchtag", "--remove")
+    assert isinstance(result.exception, ConfigError)
+    assert "has no tag nosuchtag" in result.exception.message
+    assert result.exception.hint == "its tags are: baseline"
+    assert "-old" in said(home, "show", "baseline"), "nothing was taken"
+
+
+def test_a_tag_that_nobody_has_is_not_taken_for_an_empty_store(home: Path) -> None:
+    assert said(home, "list", "--tag", "zz") == "no run has the tag zz\n"
 
 
 def test_a_tag_can_be_moved_to_the_newest_run(home: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from evalkit.config import Suite
-from evalkit.plan import Plan, about, digest
+from evalkit.content import digest
+from evalkit.plan import Plan, about
 from evalkit.told import shown, told, told_scorer
 
 SECRETS = {

@@ -120,6 +120,18 @@ def test_text_that_no_file_can_hold_is_a_question_mark() -> None:
     assert parquet(row(sample="a\ud800b\0"))[0]["sample"] == "a?b\0"
 
 
+@pytest.mark.parametrize("tokens", [2**63, -(2**63) - 1, 10**30])
+def test_a_number_that_no_column_holds_is_not_known(tokens: int) -> None:
+    """As a hostile server may count; JSONL and CSV hold it."""
+    paid = Score(1.0, True, "fine", cost_usd=0.1, tokens=tokens)
+    large = row(record={**RECORD, "input_tokens": tokens}, scores={"j": paid})
+    (cells,) = parquet(large)
+    assert (cells["input_tokens"], cells["scores.j.tokens"], cells["scores.j.value"]) == (None, None, 1.0)
+    assert table(large)[0]["input_tokens"].lstrip("'") == str(tokens)
+    (most,) = parquet(row(record={**RECORD, "input_tokens": 2**63 - 1}))
+    assert most["input_tokens"] == 2**63 - 1
+
+
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
 def test_an_empty_run_is_an_empty_table(format_: Format) -> None:
     if format_ == "parquet":

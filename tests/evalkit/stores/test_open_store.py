@@ -149,6 +149,51 @@ def test_a_read_only_folder_says_so(tmp_path: Path, tmp_path_factory: pytest.Tem
         assert "choose another place with --out or --store" in line
 
 
+READS = (
+    "import os, sys\n"
+    "from evalkit.stores import as_found, open_store\n"
+    "open_store(sys.argv[1]).close()\n"  # imports all, before root becomes somebody without rights
+    "if os.geteuid() == 0: os.setuid(65534)\n"
+    "store = open_store(sys.argv[2], create=False)\n"
+    "run = store.find('latest')\n"
+    "print(as_found(store, run).status, len(list(store.trials(run.id))), len(store.tallies(run.id)))\n"
+    "for write in (lambda: store.tag(run.id, add=['x']), lambda: store.delete(run.id),\n"
+    "              lambda: store.writing(run.id).__enter__()):\n"
+    "    try: write()\n"
+    "    except Exception as error: print(type(error).__name__, error)\n"
+    "store.close()\n"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no such modes there")
+@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed"])
+def test_a_store_that_cannot_be_written_can_be_read(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, killed: bool
+) -> None:
+    """Such as an artifact of CI; after `kill -9`, its last rows are in a file beside it."""
+    home = tmp_path / "with ? and #"
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
+    store.append([Trial(run.id, f"s{n}", "e", f"k{n}", "now") for n in range(3)])
+    if not killed:
+        store.close()
+    assert (home / "runs.db-wal").exists() is killed
+    for path in home.iterdir():
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for folder in (home, *tmp_path.parents, tmp_path):  # somebody without rights has to get there at all
+        if folder.stat().st_uid == os.getuid() and str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o111)
+    home.chmod(0o555)
+    words = [sys.executable, "-c", READS, str(tmp_path_factory.mktemp("before") / "runs.db")]
+    done = subprocess.run([*words, str(home / "runs.db")], capture_output=True, text=True)
+    home.chmod(0o755)
+    store.close()
+    first, *refused = done.stdout.splitlines()
+    assert first == "killed 3 1", done.stderr
+    assert len(refused) == 3
+    assert all("cannot be written" in line and line.startswith("ConfigError") for line in refused)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -427,6 +472,66 @@ def test_steps_are_taken_one_by_one_and_a_failing_one_leaves_nothing(url: str) -
     assert (step(), step()) == (now + 2, None)
 
 
+@pytest.mark.parametrize("version", ["0", "-1", "'abc'", "2.5"])
+def test_a_schema_that_was_never_is_damage(tmp_path: Path, version: str) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    open_store(url).close()
+    _execute(url, f"UPDATE schema_version SET version = {version}")
+    assert f"the store {tmp_path / 'runs.db'} is damaged" in refused(url).message
+
+
+def test_a_schema_of_no_version_is_damage(store: Store, url: str) -> None:
+    _execute(url, "DELETE FROM schema_version")
+    assert "is damaged: its schema_version" in refused(url).message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE runs SET info = '[1]'",
+        "UPDATE runs SET info = '{'",
+        "UPDATE runs SET started_at = 'garbage'",
+        "UPDATE runs SET started_at = '2026-11-21'",
+        "UPDATE runs SET ended_at = ''",
+        "UPDATE trials SET scores = '[1]'",
+        "UPDATE trials SET scores = '{\"exact\": 1}'",
+        'UPDATE trials SET scores = \'{"exact": {"value": 1}}\'',
+        "UPDATE trials SET scores = '{'",
+        "UPDATE trials SET tags = '5'",
+        "UPDATE trials SET record = '[1]'",
+        "UPDATE trials SET answer = '[1]'",
+        "UPDATE trials SET error = '[1]'",
+    ],
+)
+def test_what_cannot_be_read_back_is_damage(store: Store, url: str, change: str) -> None:
+    run = store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
+    score = Score.verdict(True, "fine")
+    store.append([Trial(run.id, "s", "e", "k", "now", answer=Answer("yes"), scores={"exact": score})])
+    _execute(url, change.replace(":", r"\:"))
+    with pytest.raises(ConfigError, match=r"the store .* is damaged: ") as caught:
+        list(store.trials(store.find("r").id))
+    assert "--store" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "change", ["planned = 'many'", "info = ' ' || replace(hex(zeroblob(50000)), '00', '[')"]
+)
+def test_a_file_holds_what_its_columns_do_not_allow(tmp_path: Path, change: str) -> None:
+    store = open_file(tmp_path / "runs.db")
+    store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
+    _execute(f"sqlite:///{tmp_path / 'runs.db'}", f"UPDATE runs SET {change}")
+    with pytest.raises(ConfigError, match="is damaged: its table of runs"):
+        store.runs()
+
+
+def test_rows_that_a_step_cannot_read_are_damage(tmp_path: Path) -> None:
+    path = old_file(tmp_path / "runs.db")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trials SET scores = '{\"cost_usd\"'")
+    connection.close()
+    assert "is damaged: its rows" in refused(path).message
+
+
 def test_deleted_answers_are_not_left_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     store = open_store(path)
@@ -445,6 +550,7 @@ def test_deleted_answers_are_not_left_in_the_file(tmp_path: Path) -> None:
 def test_queries_use_their_indexes(tmp_path: Path) -> None:
     """SQLite uses a partial index only where the question repeats its condition."""
     store = open_file(tmp_path / "runs.db")
+    store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
     asked: list[str] = []
     store._engine.dialect.do_execute = _spying(store._engine.dialect.do_execute, asked)  # type: ignore[method-assign]
     store.answers(["a"])

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from evalkit.stores import Run, Store, as_found, is_written, open_store, run_id
+from evalkit.stores import Run, Store, as_found, open_store, run_id
 from evalkit.trial import Failure, Trial
 from guardrails.call import Message, OpaquePart, Text, ToolResult, ToolUse
 from guardrails.errors import ConfigError
@@ -156,7 +156,8 @@ def test_delete_forgets_a_run_and_nothing_else(store: Store) -> None:
         store.append([row(run.id, n) for n in range(3)])
     store.delete(gone.id)
     assert [run.id for run in store.runs()] == [stays.id]
-    assert list(store.trials(gone.id)) == []
+    with pytest.raises(ConfigError, match="no run"):
+        list(store.trials(gone.id))
     assert store.done(gone.id) == frozenset()
     assert len(list(store.trials(stays.id))) == 3
     assert store.find("both").id == stays.id
@@ -333,6 +334,22 @@ def test_a_slow_reader_sees_every_row_that_was_there_while_others_write(store: S
             store.append([row(run.id, place) for place in (0, 1_199, 2_000 + n)])
     assert seen[:1_200] == list(range(1_200))
     assert sorted(set(seen)) == seen
+
+
+@pytest.mark.parametrize("rows", [150, 200])
+def test_a_run_that_is_deleted_while_it_is_read_does_not_end_like_a_whole_one(
+    store: Store, rows: int
+) -> None:
+    """Whoever counted on these rows would take a part for all of them."""
+    run = made(store)
+    store.append([row(run.id, n) for n in range(rows)])
+    reading = store.trials(run.id)
+    first = next(reading)
+    store.delete(run.id)
+    seen = [first]
+    with pytest.raises(ConfigError, match="was deleted while it was read"):
+        seen.extend(reading)
+    assert len(seen) < rows
 
 
 def test_a_reader_may_stop_early(store: Store) -> None:
@@ -625,10 +642,24 @@ def test_a_look_at_who_writes_keeps_nobody_waiting(store: Store, url: str) -> No
         for run in runs[1:]:
             held.enter_context(other.writing(run.id))
         assert [as_found(store, run).status for run in runs] == ["killed", *["running"] * 7]
-        assert [is_written(store, run.id) for run in runs[:2]] == [False, True]
+        assert not store.reserve(runs[1].id)
+        with store.writing(runs[0].id):
+            pass
     assert monotonic() - began < 7, "a writer would have patience, for each of them"
     assert {as_found(store, run).status for run in runs} == {"killed"}
     other.close()
+
+
+def test_a_reserved_run_is_handed_to_the_next_writing(store: Store, url: str) -> None:
+    run, other = made(store), open_store(url)
+    assert store.reserve(run.id)
+    assert not other.reserve(run.id)
+    assert other.held(run.id)
+    with store.writing(run.id), pytest.raises(ConfigError, match="written by another"):
+        other.writing(run.id).__enter__()
+    assert other.reserve(run.id), "it is free again"
+    other.close()
+    assert store.reserve(run.id), "closing frees it too"
 
 
 def test_a_claim_ends_with_its_block(store: Store) -> None:
