@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from evalkit.columns import FAILED
+from evalkit.columns import FAILED, Columns
 from evalkit.known_judges import digests
+from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evalkit.columns import Columns
-    from evalkit.stores import Run
+    from evalkit.stores import Run, Store
 
 
-def doubts(run: Run, others: Mapping[str, tuple[Run, Columns]]) -> Iterator[str]:
-    """A sentence for each doubt. `others` are runs and their rows by the names that gates call them."""
+def found(store: Store, wanted: Mapping[str, str]) -> dict[str, tuple[Run, Columns]]:
+    """Runs and their rows by the names of `wanted`, without those that were deleted meanwhile."""
+    there = {}
+    for name, run in wanted.items():
+        with suppress(ConfigError):
+            there[name] = store.find(run), Columns.of(store.trials(run))
+    return there
+
+
+def doubts(
+    run: Run, others: Mapping[str, tuple[Run, Columns]], wanted: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """A sentence for each doubt. `others` are runs and their rows by the names that gates call them, of those
+    that were `wanted` by their ids."""
+    for name, gone in (wanted or {}).items():
+        if name not in others:
+            yield f"{gone if name == gone else f'{name} ({gone})'} is not there any more"
     for name, (other, columns) in others.items():
         called = other.id if name == other.id else f"{name} ({other.id})"
         if columns.flagged(FAILED).all():

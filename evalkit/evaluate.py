@@ -282,14 +282,14 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
         kept = replace(kept, info={**kept.info, AGAINST: dict(earlier)})
         store.update(kept)
     rng = stats.seeded(0)
-    runs = {name: Columns.of(store.trials(run)) for name, run in earlier.items()}
+    others = against.found(store, earlier)
+    runs = {name: rows for name, (_, rows) in others.items()}
     gates = decide_all(plan.gates, columns, runs, rng)
     compared = compare(columns, rng)
     if BASELINE in runs:
         compared += compare_runs(columns, runs[BASELINE], f"baseline {earlier[BASELINE]}", rng)
     summaries = summarise(columns, rng, tiers.found, store.replaced(kept.id))
-    others = {name: (store.find(run), runs[name]) for name, run in earlier.items() if len(runs[name])}
-    doubts = tuple(against.doubts(kept, others))
+    doubts = tuple(against.doubts(kept, others, earlier))
     return Outcome(plan, store, kept, columns, summaries, compared, gates, doubts)
 
 

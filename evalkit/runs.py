@@ -274,9 +274,10 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     """The table, the comparisons, what the run's gates say of its rows, and which judges to doubt."""
     import numpy as np
 
-    from evalkit import view
+    from evalkit import against, view
     from evalkit.columns import Columns
     from evalkit.compare import compare
+    from evalkit.evaluate import AGAINST
     from evalkit.known_judges import digests, flags, known
     from evalkit.summary import summarise
     from evalkit.tiers import Tiers
@@ -286,8 +287,10 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     columns = Columns.of(tiers.watch(store.trials(run.id)))
     rng = np.random.default_rng(0)
     gates = _gates(run.info)
+    wanted = (run.info.get(AGAINST) or {}) if gates else {}
+    others = against.found(store, wanted)
     # As `evaluate.conclude` draws: the same rows say the same.
-    decided = decide_all(gates, columns, {} if not gates else _against(store, run.info), rng)
+    decided = decide_all(gates, columns, {name: rows for name, (_, rows) in others.items()}, rng)
     compared = compare(columns, rng)
     endpoints = summarise(columns, rng, tiers.found, store.replaced(run.id))
     view.table(console, endpoints, rescored=bool(run.info.get("rescored")))
@@ -295,7 +298,7 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     view.gates(console, decided)
     view.hints(console, columns)
     judges = [name for each in endpoints for name in each.scorers]
-    for doubt in flags(judges, known(home), digests(run.info)):
+    for doubt in (*flags(judges, known(home), digests(run.info)), *against.doubts(run, others, wanted)):
         console.print(f"[yellow]warning:[/] {view.escape(doubt)}", highlight=False, soft_wrap=True)
 
 
@@ -325,17 +328,6 @@ def _gates(info: Mapping[str, Any]) -> list[Gate]:
     for spec in suite.get("gates") or () if isinstance(suite, Mapping) else ():
         with suppress(ConfigError):
             found.append(gate.parse(spec))
-    return found
-
-
-def _against(store: Store, info: Mapping[str, Any]) -> dict[str, Columns]:
-    """The rows of the runs that it was compared with, as far as they are still there."""
-    from evalkit.columns import Columns
-
-    found = {}
-    for name, run in (info.get("against") or {}).items():
-        with suppress(ConfigError):
-            found[name] = Columns.of(store.trials(store.find(run).id))
     return found
 
 

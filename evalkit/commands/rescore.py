@@ -13,6 +13,9 @@ def rescore(
     suite: Annotated[Path | None, typer.Option(help="A suite with the scorers and gates to use.")] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
     gate: Annotated[list[str] | None, typer.Option(help="What must hold. Repeatable.")] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(help="Stop before judges have cost more than this.")
+    ] = None,
     store: Annotated[
         str | None, typer.Option(envvar="EVALKIT_STORE", help="A database for runs, such as postgresql://…")
     ] = None,
@@ -32,7 +35,8 @@ def rescore(
     from evalkit.commands.run import step_summary
     from evalkit.files import Files, left
 
-    given = {"scorers": scorer, "gates": gate, "store": store}
+    budget = None if max_usd is None else {"max_usd": str(max_usd)}
+    given = {"scorers": scorer, "gates": gate, "budget": budget, "store": store}
     options = {field: value for field, value in given.items() if value}
     files = Files(html, json, junit, markdown or step_summary())
     try:

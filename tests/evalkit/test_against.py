@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evalkit.against import doubts
+from evalkit.against import doubts, found
 from evalkit.columns import Columns
-from evalkit.stores import Run
+from evalkit.stores import Run, open_store
 from evalkit.trial import Trial
 
 Made = Callable[..., Trial]
@@ -58,3 +59,15 @@ def test_a_run_without_answers_is_no_measure(made: Made) -> None:
     assert list(doubts(THIS, {"old": (OLD, rows)})) == [
         "old is no measure: none of its calls brought an answer"
     ]
+
+
+def test_a_run_that_was_deleted_meanwhile_is_missed_and_said(made: Made, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "runs.db"))
+    store.create(OLD)
+    wanted = {"baseline": "old", "v1": "deleted"}
+
+    there = found(store, wanted)
+
+    assert list(there) == ["baseline"]
+    assert next(iter(doubts(THIS, there, wanted))) == "v1 (deleted) is not there any more"
+    store.close()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from evalkit import cli
 from evalkit.config import Suite
 from evalkit.evaluate import Outcome, evaluate
 from evalkit.files import Files
@@ -364,6 +365,16 @@ def test_the_cap_holds_over_what_judges_cost(tmp_path: Path) -> None:
     assert "the cost cap is reached" in said
     paid = sum(tally.judging_usd for tally in open_store(tmp_path / "runs.db").tallies(new.id, judging=True))
     assert paid == pytest.approx(0.05)
+
+
+def test_the_command_takes_a_cap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=3)))
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["rescore", "latest", "--out", str(tmp_path), "--max-usd", "-1"])
+
+    assert ended.value.code == 2
+    assert "budget.max_usd: input should be greater than 0" in " ".join(capsys.readouterr().err.split())
 
 
 def test_judgings_whose_cost_nobody_knows_end_under_a_cap(tmp_path: Path) -> None:
