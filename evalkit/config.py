@@ -215,9 +215,9 @@ def load(path: str | Path, **overrides: Any) -> Suite:
     if not isinstance(source.data, Mapping):
         raise ConfigError(f"{source.name}: expected fields such as golden and endpoints", hint=EXAMPLE)
     merged = {name: _merged(source.data.get(name), value) for name, value in overrides.items()}
-    return check(
-        Source(source.name, {**source.data, **merged}, source.lines), Path(path).parent, written=True
-    )
+    data = {**source.data, **merged}
+    given = frozenset(name for name in overrides if data[name] != source.data.get(name))
+    return check(Source(source.name, data, source.lines, given=given), Path(path).parent, written=True)
 
 
 def _no_suite(path: str | Path) -> ConfigError:

@@ -38,12 +38,14 @@ class Source:
     """A file's data, and on which line each part of it stands (by its path of keys and indexes).
 
     `within` is where the data stands in the file, if it is a part of it: the paths of `lines` begin there.
+    `given` are fields that did not come out of the file but stand in the place of its own.
     """
 
     name: str
     data: Any = field(repr=False)
     lines: Mapping[Loc, int] = field(default_factory=dict, repr=False)
     within: Loc = ()
+    given: frozenset[str] = frozenset()
 
     def line(self, loc: Sequence[str | int]) -> int | None:
         """The line of that part, or of the nearest part around it; None for data that came from no file."""
@@ -56,6 +58,8 @@ class Source:
         """`file:line: a.b.0`, as far as it is known."""
         line = self.line(loc)
         where = self.name if line is None else f"{self.name}:{line}"
+        if loc and loc[0] in self.given:
+            where = f"given beside {self.name}"
         path = (*self.within, *loc)
         return f"{where}: {'.'.join(map(str, path))}" if path else where
 

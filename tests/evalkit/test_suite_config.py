@@ -387,3 +387,16 @@ def test_a_set_may_be_meant_by_its_file_s_name(tmp_path: Path) -> None:
 def test_a_mistake_says_its_whole_path_and_what_is_allowed(tmp_path: Path, text: str, said: str) -> None:
     (found,) = mistakes(tmp_path, text)
     assert found.startswith(f"/suite.yaml:{said}")
+
+
+def test_a_mistake_in_an_option_is_not_looked_for_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "golden: g.jsonl\nendpoints: [{url: http://x/v1}]\ngates: ['pass_rate >= 0.9']\nlimit: no\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, gates=["pass_rate == 5%"])
+    said = str(caught.value)
+    assert f"given beside {path}: gates.0: cannot read the gate 'pass_rate == 5%'" in said
+    assert f"{path}:4: limit" in said
