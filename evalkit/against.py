@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.columns import FAILED, Columns
 from evalkit.known_judges import digests
-from guardrails.errors import ConfigError
+from evalkit.stores import RunGone, as_found
 
 if TYPE_CHECKING:
     from evalkit.stores import Run, Store
@@ -18,8 +18,8 @@ def found(store: Store, wanted: Mapping[str, str]) -> dict[str, tuple[Run, Colum
     """Runs and their rows by the names of `wanted`, without those that were deleted meanwhile."""
     there = {}
     for name, run in wanted.items():
-        with suppress(ConfigError):
-            there[name] = store.find(run), Columns.of(store.trials(run))
+        with suppress(RunGone):
+            there[name] = as_found(store, store.find(run)), Columns.of(store.trials(run))
     return there
 
 
@@ -38,8 +38,8 @@ def doubts(
         elif other.status != "complete":
             made = f"{len(columns):,} of {other.planned:,} calls"
             yield f"{called} is not complete: it is {other.status}, with {made}"
-        known = "scorers" in run.info and "scorers" in other.info
-        if known and (differing := _differing(digests(run.info), digests(other.info))):
+        ours, theirs = digests(run.info), digests(other.info)  # none: samples have their own, or nobody said
+        if ours and theirs and (differing := _differing(ours, theirs)):
             yield f"{called} was judged by other scorers: {differing}"
 
 

@@ -68,7 +68,9 @@ class Asker:
             response = await collect(handler, call)
         except _Failed:
             raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and ending():
                 raise
             # A cancellation of nobody's would lose the row without a word, and an exit end the run.

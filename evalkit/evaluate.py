@@ -283,10 +283,10 @@ def conclude(plan: Plan, store: Store, kept: Run, earlier: Mapping[str, str]) ->
         store.update(kept)
     rng = stats.seeded(0)
     others = against.found(store, earlier)
-    runs = {name: rows for name, (_, rows) in others.items()}
+    runs = {name: others[name][1] if name in others else Columns.of(()) for name in earlier}
     gates = decide_all(plan.gates, columns, runs, rng)
     compared = compare(columns, rng)
-    if BASELINE in runs:
+    if BASELINE in others:
         compared += compare_runs(columns, runs[BASELINE], f"baseline {earlier[BASELINE]}", rng)
     summaries = summarise(columns, rng, tiers.found, store.replaced(kept.id))
     doubts = tuple(against.doubts(kept, others, earlier))
@@ -316,7 +316,8 @@ def baselines(
     wanted = {name: name for name in sorted(named)}
     if plan.suite.baseline is not None:
         wanted[BASELINE] = plan.suite.baseline
-    found = {name: store.find(run).id for name, run in wanted.items()}
+    began = {} if resume is None else _began(plan, resume)
+    found = {name: began.get(name) or store.find(run).id for name, run in wanted.items()}
     if resume is None:
         return found
     found = as_begun(found, resume)
@@ -326,6 +327,17 @@ def baselines(
             hint="name another baseline by its id or its tag, or begin another run with --fresh",
         )
     return found
+
+
+def _began(plan: Plan, run: Run) -> Mapping[str, str]:
+    """What a run was compared with when it began, by the names that mean the same now: a tag may have moved
+    since, and `latest` has."""
+    from evalkit.gate import BASELINE
+
+    suite = run.info.get("suite")
+    same = isinstance(suite, Mapping) and suite.get("baseline") == plan.suite.baseline
+    against = run.info.get(AGAINST) or {}
+    return {name: str(at) for name, at in against.items() if name != BASELINE or same}
 
 
 def as_begun(found: Mapping[str, str], run: Run) -> dict[str, str]:

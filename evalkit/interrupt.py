@@ -43,6 +43,9 @@ def interruptible(control: Control, say: Callable[[str], None]) -> Iterator[None
     if sys.platform == "win32":  # Ctrl-C raises KeyboardInterrupt there; stored rows stay
         yield
         return
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what signals do
+        return
     import asyncio
 
     heard = _Heard(asyncio.get_running_loop(), control, say)

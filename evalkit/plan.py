@@ -32,7 +32,11 @@ UNTOLD = {"endpoints", "judges", "user", "store"}
 
 
 CONDITIONS = frozenset(
-    ("admit", "breaker", "cold_start", "keep_warm", "prices", "rate_limit", "retry", "timeouts")
+    (
+        *("admit", "ask_usage", "breaker", "budget", "cold_start", "connect_timeout", "deadline", "holdback"),
+        *("keep_warm", "key_env", "prices", "rate_limit", "records", "retry", "retry_budget", "store"),
+        *("timeouts", "transport"),
+    )
 )
 """Fields of an endpoint and its routes that decide whether and when an answer comes, and not which: rows and
 answers of earlier runs are the same under others. So whoever is told to raise a timeout can go on."""
@@ -53,11 +57,14 @@ class Target:
         return sorted(set(_models(self.about)) or {self.llm.model})
 
 
+_WHOLE = frozenset({"filters", "headers", "layers", "options"})  # names in there are somebody else's
+
+
 def asked_of(config: Any) -> Any:
     """What is asked of an endpoint, by its configuration: all of it but the `CONDITIONS`."""
     if isinstance(config, Mapping):
         return {
-            name: value if name == "filters" else asked_of(value)
+            name: value if name in _WHOLE else asked_of(value)
             for name, value in config.items()
             if name not in CONDITIONS
         }
@@ -347,7 +354,7 @@ def _judges(
     made = tuple(
         _target({**config, "name": name}, folder, stores(name)) for name, config in suite.judges.items()
     )
-    told = digest([[target.name, target.about] for target in made]) if made else ""
+    told = digest([[target.name, asked_of(target.about)] for target in made]) if made else ""
     return made, {"models": models({target.name: target.llm for target in made}), "told": told}
 
 

@@ -24,7 +24,7 @@ from evalkit.cap import Cap, Dearest
 from evalkit.config import Suite
 from evalkit.content import asks_the_same, content, digest
 from evalkit.plan import Part, Plan
-from evalkit.runner import Control
+from evalkit.runner import LOST, Control, Lost
 from evalkit.sample import Sample
 from evalkit.scoring import Judges
 from evalkit.stores import Run, Status, Store, run_id
@@ -88,15 +88,17 @@ class Rescoring:
         suite = self.plan.suite
         cap = None if suite.budget is None else Cap(suite.budget.max_usd)
         spending = _Spending(control, cap, Dearest(None if self.plan.judges else Decimal(0)))
-        rows = _Rows(self.store.trials(self.old.id))
+        rows, kept = _Rows(self.store.trials(self.old.id)), 0
         async with Writer(self.store) as writer:
 
             async def work() -> None:
+                nonlocal kept
                 while not control.stopping and (row := await rows.next()) is not None:
                     made = await self._again(row, run, spending)
                     if made is None:
                         return
                     await writer.add(made)
+                    kept += 1
 
             try:
                 async with asyncio.TaskGroup() as group:
@@ -104,6 +106,8 @@ class Rescoring:
                         group.create_task(work())
             except* Exception as failed:
                 raise failed.exceptions[0] from None
+        if kept < rows.read and not control.stopping:
+            raise Lost(f"{rows.read - kept:,} of {rows.read:,} rows were lost", hint=LOST)
         return not control.stopping
 
     async def _again(self, row: Trial, run: str, spending: _Spending) -> Trial | None:
@@ -115,15 +119,15 @@ class Rescoring:
         moved = replace(
             row, run=run, key=digest([row.ask or row.key, judged, row.set, row.endpoint, row.prompt])
         )
-        if row.answer is None:
-            return moved
         if judges is None or one is None:
-            return replace(moved, answer=None, scores={}, error=GONE)
+            return moved if row.answer is None else replace(moved, answer=None, scores={}, error=GONE)
         plain, tags = one.plain(), any(prompt.tagged for prompt in self.plan.prompts)
         if row.content and not asks_the_same(row.content, plain, tags=tags):
-            return replace(moved, answer=None, scores={}, error=CHANGED)
-        if row.content:  # what it is judged by now may be another
+            return moved if row.answer is None else replace(moved, answer=None, scores={}, error=CHANGED)
+        if row.content:  # what it is judged by now may be another, and a failed call counts by it too
             moved = replace(moved, content=content(plain), tags=one.tags, weight=one.weight)
+        if row.answer is None:
+            return moved
         return await spending.within(_judging(moved, row.answer, one, judges))
 
     def _sample(self, part: Part, name: str) -> Sample | None:
@@ -147,6 +151,7 @@ class _Rows:
     """Rows one by one, for whoever asks next; they are read a few at a time and off the event loop."""
 
     pending: Iterator[Trial]
+    read: int = 0
     _ready: Iterator[Trial] = field(default_factory=lambda: iter(()))
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -157,6 +162,7 @@ class _Rows:
             if row is None:
                 self._ready = iter(await asyncio.to_thread(list, islice(self.pending, READ)))
                 row = next(self._ready, None)
+            self.read += row is not None
             return row
 
 

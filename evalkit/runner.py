@@ -28,7 +28,7 @@ from guardrails.record import total
 
 T = TypeVar("T")
 
-LOST = "a plug-in raised CancelledError, or ended its task: the same command goes on with what is left"
+LOST = "a plug-in raised CancelledError, or ended its task; give the same command again"
 
 FIRST = 5
 """So many first calls of an endpoint, all failed for good, end the run."""

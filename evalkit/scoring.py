@@ -134,7 +134,9 @@ async def _score(each: Judge, question: Question, answer: Answer) -> Score:
         if ending():
             raise
         return Score.unjudged("exception", "the judge raised CancelledError, and nobody cancelled it")
-    except (Exception, SystemExit) as error:  # its message may quote the answer
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # its message may quote the answer
         return Score.unjudged("exception", f"the judge raised {type(error).__name__}")
 
 

@@ -63,9 +63,7 @@ def ending() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def called(
-    function: Function, *arguments: Any, within: float | None = None, clock: Clock = SYSTEM
-) -> Any:
+async def called(function: Function, *arguments: Any, within: float = TIMEOUT, clock: Clock = SYSTEM) -> Any:
     """What the function gives: awaited when it is async, from a thread when it is not.
 
     Raises what the function raises, as `Raised` where that is no `Exception`, and `Overdue` when it takes
@@ -93,7 +91,7 @@ def _unpacked(outcome: Outcome) -> Any:
     raise error if isinstance(error, Exception) else Raised(error)
 
 
-async def _limited(work: Coroutine[Any, Any, Outcome], within: float | None, clock: Clock) -> Outcome:
+async def _limited(work: Coroutine[Any, Any, Outcome], within: float, clock: Clock) -> Outcome:
     # A task of its own, because code that catches every exception would swallow the cancellation of this one.
     task = asyncio.ensure_future(work)
     watchdog = Watchdog(clock)
@@ -101,6 +99,8 @@ async def _limited(work: Coroutine[Any, Any, Outcome], within: float | None, clo
         with watchdog.limit("timeout", within):
             await asyncio.wait({task})
     except Expired:
+        # One that swallows its cancellation would be waited for at the end of `asyncio.run`, for ever.
+        asyncio.tasks._unregister_task(task)
         raise Overdue(f"the function did not return in {within:g} s") from None
     finally:
         watchdog.close()
@@ -113,7 +113,9 @@ async def _awaited(function: Function, arguments: tuple[Any, ...]) -> Outcome:
     # As values: a task that ends by a SystemExit ends the event loop. A KeyboardInterrupt may be the user's.
     try:
         return await function(*arguments), None
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # such as pytest's Failed
         return None, error
 
 
@@ -126,7 +128,7 @@ _behind: set[object] = set()
 def _turn() -> asyncio.Semaphore:
     loop = asyncio.get_running_loop()
     if loop not in _turns:  # a semaphore is of one loop, and keeps it: those that are over are let go
-        for over in [each for each in _turns if each.is_closed()]:
+        for over in [each for each in list(_turns) if each.is_closed()]:
             _turns.pop(over, None)
         _turns[loop] = asyncio.Semaphore(AT_ONCE)
     return _turns[loop]

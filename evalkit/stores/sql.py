@@ -33,7 +33,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from evalkit.stores import codec, tables
 from evalkit.stores.codec import loaded, original, plain
 from evalkit.stores.statements import add_tags, insert, reach, upsert
-from evalkit.stores.store import Kept, Run, RunHeld, Tally, damaged
+from evalkit.stores.store import Kept, Run, RunGone, RunHeld, Tally, damaged
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
 from guardrails.record import NO_MONEY, total
@@ -105,7 +105,7 @@ class SqlStore:
                 several = ", ".join(run.id for run in found[:5]) + (", …" if len(found) > 5 else "")
                 raise ConfigError(f"{name[:80]!r} may be any of several runs", hint=f"say which: {several}")
         known = ", ".join(run.id for run in self.runs(limit=5)) or "none"
-        raise ConfigError(f"there is no run {name[:80]!r} in {self._place}", hint=f"the latest are: {known}")
+        raise RunGone(f"there is no run {name[:80]!r} in {self._place}", hint=f"the latest are: {known}")
 
     def _named(self, name: str) -> Iterator[Sequence[Run]]:
         wanted = plain(name)
@@ -365,11 +365,11 @@ def _kept(answer: str, record: str | None, *, own: bool = False) -> Kept:
 
 
 def _gone(run: str) -> ConfigError:
-    return ConfigError(f"there is no run {run[:80]}", hint="was it deleted? `evalkit runs list` shows them")
+    return RunGone(f"there is no run {run[:80]}", hint="was it deleted? `evalkit runs list` shows them")
 
 
 def _deleted(run: str, read: int) -> ConfigError:
-    return ConfigError(
+    return RunGone(
         f"the run {run[:80]} was deleted while it was read",
         hint=f"the {read:,} rows that were read by then are not all of it",
     )

@@ -86,6 +86,10 @@ class RunHeld(ConfigError):
     """Another process writes the run."""
 
 
+class RunGone(ConfigError):
+    """There is no such run, or not any more."""
+
+
 def held_elsewhere(run: str) -> RunHeld:
     """What is said of a run that somebody else writes."""
     return RunHeld(

@@ -33,6 +33,11 @@ OLD = replace(THIS, id="old")
     [
         ({}, []),
         ({"info": {}}, []),
+        ({"info": {"scorers": {}}}, []),
+        (
+            {"status": "running", "planned": 9},
+            ["baseline (old) is not complete: it is running, with 3 of 9 calls"],
+        ),
         (
             {"status": "capped", "planned": 9},
             ["baseline (old) is not complete: it is capped, with 3 of 9 calls"],

@@ -14,7 +14,9 @@ from evalkit.evaluate import evaluate
 from evalkit.plan import Plan, Target
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
+from guardrails.call import Call
 from guardrails.client import Llm
+from guardrails.errors import Rejected
 from guardrails.testing import ScriptedEndpoint
 
 PLAIN = {"id": "s", "input": "q", "references": ["a"], "tags": ["t"], "weight": 2.0, "metadata": {"m": 1}}
@@ -90,6 +92,31 @@ async def test_a_corrected_reference_is_what_kept_answers_are_judged_by(tmp_path
 
     (row,) = ran.store.trials(run.id)
     assert (row.error, row.passed, row.tags, row.weight) == (None, True, ("u",), 1.0)
+
+
+@pytest.mark.asyncio
+async def test_failed_calls_count_by_what_their_samples_are_now_too(tmp_path: Path) -> None:
+    """Else a gate on a new tag would see the answers alone."""
+    path = tmp_path / "g.jsonl"
+    lines = [{"id": f"s{n}", "input": f"q{n}", "reference": "yes"} for n in range(4)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def answer(call: Call) -> str:
+        if call.request.messages[-1].text == "q0":
+            raise Rejected("bad_request", "no")
+        return "yes"
+
+    fields = {"golden": str(path), "endpoints": [{"name": "e", "url": "http://x/v1"}], "out": tmp_path}
+    suite = Suite.model_validate({**fields, "max_error_rate": 1})
+    ran = await evaluate(Plan.of(suite, [Target(Llm(ScriptedEndpoint(answer), name="e"), "e")]))
+    tagged = [{**line, "tags": ["new"], "weight": 2} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in tagged), encoding="utf-8")
+
+    run = await Rescoring(Plan.of(suite, []), ran.store, ran.run).run(Control())
+
+    rows = list(ran.store.trials(run.id))
+    assert sorted(row.error is not None for row in rows) == [False] * 3 + [True]
+    assert {(row.tags, row.weight) for row in rows} == {(("new",), 2.0)}
 
 
 @pytest.mark.asyncio

@@ -105,6 +105,36 @@ def test_what_decides_which_answer_comes_makes_other_rows(tmp_path: Path, fields
 
 
 @pytest.mark.asyncio
+async def test_a_run_that_goes_on_is_held_against_the_baseline_that_it_began_with(tmp_path: Path) -> None:
+    """A tag may have moved in between, as the one of a main branch does."""
+    first, other = [(await evaluate(plan(suite(tmp_path, limit=n)))).run for n in (3, 2)]
+    store = open_store(suite(tmp_path).database)
+    store.tag(first.id, add=["main"])
+    fields = {"baseline": "main", "gates": ["pass_rate >= baseline - 90%"]}
+    before = await interrupted(suite(tmp_path, **fields))
+    store.tag(first.id, remove=["main"])
+    store.tag(other.id, add=["main"])
+
+    outcome = await evaluate(plan(suite(tmp_path, **fields)), store=store, resume=before)
+    assert outcome.run.info["against"] == {"baseline": first.id}
+
+    again = await interrupted(suite(tmp_path, **fields))
+    another = suite(tmp_path, **fields | {"baseline": first.id})
+    outcome = await evaluate(plan(another), store=store, resume=again)
+    assert outcome.run.info["against"] == {"baseline": first.id}, "one that is named now is meant"
+
+
+def test_when_a_judge_s_model_answers_makes_no_other_rows(tmp_path: Path) -> None:
+    def keys(**more: Any) -> set[str]:
+        judge = {"url": "http://j/v1", "model": "j", **more}
+        made = plan(suite(tmp_path, judges={"j": judge}, scorers=["contains"]))
+        return {job.key for job in made.jobs(made.targets[0])}
+
+    assert keys(timeouts={"whole": 9}) == keys()
+    assert keys(model="k").isdisjoint(keys())
+
+
+@pytest.mark.asyncio
 async def test_the_same_scorer_goes_on_by_itself(tmp_path: Path) -> None:
     before = await interrupted(suite(tmp_path, scorers=[scorer(tmp_path, "return False")]))
     same = suite(tmp_path, scorers=[scorer(tmp_path, "return False")])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -39,6 +40,44 @@ async def test_an_async_function_has_its_time_by_the_clock() -> None:
     await asyncio.sleep(0)
     assert clock.now() == 30
     assert ended == ["cancelled"]
+
+
+def test_one_that_swallows_its_cancellation_keeps_no_loop_from_its_end() -> None:
+    """`asyncio.run` cancels what is left, and waits for it."""
+    clock = FakeClock()
+
+    async def deaf() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def judged() -> None:
+        with pytest.raises(Overdue):
+            await clock.run(called(deaf, within=30, clock=clock))
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it says that a task was destroyed
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(judged())
+    assert loop.is_closed()
+
+
+class Weird(BaseException):
+    """As those that pytest ends a test by."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", [Weird, GeneratorExit, SystemExit, asyncio.CancelledError])
+async def test_nothing_that_an_async_function_raises_ends_more_than_its_row(
+    kind: type[BaseException],
+) -> None:
+    async def raises() -> None:
+        raise kind("secret")
+
+    with pytest.raises(Raised) as caught:
+        await called(raises)
+    assert "secret" not in str(caught.value)
+    assert isinstance(caught.value.error, kind)
 
 
 @pytest.mark.asyncio
