@@ -51,7 +51,7 @@ from guardrails.call import (
     TokenSource,
     Usage,
 )
-from guardrails.usage import sound
+from guardrails.usage import later, sound
 
 Outcome = Literal["complete", "failed", "rejected", "cancelled", "abandoned"]
 CountTokens = Callable[[str, str], tuple[int, TokenSource]]
@@ -332,7 +332,7 @@ class _Attempt:
                     self._output(at, entry)
             elif isinstance(entry, Finish):
                 self.reason = entry.reason or self.reason
-                self.reported = entry.usage or self.reported
+                self.reported = later(self.reported, entry.usage)
             elif isinstance(entry, Note):
                 self._note(at, entry)
         if self.reported is not None or self.first is not None:

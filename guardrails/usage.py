@@ -36,5 +36,12 @@ def sound(usage: Usage) -> Usage:
     return Usage(tokens_in, tokens_out, cached, written, reasoning, cost)
 
 
+def later(before: Usage | None, now: Usage | None) -> Usage | None:
+    """Of two reported usages the later one, unless it says nothing."""
+    if now is None or (before is not None and not (now.input_tokens or now.output_tokens)):
+        return before
+    return now
+
+
 def _within(value: Any, most: int) -> int:
     return value if type(value) is int and 0 < value <= most else 0

@@ -44,7 +44,7 @@ def used(attempt: Attempt, prompt: int) -> Usage | None:
     usage: Usage | None = None
     for _, entry in reversed(attempt.log):
         if isinstance(entry, Finish):
-            if usage is None and entry.usage is not None:
+            if entry.usage is not None and (usage is None or usage == NOTHING):
                 usage = sound(entry.usage)
                 if usage.input_tokens and usage.output_tokens:
                     return usage

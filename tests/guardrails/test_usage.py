@@ -367,3 +367,59 @@ def test_whatever_stands_in_a_usage(usage: Any, text: str, way: str) -> None:
 @given(CLAUDE | JSON, CLAUDE | JSON, st.sampled_from(["", "x", WORDS]), st.sampled_from(["stream", "whole"]))
 def test_whatever_stands_in_the_two_usages_of_a_stream(usage: Any, begun: Any, text: str, way: str) -> None:
     hold_true(claude(usage, text, way, begun), MODELS["anthropic"], text)
+
+
+# --- what vendors do ---------------------------------------------------------------------------------------
+
+
+def test_a_usage_in_a_choice_after_the_end_is_read() -> None:
+    """As OpenRouter sends it: in one more chunk, whose choice has no reason to finish."""
+    chunks: list[dict[str, Any]] = [
+        {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "four words of answer"}}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {
+            "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": None}],
+            "usage": {"prompt_tokens": 1697, "completion_tokens": 52, "total_tokens": 1749, "cost": 0.0047},
+        },
+    ]
+    got = booked(read(dialect("openai_chat"), chunks, b"data: [DONE]\n\n"))
+    assert (got.input_tokens, got.output_tokens, got.token_source) == (1697, 52, "usage")
+    assert got.cost_usd == Decimal("0.0047")
+
+
+@pytest.mark.parametrize("way", ["stream", "whole"])
+@pytest.mark.parametrize(
+    ("usage", "output", "reasoning"),
+    [
+        # Figures of a real call: xAI counts what was thought beside the answer.
+        (
+            {
+                "prompt_tokens": 10120,
+                "completion_tokens": 1499,
+                "total_tokens": 14428,
+                "completion_tokens_details": {"reasoning_tokens": 2809},
+            },
+            4308,
+            2809,
+        ),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 815}, 805, 0),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}, 5, 0),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 3}, 5, 0),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": "815"}, 5, 0),
+    ],
+)
+def test_what_the_total_has_beyond_both_is_output(
+    way: str, usage: dict[str, Any], output: int, reasoning: int
+) -> None:
+    got = booked(answer("openai_chat", usage, "word", way))
+    assert (got.output_tokens, got.reasoning_tokens, got.token_source) == (output, reasoning, "usage")
+
+
+def test_a_usage_of_nothing_takes_nothing_back() -> None:
+    events: list[Event] = [Delta("word"), Finish("stop", Usage(20, 5)), Finish(None, Usage())]
+    got = booked(events)
+    assert (got.input_tokens, got.output_tokens, got.token_source) == (20, 5, "usage")
+    call = Call(Request.of("say word"), clock=FakeClock(), arrived=0.0)
+    attempt = call.journal.attempt("e", "gpt-4o")
+    attempt.log += [(1.0, event) for event in events]
+    assert used(attempt, 7) == Usage(20, 5)

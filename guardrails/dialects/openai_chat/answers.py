@@ -12,7 +12,7 @@ from typing import Any
 
 from guardrails.call import Delta, Event, Finish, Json, Opaque, Origin, ToolHead, Usage
 from guardrails.dialects.wire import Unreadable, entry, is_number
-from guardrails.usage import MOST_USD, sound
+from guardrails.usage import MOST_USD, is_count, sound
 
 NAME = "openai_chat"
 
@@ -188,12 +188,19 @@ def _add_usage(usage: Usage, origin: Origin, events: list[Event]) -> None:
 
 
 def usage_of(raw: dict[str, Any]) -> Usage:
-    """A vendor's usage object as ours. Anything that cannot be a count is 0 (`sound`)."""
+    """A vendor's usage object as ours. Anything that cannot be a count is 0 (`sound`).
+
+    Some count what a model thought in the total alone (xAI; Gemini, as it says of its own API): it is paid as
+    output, and so it is output here.
+    """
     cost: Any = raw.get("cost")
+    tokens, wrote, total = (entry(raw, f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    if is_count(tokens) and is_count(wrote) and is_count(total):
+        wrote = max(wrote, total - tokens)
     return sound(
         Usage(
-            input_tokens=entry(raw, "prompt_tokens"),
-            output_tokens=entry(raw, "completion_tokens"),
+            input_tokens=tokens,
+            output_tokens=wrote,
             cached_tokens=entry(raw.get("prompt_tokens_details"), "cached_tokens"),
             reasoning_tokens=entry(raw.get("completion_tokens_details"), "reasoning_tokens"),
             # OpenRouter reports what the call cost; through str, so that 0.1 stays 0.1.

@@ -36,7 +36,8 @@ class Decoder(StreamReader):
         chunk = read_object(data)
         delta = None if name or self.model is None else plain_delta(chunk)
         if delta is not None:
-            self._running[delta.choice] = True
+            if delta.choice not in self._running:
+                self._running[delta.choice] = True
             events.append(delta)
         else:
             self._read_chunk(name, chunk, events)
@@ -50,7 +51,10 @@ class Decoder(StreamReader):
         if type(choices) is list:
             for position, choice in enumerate(choices):
                 if type(choice) is dict:
-                    self._running[index_of(choice, position)] = not choice.get("finish_reason")
+                    # What has ended stays so: OpenRouter's usage comes with one more choice, without reason.
+                    number = index_of(choice, position)
+                    running = self._running.get(number, True)
+                    self._running[number] = running and not choice.get("finish_reason")
         # vLLM can report a running count with every chunk. The one that counts comes with or after the end.
         final = not choices or not any(self._running.values())
         events += events_of(chunk, "delta", final_usage=final)
