@@ -90,7 +90,8 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The rows of a run as tables of numbers. `failures` has one example of each kind of failed call.
+    """The rows of a run as tables of numbers. `failures` has one example of each kind of failed call,
+    and `lost` of each kind of error of a judge: `JUDGE: what it said`.
 
     `rows`: `arm` numbers `groups`; `sample` and `content` are 64-bit hashes of (set, sample id) and of what
     the sample holds (0: not known); `error` numbers `words.errors`, 0 for none; times are milliseconds and
@@ -103,6 +104,7 @@ class Columns:
     groups: tuple[Group, ...]
     words: Words
     failures: Mapping[str, Failure] = field(repr=False)
+    lost: Mapping[str, str] = field(repr=False)
     rows: Table = field(repr=False)
     parts: Mapping[str, Table] = field(repr=False)
     starts: Mapping[str, Whole] = field(repr=False)
@@ -285,6 +287,7 @@ class _Building:
     found: _Numbers = field(default_factory=_Numbers)
     unscanned: _Numbers = field(default_factory=_Numbers)
     failures: dict[str, Failure] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     last: tuple[str, str] | None = None
     named: tuple[int, int, int] = (0, 0, 0)
 
@@ -365,8 +368,10 @@ class _Building:
         """Keep the row's scores; whether a judge failed."""
         lost = False
         for name, score in row.scores.items():
-            lost = lost or score.error is not None
-            error = 0 if score.error is None else self.errors[score.error]
+            error = 0
+            if score.error is not None:
+                lost, error = True, self.errors[score.error]
+                self.lost.setdefault(score.error, f"{name}: {score.reason}")
             verdict = UNJUDGED if score.passed is None else score.passed
             value = _NAN if score.value is None else score.value
             scorer = self.scorers[name]
@@ -390,8 +395,8 @@ class _Building:
         groups = tuple(group.done() for group in self.groups)
         rows, parts = self.rows.done(), {name: part.done() for name, part in self.parts.items()}
         if len(groups) < 2:
-            return Columns(groups, words, self.failures, rows, parts, {})
-        return Columns(groups, words, self.failures, *_by_group(rows, parts))
+            return Columns(groups, words, self.failures, self.lost, rows, parts, {})
+        return Columns(groups, words, self.failures, self.lost, *_by_group(rows, parts))
 
 
 def _by_group(

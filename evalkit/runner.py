@@ -33,6 +33,11 @@ LOST = "a plug-in raised CancelledError, or ended its task; give the same comman
 FIRST = 5
 """So many first calls of an endpoint, all failed for good, end the run."""
 
+FIRST_JUDGED = 10
+"""So many first answers that a judge could not ask its model about, for one and the same reason, end it."""
+
+UNJUDGED = "mend the judge, and go on with `--resume` and `--cache`: the answers are kept"
+
 TURNS = 3
 """So many turns of the event loop a worker has before the next one begins: what a call needs to be sent.
 
@@ -177,7 +182,8 @@ async def run(plan: Plan, work: Work) -> None:
     for target in plan.targets:
         jobs = _Jobs(plan.jobs(target, work.done), work.lookup)
         first = _First(min(FIRST, plan.size // len(plan.targets)))
-        workers.append(_Worker(plan, target, work, jobs, first, cap, judging))
+        judged = _FirstJudged(FIRST_JUDGED)
+        workers.append(_Worker(plan, target, work, jobs, first, judged, cap, judging))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(plan.suite.concurrency, plan.size)):
@@ -193,6 +199,27 @@ async def run(plan: Plan, work: Work) -> None:
         raise Lost(f"{wanted - kept:,} of {wanted:,} rows were lost", hint=LOST)
 
 
+@dataclass(slots=True)
+class _FirstJudged:
+    """What the judges of an endpoint's first answers said of themselves."""
+
+    needed: int
+    lost: Mapping[str, str] | None = None
+    seen: int = 0
+
+    def see(self, trial: Trial) -> str | None:
+        """A judge that could ask its model about none of them, always for the same reason, and that."""
+        if self.lost == {} or trial.error is not None or not trial.scores:
+            return None
+        lost = {name: each.reason for name, each in trial.scores.items() if each.error == "judge_call"}
+        lost = {name: said for name, said in lost.items() if any(f"({kind})" in said for kind in HOPELESS)}
+        self.lost = dict(lost.items() if self.lost is None else lost.items() & self.lost.items())
+        self.seen += 1
+        if self.seen < self.needed:
+            return None
+        return next((f"{name}: {reason}" for name, reason in self.lost.items()), None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Worker:
     plan: Plan
@@ -200,6 +227,7 @@ class _Worker:
     work_: Work
     jobs: _Jobs
     first: _First
+    judged: _FirstJudged
     cap: Cap | None
     judging: Dearest
 
@@ -213,6 +241,8 @@ class _Worker:
             self.jobs.kept += 1
             if self.first.see(trial):
                 raise _hopeless(self.target, self.first)
+            if (said := self.judged.see(trial)) is not None:
+                raise Hopeless(f"no judging of the first {self.judged.seen} answers: {said}", hint=UNJUDGED)
 
     async def _trial(self, job: Job, kept: Kept | None) -> Trial | None:
         """The row; None when there is no money left for it, or a stop came before its turn did."""

@@ -71,17 +71,16 @@ class Trial:
 
     @property
     def passed(self) -> bool | None:
-        """Whether every scorer said yes; a failed call did not pass. None: a judge failed and none said no.
+        """Whether every scorer said yes; a failed call did not pass. None: a judge failed.
 
-        Without scorers an answer is all that was asked for. A judge that gives a value without a verdict
-        takes no part.
+        That is so where another one said no, too: the rows that a judge fails on would else stay in a rate
+        where they fail and fall out of it where they pass. Without scorers an answer is all that was asked
+        for. A judge that gives a value without a verdict takes no part.
         """
         if self.error is not None or not self.scores:
             return self.error is None
         verdicts = [score.passed for score in self.scores.values() if score.passed is not None]
-        if not all(verdicts):
-            return False
-        return None if not verdicts or self.judge_errors else True
+        return all(verdicts) if verdicts and not self.judge_errors else None
 
     @property
     def judge_errors(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ class Trouble:
 
     @classmethod
     def of(cls, columns: Columns, allowed: float) -> Trouble | None:
-        """None for rows that say enough. A failed judge leaves an answer open, unless another said no."""
+        """None for rows that say enough."""
         rows = len(columns)
         if not rows:
             return cls("no_call", 0.0, allowed)
@@ -42,7 +42,7 @@ def _nothing(columns: Columns) -> Literal["no_answer", "unjudged"] | None:
     """Why rows say nothing at all, if so; no rows say nothing of that."""
     if not len(columns):
         return None
-    failed, misjudged = columns.flagged(FAILED), columns.flagged(MISJUDGED)
+    failed = columns.flagged(FAILED)
     if failed.all():
         return "no_answer"
-    return "unjudged" if (failed | (misjudged & (columns.rows["passed"] < 0))).all() else None
+    return "unjudged" if (failed | columns.flagged(MISJUDGED)).all() else None

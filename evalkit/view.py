@@ -232,7 +232,7 @@ def gates(console: Console, decided: Sequence[Decided]) -> None:
 
 
 def hints(console: Console, columns: Columns) -> None:
-    """Print the most frequent failures, each with what to do."""
+    """Print the most frequent failures of calls, each with what to do, and those of judges."""
     import numpy as np
 
     from evalkit.runner import advice
@@ -245,3 +245,8 @@ def hints(console: Console, columns: Columns) -> None:
         hint = advice(kind, example.hint)
         said = f"{example.message}{' → ' + hint if hint else ''}"
         console.print(f"[red]{counts[number]:,} × {escape(kind)}[/]: {escape(said)}", highlight=False)
+    counts = np.bincount(columns.scores["error"], minlength=len(columns.words.errors))
+    for number in [each for each in np.argsort(-counts, kind="stable") if each and counts[each]][:3]:
+        kind = columns.words.errors[number]
+        said = f"{counts[number]:,} × {kind}, such as {columns.lost[kind]}"
+        console.print(f"[red]judges failed[/]: {escape(said)}", highlight=False)

@@ -547,6 +547,52 @@ async def test_a_run_without_an_answer_is_no_success_however_many_may_fail(tmp_p
     assert (await evaluate(plan(tmp_path, once, concurrency=1))).verdict == "pass"
 
 
+def lost(folder: Path, *reasons: str) -> list[dict[str, Any]]:
+    """A judge that gives these reasons for having no verdict, one after the other, and then one."""
+    (folder / "lost.py").write_text(
+        "from judges.judge import Score\n"
+        f"reasons = iter({list(reasons)!r})\n"
+        "async def f(question, answer):\n"
+        "    said = next(reasons, None)\n"
+        "    return Score.verdict(True, 'fine') if said is None else Score.unjudged('judge_call', said)\n",
+        encoding="utf-8",
+    )
+    return [{"python": {"target": f"{folder}/lost.py:f", "name": "kind"}}]
+
+
+@pytest.mark.asyncio
+async def test_a_judge_whose_model_cannot_be_asked_ends_the_run(tmp_path: Path) -> None:
+    """Its answers would all be paid for nothing."""
+    said = "the judge's call failed (connect)"
+    made = plan(tmp_path, ScriptedEndpoint("yes"), n=40, concurrency=1, scorers=lost(tmp_path, *[said] * 40))
+
+    with pytest.raises(
+        Hopeless, match=r"no judging of the first 10 answers: kind: .* \(connect\) – .*--cache"
+    ):
+        await evaluate(made)
+
+    assert len(only(tmp_path)) == 10, "the answers are kept"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        ["the judge's call failed (connect)"] * 9,
+        ["the judge's call failed (overloaded)"] * 20,
+        [f"the judge's call failed ({kind})" for kind in ("connect", "auth") * 10],
+    ],
+    ids=["not all", "what passes", "now this, now that"],
+)
+async def test_a_judge_that_fails_now_and_then_ends_nothing(tmp_path: Path, reasons: list[str]) -> None:
+    made = plan(tmp_path, ScriptedEndpoint("yes"), n=20, concurrency=1, scorers=lost(tmp_path, *reasons))
+    outcome = await evaluate(made)
+    assert (outcome.status, len(rows(outcome))) == ("complete", 20)
+    (arm,) = outcome.endpoints
+    assert arm.unjudged == len(reasons)
+    assert outcome.columns.lost == {"judge_call": f"kind: {reasons[0]}"}
+
+
 @pytest.mark.asyncio
 async def test_a_run_without_a_judged_row_is_no_success_either(tmp_path: Path) -> None:
     def scorers(*bodies: str) -> list[dict[str, Any]]:
@@ -562,7 +608,5 @@ async def test_a_run_without_a_judged_row_is_no_success_either(tmp_path: Path) -
 
     assert await verdict("raise ValueError") == "errors"
     assert await verdict("return True", "raise ValueError") == "errors", "no row is known to have passed"
-    assert await verdict("return False", "raise ValueError") == "pass", (
-        "every row is known not to have passed"
-    )
+    assert await verdict("return False", "raise ValueError") == "errors", "nor not to have"
     assert await verdict("return 0.5") == "pass", "a value is all that was asked for"

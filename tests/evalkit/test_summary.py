@@ -88,7 +88,7 @@ def measure(metric: Metric, rows: Sequence[Trial], generator: np.random.Generato
         ({"x": YES, "y": NO}, False),
         ({"x": LOST}, None),
         ({"x": YES, "y": LOST}, None),
-        ({"x": NO, "y": LOST}, False),
+        ({"x": NO, "y": LOST}, None),
         ({"x": YES, "y": Score(0.4, None, "a value without a verdict")}, True),
     ],
 )
@@ -580,3 +580,19 @@ def test_so_few_times_that_are_alike_say_nothing(n: int, of_a: float, said: str)
 
     assert found.verdict.endswith(said)
     assert "inf" not in found.verdict
+
+
+def test_a_judge_that_fails_now_and_then_does_not_move_the_pass_rate() -> None:
+    """Another scorer says no of every second answer, and every third is not judged by the second one."""
+    scores = [{"x": YES if n % 2 else NO, "y": LOST if n % 3 == 0 else YES} for n in range(600)]
+    (summary,) = summarise([row(n, None, scores=each) for n, each in enumerate(scores)], rng())
+    assert summary.pass_rate is not None
+    assert summary.pass_rate.value == pytest.approx(0.5)
+    assert (summary.unjudged, summary.passed, summary.failed) == (200, 200, 200)
+
+
+def test_what_judges_say_of_their_failures_is_told() -> None:
+    said = StringIO()
+    rows = [row(n, LOST) for n in range(3)] + [row(9)]
+    view.hints(Console(file=said, width=200), Columns.of(rows))
+    assert "judges failed: 3 × timeout, such as contains: the judge did not answer" in said.getvalue()
