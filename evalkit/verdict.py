@@ -279,13 +279,15 @@ def _alike(gate: Gate, measured: Measured) -> bool:
 def _advice(gate: Gate, measured: Measured, more: int | None) -> str:
     q = gate.metric.quantile
     if q is not None and more is not None and math.isinf(measured.high):
-        return f"at least {more:,} more calls are needed before this percentile has an upper bound"
+        calls = "1 more call is" if more == 1 else f"{more:,} more calls are"
+        return f"at least {calls} needed before this percentile has an upper bound"
     if more is not None and _alike(gate, measured):
         samples = "1 more sample is" if more == 1 else f"{more} more samples are"
         return f"at least {samples} needed: fewer than {ALIKE} values, all the same, prove nothing"
     if more is not None:
         kind = "difference" if isinstance(gate.bound, Relative) else _kind(gate.metric)
-        return f"about {more:,} more samples would decide if the {kind} stays"
+        samples = "1 more sample" if more == 1 else f"{more:,} more samples"
+        return f"about {samples} would decide if the {kind} stays"
     if gate.metric.unit == "share" and not isinstance(gate.bound, Relative) and not 0 < gate.bound < 1:
         edge = measured.high if gate.bound == 0 else measured.low
         sign = "<=" if gate.bound == 0 else ">="
@@ -330,7 +332,12 @@ def _shown(metric: Metric, measured: Measured, how: str = "") -> str:
     unit = " points" if points else ""
     count = f"n = {measured.n:,}"
     if measured.effective is not None:
-        count += f", worth {measured.effective:,.0f} independent answers of equal weight"
+        answers = (
+            "1 independent answer"
+            if round(measured.effective) == 1
+            else (f"{measured.effective:,.0f} independent answers")
+        )
+        count += f", worth {answers} of equal weight"
     return f"{value}{unit} [{low}, {high}] ({how}{count}, {100 * measured.level:.6g}% interval)"
 
 

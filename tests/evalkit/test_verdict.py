@@ -308,7 +308,7 @@ def test_more_samples_shrink_the_interval_to_the_bound(
     if verdict.status != "undecided" or verdict.more is None:
         return
     assert reach * math.sqrt(n / (n + verdict.more)) <= gap * (1 + 1e-6)
-    assert f"{verdict.more:,} more samples" in verdict.sentence
+    assert f"{verdict.more:,} more sample{'' if verdict.more == 1 else 's'} would" in verdict.sentence
 
 
 def test_a_difference_says_how_many_more_too() -> None:
