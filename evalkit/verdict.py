@@ -105,9 +105,10 @@ def undecided(gate: Gate, why: str) -> Verdict:
 def _nothing(metric: Metric) -> str:
     """That nothing was measured, and what the metric needs, as far as that can be said."""
     if metric.k is not None:
-        needs = f"{metric.name} needs {metric.k} answers to a sample, as `sampling: {{n: {metric.k}}}` gives"
+        asked = f"`sampling: {{n: {metric.k}}}` or more asks for them"
+        needs = f"{metric.name} needs {metric.k} judged answers to a sample; {asked}"
     elif metric.name in ("flake_rate", "majority_rate"):
-        needs = f"{metric.name} needs several answers to a sample, as `sampling: {{n: 5}}` gives"
+        needs = f"{metric.name} needs several judged answers to a sample; `sampling: {{n: 5}}` asks for them"
     elif metric.name in ("pii_rate", "toxicity_rate"):
         kind = metric.name.removesuffix("_rate")
         needs = f"no filter scanned the answers; give the endpoint `filters: {{output: [{kind}]}}`"
