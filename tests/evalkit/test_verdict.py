@@ -149,7 +149,7 @@ def test_an_arm_without_a_tag_that_its_set_has_passes_nothing(made: Made) -> Non
 def test_what_was_not_measured_says_what_it_takes(made: Made) -> None:
     for gate, needs in (
         ("pass@5 >= 10%", "sampling: {n: 5}"),
-        ("flake_rate <= 10%", "several answers"),
+        ("flake_rate <= 10%", "several judged answers"),
         ("toxicity_rate <= 1%", "filters: {output: [toxicity]}"),
         ("exakt.pass_rate >= 10%", "no score of 'exakt'"),
     ):
