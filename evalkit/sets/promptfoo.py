@@ -9,6 +9,8 @@ not: judging models, scripts, weights and thresholds of tests, `file://`.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,11 +29,15 @@ _QUESTION = ("input", "question", "prompt", "query", "message")
 _INSTEAD = (
     "keep one, as text, or say with `fields: {input: …}` what is asked, and write variants in the suite"
 )
-_FILE = re.compile(
-    r"[a-z]+://.*|[^\s{}]*\*[^\s{}]*|[^\s{}]+\.(?:txt|md|j2|jsonl?|ya?ml|csv|py|[cm]?[jt]s)(?::\w+)?",
-    re.DOTALL,
+_PATH = re.compile(
+    r"(?:[a-z]:)?[\w.~@+/\\*?\[\]-]*[\w*\]]\.(?P<suffix>txt|jsonl?|ya?ml|md|csv|j2|py|m?js|ts)"
+    r"(?P<behind>\*|:[\w.]+)?",
+    re.IGNORECASE,
 )
 """A name or a pattern of files, where the prompts stand that the file itself does not hold."""
+
+_SCRIPTS = frozenset({"py", "js", "mjs", "ts"})
+_FILLED = re.compile(r"\{\{[^{}]*\}\}")
 
 
 def read(path: Path, problems: Problems, *, own: bool = True) -> Iterator[Row | str]:
@@ -50,7 +56,7 @@ def read(path: Path, problems: Problems, *, own: bool = True) -> Iterator[Row | 
     prompt = None
     if own:
         try:
-            prompt = _prompt(data.get("prompts"))
+            prompt = _prompt(data.get("prompts"), path.parent)
         except Unfit as error:
             problems.add(source.line(("prompts",)) or 1, error.place, error.message)
     for number, test in enumerate(tests):
@@ -136,7 +142,7 @@ def _several(value: Any) -> list[Any]:
     return value if isinstance(value, list) and value else [value]
 
 
-def _prompt(prompts: Any) -> str | None:
+def _prompt(prompts: Any, folder: Path) -> str | None:
     """The file's prompt; None without one. Raises `Unfit` for several, and for one that is no text."""
     prompts = prompts if isinstance(prompts, list) else [] if prompts is None else [prompts]
     if not prompts:
@@ -146,11 +152,35 @@ def _prompt(prompts: Any) -> str | None:
     prompt = prompts[0]
     if not isinstance(prompt, str) or not prompt.strip():
         raise Unfit("prompts[0]", f"is no text: {_INSTEAD}")
-    if _FILE.fullmatch(prompt.strip()):
+    if _names_a_file(prompt.strip(), folder):
         raise Unfit("prompts[0]", f"names a file: {_INSTEAD}")
-    if prompt.lstrip().startswith("["):
+    if _is_conversation(prompt):
         raise Unfit("prompts[0]", f"is a conversation: {_INSTEAD}")
     return prompt
+
+
+def _names_a_file(prompt: str, folder: Path) -> bool:
+    """`node.js` alone is a library, unless a script of that name lies beside the tests."""
+    if prompt.startswith("file://"):
+        return True
+    path = _PATH.fullmatch(prompt)
+    if path is None:
+        return False
+    bare = not path["behind"] and not re.search(r"[/\\*?]", prompt)
+    if bare and path["suffix"].lower() in _SCRIPTS:
+        return os.path.exists(folder / prompt)  # noqa: PTH110 # Path's raises for a name that is too long
+    return True
+
+
+def _is_conversation(prompt: str) -> bool:
+    """Whether it is a list of messages in JSON; what will be filled in may stand for any value."""
+    if not prompt.lstrip().startswith("["):
+        return False
+    try:
+        messages = json.loads(_FILLED.sub("0", prompt))
+    except (ValueError, RecursionError):
+        return False
+    return any(isinstance(each, dict) for each in messages)
 
 
 def _question(values: Mapping[str, Any], prompt: str | None) -> Any:

@@ -190,6 +190,50 @@ def test_prompts_that_are_said_by_the_suite_need_not_be_ours(tmp_path: Path) -> 
         assert promptfoo(tmp_path, text).samples[0].input == asked
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "[INST] {{ q }} [/INST]",
+        "[{{ q }}] is what?",
+        "[1, 2, 3]",
+        "https://x.example/{{ q }} explain",
+        "https://x.example/a.json",
+        "2*3*4=?",
+        "E=mc*2",
+        "node.js",
+        "翻译**这句话**",
+        "**{{ q }}**",
+        "{{ q }}.txt",
+        "Summarise notes.md",
+        "[" * 3_000,
+    ],
+)
+def test_a_prompt_that_only_looks_like_a_file_is_one(tmp_path: Path, prompt: str) -> None:
+    text = f"prompts: {json.dumps([prompt])}\ntests:\n  - vars: {{q: x}}\n"
+    assert promptfoo(tmp_path, text).samples[0].input == prompt.replace("{{ q }}", "x")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "what"),
+    [
+        ("file://say it.txt", "a file"),
+        ("prompts.txt", "a file"),
+        ("prompts/**/*.j2", "a file"),
+        ("C:\\prompts\\say.md", "a file"),
+        ("./say.js", "a file"),
+        ("say.py:main", "a file"),
+        ("beside.js", "a file"),
+        ('[{"role": "user", "content": {{ q }}}]', "a conversation"),
+    ],
+)
+def test_a_prompt_that_names_a_file_or_is_a_conversation_is_told(
+    tmp_path: Path, prompt: str, what: str
+) -> None:
+    (tmp_path / "beside.js").touch()
+    with pytest.raises(GoldenSetError, match=what):
+        promptfoo(tmp_path, f"prompts: {json.dumps([prompt])}\ntests:\n  - vars: {{q: x}}\n")
+
+
 def test_combinations_are_bounded(tmp_path: Path) -> None:
     values = json.dumps(list(map(str, range(40))))
     with pytest.raises(GoldenSetError, match="more than 1,000 combinations"):

@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 import tracemalloc
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ from evalkit.sets.lint import Report
 from evalkit.sets.texts import leaks
 from guardrails.errors import ConfigError
 from guardrails.filters.detector import Finding
+from guardrails.filters.pii import ENTITIES, Pii
 
 VERSES = (
     "the quick brown fox jumps over the lazy dog while seven green turtles sleep under an old stone bridge "
     "near the quiet river that runs through our small town every single spring"
 )
+
+
+PII = Pii(entities=tuple(kind for kind in ENTITIES if kind != "URL")).detect
 
 
 def linted(tmp_path: Path, rows: list[dict[str, Any]], **options: Any) -> Report:
@@ -79,6 +84,48 @@ def test_a_question_is_the_same_in_any_form(tmp_path: Path) -> None:
         ("error", "contradiction", "s.jsonl:2"),
         ("warning", "duplicate", "s.jsonl:3"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is x\u00b2?", "What is x2?"),
+        ("Simplify 2\u2075", "Simplify 25"),
+        ("What is 10\u207b\u00b3?", "What is 10\u22123?"),
+        ("Is it \u211d?", "Is it R?"),
+        ("Is \u2167 even?", "Is VIII even?"),
+        ("Write \u00bd so", "Write 1\u20442 so"),
+    ],
+)
+def test_a_power_or_a_sign_is_no_other_way_to_write_a_letter(tmp_path: Path, one: str, other: str) -> None:
+    rows = [{"input": one, "reference": "a"}, {"input": other, "reference": "b"}]
+    assert found(linted(tmp_path, rows)) == []
+    assert texts.flat(one) != texts.flat(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\uff32\uff25\uff2e\uff25\u3000\uff12\uff1f", "rene 2?"),
+        ("\uff76\uff9e\uff70", "ガー"),
+        ("Re\u0301n\u00ade", "r\u00e9ne"),
+        ("STRASSE", "stra\u00dfe"),
+    ],
+)
+def test_width_case_and_composition_are_folded(one: str, other: str) -> None:
+    assert texts.flat(one) == texts.flat(other)
+
+
+def test_every_character_of_another_width_is_folded() -> None:
+    forms = ("<wide>", "<narrow>")
+    every = {code for code in range(0x110000) if unicodedata.decomposition(chr(code)).startswith(forms)}
+    assert texts._WIDTHS.keys() == every
+
+
+@given(st.text())
+def test_canonical_equivalents_are_the_same(text: str) -> None:
+    assert texts.flat(text) == texts.flat(unicodedata.normalize("NFD", text))
+    assert texts.flat(text) == texts.flat(unicodedata.normalize("NFC", text))
 
 
 def test_the_same_words_may_ask_something_else(tmp_path: Path) -> None:
@@ -153,6 +200,28 @@ def test_an_answer_is_seen_however_it_is_written(reference: str, prompt: str, le
     assert leaks(reference, prompt, {}) is leaked
 
 
+@pytest.mark.parametrize(
+    ("reference", "prompt", "leaked"),
+    [
+        ("上海", "北京和上海哪个更大？", False),
+        ("北京", "北京和上海哪个更大？", False),
+        ("上海", "是北京还是上海？", False),
+        ("上海", "上海是大城市。北京和广州哪个更大？", True),
+        ("上海", "北京和上海哪个更大？上海更大。", True),
+        ("東京", "東京と大阪はどちらが大きいですか。", False),
+        ("大阪", "東京または大阪を選んでください。", False),
+        ("positive", "Is this review positive or negative?", False),
+        ("lighter", "Is ice heavier or lighter than water?", False),
+        ("Canberra", "Is it Canberra or not?", True),
+        ("Canberra", "Is Canberra the capital, yes or no?", True),
+        ("Canberra", "Canberra it is. Is that a town or a city?", True),
+        ("Canberra", "Is the fork near Canberra?", True),
+    ],
+)
+def test_a_choice_that_the_question_offers_is_no_leak(reference: str, prompt: str, leaked: bool) -> None:
+    assert leaks(reference, prompt, {}) is leaked
+
+
 def test_a_label_that_many_samples_share_is_no_leak(tmp_path: Path) -> None:
     rows = [
         {
@@ -224,13 +293,76 @@ def test_personal_data_by_kind_and_place(tmp_path: Path) -> None:
 
 
 def test_personal_data_in_metadata(tmp_path: Path) -> None:
-    deep: dict[str, Any] = {"from": {"mail": ["x", "SECRET"]}, "of": {"SECRET x": 1, "y z": "SECRET"}, "n": 3}
+    deep: dict[str, Any] = {
+        "from": {"mail": ["SECRET", "is SECRET"]},
+        "of": {"SECRET x": 1, "y z": "is SECRET", "秘密": "他是SECRET"},
+        "n": 3,
+    }
     report = linted(tmp_path, [{"input": "x", "reference": "y", "metadata": deep}], detect=spy)
     assert [finding.said for finding in report.findings] == [
         "PERSON in metadata.from.mail[1]",
         "PERSON in a name in metadata.of",
         "PERSON in metadata.of.(2)",
+        "PERSON in metadata.of.秘密",
     ]
+    report = linted(tmp_path, [{"input": "SECRET", "reference": "y", "metadata": deep}], detect=spy)
+    assert [finding.said for finding in report.findings] == ["PERSON in input"]
+
+
+METADATA = {
+    "created": "2024-05-01T10:00:00Z",
+    "day": "on 2024-05-01",
+    "doc_id": "550e8400-e29b-41d4-a716-446655440000",
+    "version": "1.2.3.4",
+    "note": "since version 1.2.3.4, or 350000 of them",
+    "commit": "0674152",
+    "timestamp": "1714550400",
+    "sha": "d41d8cd98f00b204e9800998ecf8427e",
+    "isbn": "978-3-16-148410-0",
+    "doc-id": "doc-17",
+}
+
+
+def test_ids_and_dates_in_metadata_are_no_personal_data(tmp_path: Path) -> None:
+    rows = [{"input": "What is it?", "reference": "y", "metadata": METADATA}]
+    assert found(linted(tmp_path, rows, detect=PII)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("jane.doe@example.com", "EMAIL_ADDRESS"),
+        ("mailto:jane.doe@example.com", "EMAIL_ADDRESS"),
+        ("4111111111111111", "CREDIT_CARD"),
+        ("4111-1111-1111-1111", "CREDIT_CARD"),
+        ("DE89370400440532013000", "IBAN_CODE"),
+        ("GB29-NWBK-6016-1331-9268-19", "IBAN_CODE"),
+        ("NO9386011117947", "IBAN_CODE"),
+        ("reach her at +49 30 901820", "PHONE_NUMBER"),
+        ("her phone is 2125550123", "PHONE_NUMBER"),
+        ("her ssn is 536-90-4399", "US_SSN"),
+    ],
+)
+def test_what_proves_itself_in_metadata_is_told(tmp_path: Path, value: str, kind: str) -> None:
+    rows = [{"input": "What is it?", "reference": "y", "metadata": {**METADATA, "by": value}}]
+    said = [finding.said for finding in linted(tmp_path, rows, detect=PII).findings]
+    assert f"{kind} in metadata.by" in said
+
+
+def test_most_metadata_is_not_looked_at_closely(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def detect(text: str) -> list[Finding]:
+        seen.append(text)
+        return []
+
+    linted(tmp_path, [{"input": "x", "reference": "y", "metadata": dict(METADATA)}], detect=detect)
+    assert seen == ["x", "y", METADATA["day"], METADATA["note"], METADATA["isbn"]]
+
+
+@pytest.mark.parametrize(("name", "most"), [("support-desk", 57), ("small-code", 3), ("short-facts", 1)])
+def test_metadata_adds_no_findings_to_the_built_in_sets(name: str, most: int) -> None:
+    assert lint.lint(name, detect=PII).count("warning") <= most
 
 
 def test_no_finding_quotes_a_text(tmp_path: Path) -> None:
