@@ -100,7 +100,8 @@ def _blocks(console: Console, runs: Sequence[Listed]) -> None:
     for each in runs:
         tags = f" [dim]({escape(', '.join(each.run.tags))})[/]" if each.run.tags else ""
         line(f"[bold]{escape(each.run.id)}[/]{tags}")
-        line(f"  {each.run.status}, {each.trials} rows, {each.age} ago, cost {escape(each.cost)}")
+        rows = "row" if each.run.trials == each.run.planned == 1 else "rows"
+        line(f"  {each.run.status}, {each.trials} {rows}, {each.age} ago, cost {escape(each.cost)}")
         for name, arm, rate in each.arms:
             line(f"  {escape(f'{name}: {arm}' if name else arm)}: {escape(_said(rate, 'n = '))}")
 
@@ -180,8 +181,12 @@ def _age(age: timedelta) -> str:
 # --- rows that did not pass --------------------------------------------------------------------------------
 
 
-def failing(console: Console, rows: Iterator[Trial], limit: int) -> None:
-    """So many rows that did not pass, each with why, and whether there are more."""
+def failing(console: Console, rows: Iterator[Trial], limit: int, several: bool = False) -> None:
+    """So many rows that did not pass, each with why, and whether there are more.
+
+    `several`: there is more than one answer to a sample.
+    """
+    from evalkit import words
     from evalkit.view import escape
 
     count = 0
@@ -189,9 +194,7 @@ def failing(console: Console, rows: Iterator[Trial], limit: int) -> None:
         if count > limit:
             console.print(f"[dim]there are more than these {limit:,}: --limit, or export the run[/]")
             return
-        where = " ".join(
-            part for part in (row.set, row.sample, row.arm, f"#{row.k}" if row.k else "") if part
-        )
+        where = " ".join(part for part in (row.set, words.called(row, several), row.arm) if part)
         console.print(f"\n[bold]{escape(where)}[/]", highlight=False)
         for line in _why(row):
             console.print(f"  [red]{escape(line)}[/]", highlight=False)

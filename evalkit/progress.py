@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape as _escape
@@ -17,7 +17,8 @@ from guardrails.clock import SYSTEM, Clock
 from guardrails.record import EXACT
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
+    from rich.table import Table
 
 EVERY = 10.0
 """Seconds between two plain lines; a tenth of the run done brings one too, but see `LEAST`."""
@@ -34,7 +35,11 @@ ALL = "all"
 
 def escape(text: str) -> str:
     """Text of others (a model's name, a message) as it may go to a terminal: no markup, no control codes."""
-    return _escape("".join(character if character.isprintable() else "?" for character in text))
+    return _escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _usd(value: Decimal) -> str:
@@ -75,6 +80,7 @@ class Tally:
         asked = "" if row.record is None else str(row.record.get("at") or "")
         if row.cached or "" < asked < self.since:
             self.cost = EXACT.add(self.cost, row.judging_usd)
+            self.priced = True  # it costs this run nothing but that, which is no unknown cost
             return
         self.cost = EXACT.add(self.cost, row.known_usd)
         self.tokens += row.number("output_tokens") or 0.0
@@ -90,7 +96,7 @@ class Tally:
             low, high = score_interval(p, max(1.0, self.judged / self.answers))
             rate = f"{100 * p:.0f}% [{100 * low:.0f},{100 * high:.0f}]"
         cost = "cost ?"
-        if self.priced or self.cost:
+        if self.cost or (self.priced and not self.unknown):
             cost = _usd(self.cost) + (" + ?" if self.unknown else "")
         left = self.total - self.done
         return {
@@ -161,21 +167,84 @@ def progress(
 
 
 _BLANK: dict[str, Any] = {"rate": "", "speed": "", "cost": "", "errors": "", "eta": ""}
+_ORDER = ("name", "bar", "done", "rate", "errors", "speed", "cost", "eta")
+_STYLES = {"rate": "green", "errors": "red"}
+_DROPPED = ("bar", "speed", "eta", "cost", "errors")
+"""What a narrow terminal loses, in this order: how many are done, and the pass rate, are always whole."""
+_SHORT = 12
+"""A name is cut to so many characters before anything is dropped for it."""
+_LEAST_NAME = 4
+_LEAST_BAR = 8
 
 
 def _bar(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import Progress
 
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("[green]{task.fields[rate]}[/]"),
-        TextColumn("[red]{task.fields[errors]}[/]"),
-    ]
-    if console.width >= 78:
-        columns += [TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[cost]}")]
-    return Progress(*columns, TextColumn("{task.fields[eta]}"), console=console, expand=True)
+    class Fitting(Progress):
+        """Rich's own columns shrink together: there, what matters most would be cut first."""
+
+        def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+            return _lines(list(tasks), console.width)
+
+    return Fitting(console=console, expand=True)
+
+
+def _lines(tasks: Sequence[Task], width: int) -> Table:
+    """A line a task, no wider than `width`."""
+    from rich.cells import cell_len
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [_cells(task) for task in tasks]
+    texts = [name for name in _ORDER if name != "bar"]
+    wide = {name: max((cell_len(each[name]) for each in cells), default=0) for name in texts}
+    fitted = fitting(wide, width)
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for name, columns in fitted.items():
+        right = name in ("done", "speed", "cost", "eta")
+        justify: Literal["left", "right"] = "right" if right else "left"
+        grid.add_column(width=columns, no_wrap=True, overflow="ellipsis", justify=justify)
+    for task, each in zip(tasks, cells, strict=True):
+        bar = ProgressBar(
+            total=task.total, completed=task.completed, width=fitted.get("bar"), pulse=not task.total
+        )
+        said = {name: Text(text, style=_STYLES.get(name, "")) for name, text in each.items()}
+        grid.add_row(*(bar if name == "bar" else said[name] for name in fitted))
+    return grid
+
+
+def _cells(task: Task) -> dict[str, str]:
+    of = "?" if task.total is None else f"{int(task.total)}"
+    return {"name": task.description, "done": f"{int(task.completed)}/{of}", **task.fields}
+
+
+def fitting(wide: Mapping[str, int], width: int) -> dict[str, int]:
+    """The columns that a terminal of `width` has room for, each with its own, from what each would take.
+
+    Names are cut first, then columns are dropped; what is left over is a name's, and then the bar's.
+    """
+    least = {**wide, "name": min(wide["name"], _SHORT), "bar": _LEAST_BAR}
+    kept = [name for name in _ORDER if least[name]]
+
+    def taken() -> int:
+        return sum(least[name] + 1 for name in kept)  # a space after each
+
+    for name in _DROPPED:
+        if taken() > width and name in kept:
+            kept.remove(name)
+    if (over := taken() - width) > 0 and "name" in kept:
+        least["name"] -= over
+        if least["name"] < _LEAST_NAME:
+            kept.remove("name")
+    spare = max(0, width - taken())
+    found = {name: least[name] for name in kept}
+    for name, most in (("name", wide["name"]), ("bar", width)):
+        if name in found:
+            more = min(spare, most - found[name])
+            found[name] += more
+            spare -= more
+    return found
 
 
 @dataclass(slots=True)
@@ -194,7 +263,7 @@ class _Live:
 
     def _task(self, name: str, tally: Tally) -> TaskID:
         if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(escape(name), total=tally.total or None, **_BLANK)
+            self.tasks[name] = self.bar.add_task(_printable(name), total=tally.total or None, **_BLANK)
         return self.tasks[name]
 
     def add(self, row: Trial) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.trouble import Trouble
+from guardrails.record import total
+
+if TYPE_CHECKING:
+    from evalkit.evaluate import Outcome
 
 _ENDED = {
     "capped": "The cost cap ended this run before it was complete: its numbers are of {calls}. Raise the cap "
@@ -69,3 +73,30 @@ def _again(info: Mapping[str, Any]) -> str:
             f"`evalkit rescore {source}` again"
         )
     return f"ask again what failed with `evalkit run SUITE --resume {info.get('run')}`"
+
+
+def capped(outcome: Outcome) -> str:
+    """What the cost cap ended, with what was spent of it, and why that is less than the cap.
+
+    A run that judged again one that the cap had ended is capped too, whatever it has spent itself.
+    """
+    from evalkit.words import usd
+
+    suite, rescored = outcome.plan.suite, bool(outcome.run.info.get("rescored"))
+    costs = [e.cost for e in outcome.endpoints]
+    paid = total(cost.judging if rescored else cost.paid for cost in costs)
+    ended = "the numbers are of what was asked until then"
+    if suite.budget is None or (rescored and not paid):
+        return f"the cost cap is reached: {ended}"
+    least = "" if all(cost.whole for cost in costs) else "at least "
+    spent = f"{least}{usd(float(paid))} of {usd(float(suite.budget.max_usd))} is spent"
+    if rescored:
+        return f"the cost cap is reached: {spent} on judging, and {ended}"
+    said = (
+        f"the cost cap is reached: {spent}, and {ended}. The most that a call may cost is set aside before "
+        "it, and for the next one too little is left."
+    )
+    if suite.sampling.max_tokens is None:
+        tokens = f"{suite.budget.assumed_output:,}"
+        said += f" Set `sampling.max_tokens`: without it, an answer is taken for {tokens} tokens."
+    return said

@@ -101,18 +101,19 @@ def show(
         found = as_found(kept, kept.find(run))
         if as_json:
             shown = listing.plain(found, _tallies(kept, found), _replaced(kept, found))
-            rows = kept.trials(found.id, failing=True, limit=limit) if failing else ()
+            failed = kept.trials(found.id, failing=True, limit=limit) if failing else ()
             judges = digests(found.info)
             _print_json(
                 shown
                 | {"info": told(found.info), "warnings": flags(judges, known(out), judges)}
-                | ({"failing": [r.as_dict() for r in rows]} if failing else {})
+                | ({"failing": [row.as_dict() for row in failed]} if failing else {})
             )
             return
         console = _console()
         _head(console, found)
         if failing:
-            listing.failing(console, kept.trials(found.id, failing=True, limit=limit + 1), limit)
+            rows = kept.trials(found.id, failing=True, limit=limit + 1)
+            listing.failing(console, rows, limit, several=_several(found.info))
             return
         _numbers(console, kept, found, out)
 
@@ -158,6 +159,7 @@ def export(
 
     In CSV, text that a spreadsheet would take for a formula gets an apostrophe before it.
     """
+    from evalkit import words
     from evalkit.stores import export as exporting
     from evalkit.whole import opened
 
@@ -175,7 +177,7 @@ def export(
             return
         with opened(out) as file:
             count = exporting.write(rows, chosen.value, file)
-    typer.echo(f"{count:,} rows in {out} ({chosen.value})", err=True)
+    typer.echo(f"{words.count(count, 'row')} in {out} ({chosen.value})", err=True)
 
 
 def _print_rows(write: Callable[[IO[bytes]], int], form: Form) -> None:
@@ -210,9 +212,11 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a run and its rows for good."""
+    from evalkit import words
+
     with _kept(store, out) as kept:
         found = kept.find(run)
-        if not yes and not typer.confirm(f"Delete {found.id} with {found.trials:,} rows?"):
+        if not yes and not typer.confirm(f"Delete {found.id} with {words.count(found.trials, 'row')}?"):
             raise typer.Exit(1)
         kept.delete(found.id)
     typer.echo(f"deleted {found.id}", err=True)
@@ -275,6 +279,7 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     import numpy as np
 
     from evalkit import against, view
+    from evalkit.ci import plain
     from evalkit.columns import Columns
     from evalkit.compare import compare
     from evalkit.evaluate import AGAINST
@@ -295,7 +300,7 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     endpoints = summarise(columns, rng, tiers.found, store.replaced(run.id))
     view.table(console, endpoints, rescored=bool(run.info.get("rescored")))
     view.comparisons(console, compared)
-    view.gates(console, decided)
+    view.gates(console, decided, plain.counted_as(decided, run.info))
     view.hints(console, columns)
     judges = [name for each in endpoints for name in each.scorers]
     for doubt in (*flags(judges, known(home), digests(run.info)), *against.doubts(run, others, wanted)):
@@ -316,7 +321,8 @@ def _compared(console: Console, ours: Columns, theirs: Columns, name: str, limit
         for word, ids in zip(("less", "more"), sides, strict=True):
             more = f" and {len(ids) - limit:,} more" if len(ids) > limit else ""
             listed = view.escape(", ".join(ids[:limit])) + more
-            console.print(f"{place}: {len(ids):,} pass {word} often: {listed or '–'}", highlight=False)
+            passes = "passes" if len(ids) == 1 else "pass"
+            console.print(f"{place}: {len(ids):,} {passes} {word} often: {listed or '–'}", highlight=False)
 
 
 def _gates(info: Mapping[str, Any]) -> list[Gate]:
@@ -331,10 +337,20 @@ def _gates(info: Mapping[str, Any]) -> list[Gate]:
     return found
 
 
+def _several(info: Mapping[str, Any]) -> bool:
+    """Whether a run asked for more than one answer to a sample."""
+    suite = info.get("suite")
+    sampling = suite.get("sampling") if isinstance(suite, Mapping) else None
+    return isinstance(sampling, Mapping) and sampling.get("n") not in (None, 1)
+
+
 def _head(console: Console, run: Run) -> None:
+    from evalkit import words
     from evalkit.view import escape
 
-    console.print(f"[bold]{escape(run.id)}[/]  {run.status}, {run.trials:,} of {run.planned:,} rows")
+    console.print(
+        f"[bold]{escape(run.id)}[/]  {run.status}, {run.trials:,} of {words.count(run.planned, 'row')}"
+    )
     facts = [
         ("started", _time(run.started_at)),
         ("ended", _time(run.ended_at)),
@@ -374,6 +390,6 @@ def _named(one: Any) -> str:
         return str(one)
     told = [str(one[name]) for name in ("url", "model") if one.get(name)]
     if one.get("samples") is not None:
-        told.append(f"{one['samples']:,} samples")
+        told.append(f"{one['samples']:,} sample{'' if one['samples'] == 1 else 's'}")
     told += [f"sha256 {str(one['sha256'])[:12]}"] if one.get("sha256") else []
     return f"{one.get('name', '')} ({', '.join(told)})" if told else str(one.get("name", ""))

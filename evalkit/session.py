@@ -18,6 +18,7 @@ from evalkit.files import INTERRUPTED, NOTHING, Ended, Files, left, placed, sent
 from evalkit.fitting import doubts
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
+from evalkit.report_end import capped
 from evalkit.rescoring import Rescoring, kept_suite, origin, resumable
 from evalkit.runner import Control
 from evalkit.stores import Run, Store, open_store
@@ -98,9 +99,10 @@ class Session:
             with files.refusing():
                 outcome = conclude(self.plan, self.store, kept, earlier)
             code = self.finish(outcome, files, banner=banner, interrupted=outcome.status == "interrupted")
-            if code == INTERRUPTED and command:
+            if command and (code == INTERRUPTED or outcome.status == "capped"):
                 again = shlex.join([*map(shown, command), "--resume", kept.id])
-                self.err.print(f"Go on with:\n  {again}", markup=False, highlight=False, soft_wrap=True)
+                how = "Go on with" if code == INTERRUPTED else "Raise the cap, and go on with"
+                self.err.print(f"{how}:\n  {again}", markup=False, highlight=False, soft_wrap=True)
             return code
         except KeyboardInterrupt:
             return left(self.err, files, results=outcome is not None)
@@ -137,8 +139,8 @@ class Session:
             rest = planned - len(outcome.columns)
             self.err.print(f"interrupted with {rest:,} of {planned:,} {what} left.", highlight=False)
             return INTERRUPTED
-        if said := SAID.get(outcome.status):
-            self.err.print(said, highlight=False)
+        if said := capped(outcome) if outcome.status == "capped" else SAID.get(outcome.status):
+            self.err.print(said, markup=False, highlight=False, soft_wrap=True)
         if (trouble := outcome.trouble) is not None:
             raise _too_many(outcome, trouble)
         if unwritten is not None:
@@ -188,7 +190,7 @@ class Session:
 
         view.table(self.out, outcome.endpoints, rescored=bool(outcome.run.info.get("rescored")))
         view.comparisons(self.out, outcome.comparisons)
-        view.gates(self.out, plain.gates(outcome))
+        view.gates(self.out, plain.gates(outcome), plain.open_gates(outcome))
         view.hints(self.err, outcome.columns)
         for warning in outcome.warnings:
             self._warn(warning)
@@ -204,18 +206,21 @@ class Session:
             self._say(f"report: {path}")
 
         def xml(path: Path) -> None:
-            from evalkit.ci import junit
+            from evalkit.ci import junit, plain
 
-            trials = self.store.trials(run.id)
-            said, warnings = self.plan.suite.undecided, outcome.warnings
-            told: dict[str, Any] = {"warnings": warnings, "undecided": said, "ended": ended}
-            junit.write(path, trials, outcome.gates, name=run.id, **told)
+            sound = outcome.trouble is None  # else no gate counts, whatever it says
+            said = self.plan.suite.undecided if sound else "report"
+            several = any(e.repeats is not None for e in outcome.endpoints)
+            told: dict[str, Any] = {"warnings": outcome.warnings, "undecided": said, "ended": ended}
+            decided = outcome.gates if sound else plain.gates(outcome)
+            junit.write(path, self.store.trials(run.id), decided, name=run.id, several=several, **told)
 
         def summary(path: Path) -> None:
             from evalkit.ci import markdown
 
             failing = self.store.trials(run.id, failing=True, limit=markdown.MAX_FAILING)
-            markdown.append(path, outcome, failing, title=run.name)
+            write = markdown.append if files.adds else markdown.write
+            write(path, outcome, failing, title=run.name)
 
         def numbers(path: Path) -> None:
             _write_json(path, outcome)
@@ -329,7 +334,7 @@ def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
     if trouble.what == "unjudged":
         return GuardrailsError(
             f"no answer{where.replace(' to ', ' of ', 1)} could be judged",
-            hint=f"see the judges' errors; {judged} judges again, once they are mended",
+            hint=f"see the judges' errors; {judged} judges again, once they are mended, and calls nobody",
         )
     return GuardrailsError(
         f"{trouble.share:.1%} of the calls or their judges failed, the suite allows {trouble.allowed:.1%}",
@@ -341,7 +346,7 @@ def _again(run: Run, store: Store) -> tuple[str, str]:
     """What asks again and what judges again. A run that judged another one again cannot be gone on with."""
     source = run.info.get("rescored")
     if not source:
-        return f"`--resume {run.id}`", f"`--resume {run.id}`"
+        return f"`--resume {run.id}`", f"`--resume {run.id} --cache`"
     return f"`evalkit run SUITE --resume {origin(store, run)}`", f"`evalkit rescore {source}`"
 
 

@@ -214,13 +214,15 @@ def comparisons(console: Console, found: Sequence[Comparison]) -> None:
         console.print(f"\n[bold]{escape(at + each.verdict)}[/]")
 
 
-def gates(console: Console, decided: Sequence[Decided]) -> None:
+def gates(console: Console, decided: Sequence[Decided], note: str = "") -> None:
     """Print each gate's verdict, one a line: passed, failed or undecided in word and colour, the worst first.
 
-    Arms of which a gate says the very same share a line.
+    Arms of which a gate says the very same share a line. `note` is of all of them.
     """
     if decided:
         console.print(f"\n[bold]Gates: {counted(decided)}[/]", highlight=False)
+    if note:
+        console.print(f"  {escape(note)}", highlight=False)
     alike: dict[tuple[str, str], list[str]] = {}
     for each in urgent(decided):
         alike.setdefault((each.verdict.status, each.verdict.sentence), []).append(each.name)

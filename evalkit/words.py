@@ -8,6 +8,17 @@ from collections.abc import Mapping
 from evalkit.repeats import Repeats
 from evalkit.stats import Measured
 from evalkit.summary import Cost, Endpoint
+from evalkit.trial import Trial
+
+
+def count(number: int, one: str) -> str:
+    """`1 call`, `2,000 calls`."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def called(row: Trial, several: bool = False) -> str:
+    """What an answer is called: `sf-003`, or `sf-003 #2` where there are `several` to a sample."""
+    return f"{row.sample} #{row.k + 1}" if several or row.k else row.sample
 
 
 def percent(m: Measured | None) -> str:
@@ -91,20 +102,21 @@ def cost_total(cost: Cost) -> str:
     if not cost.known and not cost.paid:
         return "–" if cost.whole else "unknown"
     estimated = " (estimated tokens)" if cost.estimated else ""
-    calls = f" + {cost.unknown:,} calls unknown" if cost.unknown else ""
+    calls = f" + {count(cost.unknown, 'call')} unknown" if cost.unknown else ""
     return f"{usd(float(cost.paid))}{calls}{others_unknown(cost)}{estimated}{judging}{earlier}"
 
 
 def others_unknown(cost: Cost) -> str:
     """` + 3 judgings of unknown cost`: what was paid besides the calls, nobody knows how much."""
-    users = f" + {cost.unknown_users:,} simulated users of unknown cost" if cost.unknown_users else ""
-    return users + judgings_unknown(cost)
+    users = cost.unknown_users
+    said = f" + {count(users, 'simulated user')} of unknown cost" if users else ""
+    return said + judgings_unknown(cost)
 
 
 def judgings_unknown(cost: Cost) -> str:
     """The judgings' part of that."""
-    count = cost.unknown_judgings
-    return f" + {count:,} judging{'s' if count > 1 else ''} of unknown cost" if count else ""
+    judgings = cost.unknown_judgings
+    return f" + {count(judgings, 'judging')} of unknown cost" if judgings else ""
 
 
 def cost_per_thousand(cost: Cost) -> str:
@@ -161,12 +173,14 @@ def calls(e: Endpoint) -> str:
     """`n = 120: 110 passed, 8 not, 2 failed calls`, with what was unjudged or an earlier call's."""
     parts = [f"{e.passed:,} passed", f"{e.failed:,} not"]
     if e.failures:
-        parts.append(f"{e.failures:,} failed calls")
+        parts.append(count(e.failures, "failed call"))
     if e.unjudged:
         parts.append(f"{e.unjudged:,} unjudged")
-    several = f" answers to {e.samples:,} samples" if e.repeats is not None else ""
+    n = f"{e.calls:,}"
+    if e.repeats is not None:
+        n = f"{count(e.calls, 'answer')} to {count(e.samples, 'sample')}"
     cached = f" ({e.cached:,} answered earlier)" if e.cached else ""
-    return f"n = {e.calls:,}{several}: {', '.join(parts)}{cached}"
+    return f"n = {n}: {', '.join(parts)}{cached}"
 
 
 # --- several answers a sample ------------------------------------------------------------------------------
@@ -185,7 +199,7 @@ def flakes(r: Repeats) -> str:
 
 def majority(r: Repeats) -> str:
     """The majority's pass rate, and in how many questions it was a tie."""
-    ties = f" ({r.ties:,} ties)" if r.ties else ""
+    ties = f" ({count(r.ties, 'tie')})" if r.ties else ""
     return f"{percent(r.majority)}{ties}"
 
 

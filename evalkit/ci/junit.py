@@ -24,6 +24,7 @@ from tempfile import TemporaryFile
 from typing import IO
 from xml.sax.saxutils import escape, quoteattr
 
+from evalkit import words
 from evalkit.files import Ended, placed
 from evalkit.trial import Trial
 from evalkit.verdict import Decided, Status
@@ -45,18 +46,20 @@ def write(
     warnings: Sequence[str] = (),
     undecided: str = "report",
     ended: Ended | None = None,
+    several: bool = False,
 ) -> None:
     """Write the file. Raises `ConfigError` when it cannot be written there.
 
     `undecided` is what the suite says of gates that the rows do not decide. Only where it says `fail` are
     they failures; else they are skipped, with why: the exit code is not that of a failed gate either.
     `warnings`, such as of a judge that agrees too little with people, are skipped cases of a suite of their
-    own: what every service shows, and none takes for a failure. `ended` is of a run that is not complete.
+    own: what every service shows, and none takes for a failure. `ended` is of a run that is not complete, and
+    `several` of one whose samples have more than one answer.
     """
     try:
         with ExitStack() as files:
             counting = [(each, each.under(undecided)) for each in gates]
-            suites = _suites(rows, files)
+            suites = _suites(rows, files, several)
             with placed(path) as file:
                 out = TextIOWrapper(file, encoding="utf-8", newline="\n")
                 _write(out, suites, counting, warnings, name, ended)
@@ -78,7 +81,7 @@ class _Suite:
     seconds: float = 0.0
     printed: list[str] = field(default_factory=list)
 
-    def add(self, row: Trial) -> None:
+    def add(self, row: Trial, several: bool) -> None:
         seconds = 0.0 if row.cached else (row.number("e2e_ms") or 0.0) / 1000
         kind, message, text = _said(row)
         self.tests += 1
@@ -86,8 +89,7 @@ class _Suite:
         self.errors += kind == "error"
         self.skipped += kind == "skipped"
         self.seconds += seconds
-        called = row.sample if row.k == 0 else f"{row.sample} #{row.k + 1}"
-        self.case(called, self.name, seconds, (kind, message, text))
+        self.case(words.called(row, several), self.name, seconds, (kind, message, text))
 
     def gate(self, decided: Decided, counts: Status, ended: Ended | None) -> None:
         verdict = decided.verdict
@@ -152,13 +154,13 @@ def _aside(files: ExitStack) -> IO[str]:
     return files.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n"))
 
 
-def _suites(rows: Iterable[Trial], files: ExitStack) -> list[_Suite]:
+def _suites(rows: Iterable[Trial], files: ExitStack, several: bool) -> list[_Suite]:
     suites: dict[tuple[str, str], _Suite] = {}
     for row in rows:
         place = (row.set, row.arm)
         if place not in suites:
             suites[place] = _Suite(".".join(part for part in place if part), _aside(files))
-        suites[place].add(row)
+        suites[place].add(row, several)
     return list(suites.values())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from evalkit import words
 from evalkit.ci import plain
 from evalkit.ci.plain import Numbers
+from evalkit.files import MARK, placed
 from evalkit.report_end import remarks
 from evalkit.summary import Endpoint
 from evalkit.trial import Trial
@@ -49,9 +50,19 @@ def append(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title
     _add(path, summary(numbers, failing, title=title))
 
 
-def refuse(path: Path, why: str, *, title: str = "evalkit") -> None:
-    """Add that there are no numbers, and why. Raises `ConfigError` when it cannot be written."""
-    _add(path, f"## {escape(title)}\n\n❌ **{escape(why, MAX_TEXT * 2)}**\n\n")
+def write(path: Path, numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "evalkit") -> None:
+    """Write a run's summary in place of what is there. Raises `ConfigError` when it cannot be written."""
+    _anew(path, summary(numbers, failing, title=title))
+
+
+def refuse(path: Path, why: str, *, title: str = "evalkit", anew: bool = False) -> None:
+    """Say that there are no numbers, and why: `anew`, or after what is there. Raises likewise."""
+    (_anew if anew else _add)(path, f"## {escape(title)}\n\n❌ **{escape(why, MAX_TEXT * 2)}**\n\n")
+
+
+def _anew(path: Path, text: str) -> None:
+    with placed(path) as file:
+        file.write(f"{MARK}\n{text}".encode("utf-8", "replace"))
 
 
 def _add(path: Path, text: str) -> None:
@@ -77,7 +88,7 @@ def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "ev
     lines = [f"## {escape(title)}", ""]
     for remark in remarks(info, len(numbers.columns), numbers.trouble):
         lines += [f"❌ **{escape(remark, MAX_TEXT * 2)}**", ""]
-    lines += _gates(plain.gates(numbers))
+    lines += _gates(plain.gates(numbers), plain.open_gates(numbers))
     sets = by_set(numbers.endpoints)
     for name, arms in sets.items():
         if len(sets) > 1:
@@ -90,7 +101,7 @@ def summary(numbers: Numbers, failing: Iterable[Trial] = (), *, title: str = "ev
     for warning in numbers.warnings:
         lines += [f"⚠️ {escape(warning, MAX_TEXT * 2)}", ""]
     lines += [f"<sub>{escape(note, MAX_TEXT * 2)}</sub><br>" for note in notes(numbers.endpoints)]
-    lines += ["", *_failing(failing)]
+    lines += ["", *_failing(failing, any(e.repeats is not None for e in numbers.endpoints))]
     return _cut("\n".join(lines) + "\n", MOST)
 
 
@@ -116,10 +127,11 @@ def _cut(text: str, most: int) -> str:
     return kept + closing + _TOO_LONG
 
 
-def _gates(gates: Sequence[Decided]) -> list[str]:
+def _gates(gates: Sequence[Decided], note: str) -> list[str]:
     if not gates:
         return []
-    lines = [f"**{counted(gates)}**", "", "| gate | on | verdict |", "| --- | --- | --- |"]
+    lines = [f"**{counted(gates)}**", "", *([f"⚠️ {escape(note)}", ""] if note else [])]
+    lines += ["| gate | on | verdict |", "| --- | --- | --- |"]
     for each in urgent(gates):
         said = each.verdict.sentence.removeprefix(f"{each.verdict.status}: ")
         cells = (escape(str(each.verdict.gate)), escape(each.name))
@@ -160,7 +172,7 @@ def _table(endpoints: Sequence[Endpoint], rescored: bool) -> list[str]:
     return [*lines, ""]
 
 
-def _failing(rows: Iterable[Trial]) -> list[str]:
+def _failing(rows: Iterable[Trial], several: bool) -> list[str]:
     """By id, with the scorers' reasons; neither prompt nor answer."""
     failed = (row for row in rows if row.passed is False or row.judge_errors)
     shown = list(islice(failed, MAX_FAILING + 1))
@@ -173,9 +185,8 @@ def _failing(rows: Iterable[Trial]) -> list[str]:
         "| --- | --- | --- |",
     ]
     for row in shown[:MAX_FAILING]:
-        called = row.sample if row.k == 0 else f"{row.sample} ({row.k + 1})"
         at = f"{row.arm} on {row.set}" if row.set else row.arm
-        lines.append(f"| {escape(called)} | {escape(at)} | {escape(_why(row))} |")
+        lines.append(f"| {escape(words.called(row, several))} | {escape(at)} | {escape(_why(row))} |")
     if len(shown) > MAX_FAILING:
         lines.append("| … | | and more |")
     return [*lines, "", "</details>", ""]

@@ -1,6 +1,7 @@
 """The numbers of a run as plain values for a JSON file: summaries, comparisons, gates; no answers.
 
-No gate of a run that is not complete and sound has passed: what is not known yet may be otherwise.
+No gate of a run that is not complete and sound has passed: what is not known yet may be otherwise. Where too
+much failed for a verdict, none has failed either.
 An open side of an interval is null, and so is everything that is not known. Money is a decimal string where
 it is a sum and a number where it is a mean.
 """
@@ -66,19 +67,45 @@ def plain(numbers: Numbers) -> dict[str, Any]:
 
 
 def gates(numbers: Numbers) -> list[Decided]:
-    """The verdicts as the exit code has them: of a run that is not complete and sound, none is a pass."""
+    """The verdicts as the exit code has them: of a run that is not complete and sound, none is a pass.
+
+    Of one with trouble none is a failure either: its exit code is not that of a failed gate.
+    """
     if numbers.trouble is not None:
         why = "too much failed for a verdict"
-    elif numbers.run.status != "complete":
+        sure = numbers.gates
+        return [each if each.verdict.status == "undecided" else _open(each, why) for each in sure]
+    if numbers.run.status != "complete":
         why = "the run is not complete"
-    else:
-        return list(numbers.gates)
-    return [_open(each, why) if each.verdict.status == "pass" else each for each in numbers.gates]
+        return [_open(each, why) if each.verdict.status == "pass" else each for each in numbers.gates]
+    return list(numbers.gates)
 
 
-def _open(passed: Decided, why: str) -> Decided:
-    said = f"undecided: {why}; of what was asked: {passed.verdict.sentence}"
-    return replace(passed, verdict=replace(passed.verdict, status="undecided", sentence=said))
+def _open(each: Decided, why: str) -> Decided:
+    said = f"undecided: {why}; of what was asked: {each.verdict.sentence}"
+    return replace(each, verdict=replace(each.verdict, status="undecided", sentence=said))
+
+
+def open_gates(numbers: Numbers) -> str:
+    """What the exit code makes of undecided gates, where the suite says so and there are any."""
+    return "" if numbers.trouble is not None else counted_as(numbers.gates, numbers.run.info)
+
+
+def counted_as(decided: Sequence[Decided], info: Mapping[str, Any]) -> str:
+    """Likewise, of a run's verdicts and its lineage."""
+    suite = info.get("suite")
+    how = suite.get("undecided") if isinstance(suite, Mapping) else None
+    undecided = [each for each in decided if each.verdict.status == "undecided"]
+    if not undecided or how not in ("fail", "value"):
+        return ""
+    failed = sum(each.under(how) == "fail" for each in undecided)
+    passed = len(undecided) - failed
+    counts = [f"{n:,} as {what}" for n, what in ((failed, "failed"), (passed, "passed")) if n]
+    by = ", by its value alone" if len(undecided) == 1 else ", each by its value alone"
+    return (
+        f"The exit code counts undecided gates too (`undecided: {how}` in the suite): {' and '.join(counts)}"
+        f"{by if how == 'value' else ''}."
+    )
 
 
 def _endpoint(each: Endpoint, rescored: bool) -> dict[str, Any]:

@@ -60,6 +60,7 @@ gates:
   # - pass_rate[arithmetic] >= 85%   # of the samples with a tag
   # - pass_rate >= baseline - 2%     # not worse than an earlier run, with `baseline: RUN` below
 
+# baseline: main                     # the earlier run of such gates: its id, its tag, or `latest`
 # budget: {max_usd: 1.00}            # the run stops before it costs more
 concurrency: 8
 timeout: 60

@@ -32,8 +32,7 @@ def rescore(
     Without options the run's own suite is used, as it was; `--suite` and `--scorer` give other scorers.
     """
     from evalkit.cli import consoles
-    from evalkit.commands.run import step_summary
-    from evalkit.files import Files, left
+    from evalkit.files import Files, left, step_summary
 
     budget = None if max_usd is None else {"max_usd": str(max_usd)}
     given = {"scorers": scorer, "gates": gate, "budget": budget, "store": store}

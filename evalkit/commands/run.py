@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -51,11 +50,10 @@ def run(
     key_env: Annotated[
         str | None, typer.Option(help="The environment variable that holds the endpoint's key.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples of a set.")] = None,
-    n: Annotated[int | None, typer.Option("-n", min=1, help="Answers to each sample (pass@k).")] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Open calls per endpoint (default: 16).")
-    ] = None,
+    # The suite checks numbers: it can say in the files of results that one is wrong, and typer cannot.
+    limit: Annotated[int | None, typer.Option(help="Only the first so many samples of a set.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Answers to each sample (pass@k).")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Open calls per endpoint (default: 16).")] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
     gate: Annotated[
         list[str] | None,
@@ -113,7 +111,7 @@ def run(
     given = {name: value for name, value in fields.items() if value is not None}
     threading.Thread(target=_read_certificates, daemon=True).start()
     from evalkit.cli import consoles
-    from evalkit.files import Files, left
+    from evalkit.files import Files, left, step_summary
 
     files = Files(html, json, junit, markdown or step_summary())
     try:
@@ -147,12 +145,6 @@ def _uncollected() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
-
-
-def step_summary() -> Path | None:
-    """Where GitHub wants a step's summary, if this runs there."""
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    return Path(path) if path else None
 
 
 def _endpoints(urls: list[str], models: list[str], dialect: str | None, key_env: str | None) -> list[Any]:

@@ -108,10 +108,126 @@ def test_a_run_of_too_many_failures_has_passed_nothing(tmp_path: Path) -> None:
     assert (kinds(tmp_path, "run"), kinds(tmp_path, "gates")) == (["error"], ["skipped"])
 
 
+@pytest.mark.parametrize("undecided", ["report", "fail", "value"])
+def test_a_run_of_too_many_failures_has_failed_nothing(tmp_path: Path, undecided: str) -> None:
+    """Its exit code is not that of a failed gate."""
+    asked: list[Call] = []
+
+    def answer(call: Call) -> str:
+        asked.append(call)
+        if len(asked) % 2:
+            return "yes"
+        raise GuardrailsError("no", kind="server")
+
+    gates = ["error_rate <= 1%", "pass_rate >= 50%"]
+    made = session(tmp_path, ScriptedEndpoint(answer), gates=gates, undecided=undecided)
+    with pytest.raises(GuardrailsError, match=r"50\.0% of the calls"):
+        made.run(files(tmp_path))
+
+    assert kinds(tmp_path, "gates") == ["skipped", "skipped"]
+    page = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "❌ fail" not in page
+    assert "2 undecided" in page
+    assert "exit code counts" not in page
+
+
+@pytest.mark.parametrize(
+    ("undecided", "counts"), [("fail", "1 as failed."), ("value", "1 as passed, by its")]
+)
+def test_what_becomes_of_undecided_gates_is_said(tmp_path: Path, undecided: str, counts: str) -> None:
+    made = session(tmp_path, ScriptedEndpoint("yes"), gates=["pass_rate >= 95%"], undecided=undecided)
+
+    assert made.run(files(tmp_path)) == (undecided == "fail")
+
+    said = f"The exit code counts undecided gates too (`undecided: {undecided}` in the suite): {counts}"
+    assert isinstance(made.out.file, StringIO)
+    assert said in " ".join(made.out.file.getvalue().split())
+    assert "exit code counts undecided gates" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    shown = CliRunner().invoke(app, ["runs", "show", "latest", f"--out={tmp_path}"])
+    assert said in " ".join(shown.output.split())
+
+
+def test_gates_of_which_the_suite_says_nothing_have_no_such_line(tmp_path: Path) -> None:
+    made = session(tmp_path, ScriptedEndpoint("yes"), gates=["pass_rate >= 95%"])
+    assert made.run(files(tmp_path)) == 3
+    assert "exit code counts" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_what_a_cap_ended_says_what_was_spent_and_how_to_go_on(tmp_path: Path) -> None:
+    made = session(tmp_path, ScriptedEndpoint("yes"), budget={"max_usd": 10})
+    code = made.run(files(tmp_path), command=["evalkit", "run", "suite.yaml"])
+
+    assert code == 3
+    assert isinstance(made.err.file, StringIO)
+    said = made.err.file.getvalue()
+    assert " of $10.00 is spent" in said
+    assert "Set `sampling.max_tokens`: without it, an answer is taken for 4,096 tokens" in said
+    (run,) = made.store.runs()
+    assert f"Raise the cap, and go on with:\n  evalkit run suite.yaml --resume {run.id}\n" in said
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_answer_is_called_the_same_everywhere(tmp_path: Path, n: int) -> None:
+    made = session(tmp_path, ScriptedEndpoint("no"), gates=[], sampling={"n": n}, limit=1)
+    made.run(files(tmp_path))
+
+    (id_,) = {row.sample for row in made.store.trials(made.store.runs()[0].id)}
+    names = [id_] if n == 1 else [f"{id_} #1", f"{id_} #2"]
+    assert [case.attrib["name"] for case in junit(tmp_path).iter("testcase")] == names
+    page = (tmp_path / "summary.md").read_text(encoding="utf-8").replace("&#35;", "#")
+    shown = CliRunner().invoke(app, ["runs", "show", "latest", "--failing", f"--out={tmp_path}"]).output
+    for name in names:
+        assert f"| {name} |" in page
+        assert f"g {name} e\n" in shown
+
+
 @pytest.mark.parametrize("name", ["html", "json", "junit", "markdown"])
 def test_no_file_is_called_by_the_sign_of_the_output(name: str) -> None:
     with pytest.raises(ConfigError, match="- is no name of a file"):
         Files(**{name: Path("-")})
+
+
+@pytest.mark.parametrize("name", ["html", "json", "junit", "markdown"])
+def test_two_kinds_of_results_are_not_one_file(tmp_path: Path, name: str) -> None:
+    other = "json" if name == "html" else "html"
+    (tmp_path / "link").symlink_to(tmp_path / "x.out")
+    for path in (tmp_path / "x.out", tmp_path / "." / "x.out", tmp_path / "link"):
+        with pytest.raises(ConfigError, match="is named for two kinds of results"):
+            Files(**{name: path, other: tmp_path / "x.out"})
+    Files(**{name: Path("/dev/stdout"), other: Path("/dev/stdout")})
+
+
+# --- summaries ---------------------------------------------------------------------------------------------
+
+
+def test_a_summary_that_is_named_is_made_anew(tmp_path: Path) -> None:
+    made = stale(tmp_path)
+    (tmp_path / "now").mkdir()
+
+    session(tmp_path / "now", ScriptedEndpoint("yes")).run(made)
+
+    page = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert page.count("## g") == 1
+    made.refuse("the suite is wrong")
+    page = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "the suite is wrong" in page
+    assert "## g" not in page
+    (tmp_path / "summary.md").write_text("# Mine\n", encoding="utf-8")
+    made.refuse("the suite is wrong")
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == "# Mine\n", "it is no summary"
+
+
+def test_a_steps_summary_is_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of all commands of the step; also where somebody names it."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    (tmp_path / "summary.md").write_text("# Mine\n", encoding="utf-8")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        session(tmp_path / name, ScriptedEndpoint("yes")).run(files(tmp_path))
+
+    page = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert page.startswith("# Mine\n")
+    assert page.count("## g") == 2
 
 
 # --- runs that an error ends -------------------------------------------------------------------------------
@@ -225,7 +341,20 @@ def test_an_empty_file_says_too_that_nothing_was_run(tmp_path: Path) -> None:
     assert case[0].attrib["message"] == "the suite is wrong"
 
 
-@pytest.mark.parametrize("option", ["--json", "--html", "--junit"])
+@pytest.mark.parametrize("option", ["--limit=0", "-n=0", "--concurrency=0"])
+def test_a_wrong_number_is_said_in_the_files_too(tmp_path: Path, option: str) -> None:
+    stale(tmp_path)
+    suite = {"golden": str(tmp_path / "before" / "g.jsonl"), "endpoints": [{"name": "e", "url": "http://x"}]}
+    (tmp_path / "suite.yaml").write_text(json.dumps(suite), encoding="utf-8")
+    words = ["run", str(tmp_path / "suite.yaml"), *option.split("="), f"--junit={tmp_path / 'junit.xml'}"]
+
+    done = CliRunner().invoke(app, words)
+
+    assert isinstance(done.exception, ConfigError)
+    assert kinds(tmp_path, "run") == ["error"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--junit", "--markdown"])
 def test_a_file_that_is_no_result_is_not_removed(tmp_path: Path, option: str) -> None:
     """`evalkit run --json suite.yaml` asks for JSON, as another command does, and names the suite instead."""
     (tmp_path / "suite.yaml").write_text("golden: short-facts\n", encoding="utf-8")

@@ -70,3 +70,13 @@ def test_the_schema_knows_mistakes(wrong: object) -> None:
 )
 def test_the_schema_allows_the_short_forms(right: object) -> None:
     jsonschema.validate(right, schema())
+
+
+def test_what_gates_are_held_against_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """The comment on such a gate points below itself."""
+    assert runner.invoke(app, ["init", str(tmp_path)]).exit_code == 0
+    head, _, below = (
+        (tmp_path / "suite.yaml").read_text(encoding="utf-8").partition("with `baseline: RUN` below")
+    )
+    assert head
+    assert "\n# baseline: " in below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from evalkit.progress import ALL, EVERY, Tally, progress
+from evalkit.progress import ALL, EVERY, Tally, fitting, progress
 from evalkit.trial import Trial
 from guardrails.testing import FakeClock
 from judges.judge import Score
@@ -105,11 +106,14 @@ def test_several_answers_make_no_narrower_interval(made: Made) -> None:
     assert (several, single) == ("50% [24,76]", "50% [37,63]")
 
 
-def test_an_unknown_price_is_not_zero_and_cached_tokens_have_no_speed(made: Made) -> None:
+def test_an_unknown_price_is_not_zero_and_answers_taken_over_cost_nothing(made: Made) -> None:
     tally = Tally(2)
     tally.add(made(1, record={"cost_usd": None, "cached": True}))
-    assert tally.shown(1.0)["cost"] == "cost ?"
+    assert tally.shown(1.0)["cost"] == "$0"
     assert tally.shown(1.0)["speed"] == "0 tok/s"
+
+    tally.add(made(2, record={"cost_usd": None}))
+    assert tally.shown(1.0)["cost"] == "cost ?"
 
 
 def test_on_a_terminal_there_is_a_bar(made: Made) -> None:
@@ -158,3 +162,54 @@ def test_what_draws_a_bar_loads_where_one_is_drawn() -> None:
     program = "import sys, evalkit.session; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert {"rich.progress", "evalkit.ci.junit"} & set(done.stdout.split()) == set()
+
+
+def last_lines(made: Made, width: int, *, wrong: bool = False) -> list[str]:
+    """What a terminal shows at the end of 200 rows of an endpoint with a long name."""
+    out, clock = console(terminal=True, width=width), FakeClock()
+    arms = "a-rather-long-endpoint-name", "b"
+    with progress(out, dict.fromkeys(arms, 200), clock=clock) as seen:
+        for number in range(200):
+            clock.advance(0.05)
+            seen(made(number, "reset" if wrong else True, arm=arms[0]))
+    plain = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", said(out))
+    return [line.rstrip() for line in plain.splitlines() if line.strip()][-2:]
+
+
+@pytest.mark.parametrize(
+    ("width", "has", "lacks"),
+    [
+        (120, ("a-rather-long-endpoint-name ", "━━━", "tok/s", "$0.200"), ("…",)),
+        (70, ("a-rather-long-", "…", "━━━", "tok/s", "$0.200"), ()),
+        (50, ("a-rather-", "…", "$0.200"), ("━", "tok/s")),
+        (40, ("a-rather-", "…"), ("━", "tok/s", "$")),
+        (30, ("a-", "…"), ("━", "tok/s", "$")),
+        (24, (), ("━", "tok/s", "$", "a")),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most(
+    made: Made, width: int, has: tuple[str, ...], lacks: tuple[str, ...]
+) -> None:
+    line, other = last_lines(made, width)
+
+    assert "200/200 100% [98,100]" in line, "always whole"
+    assert "0/200" in other
+    assert [part for part in has if part not in line] == []
+    assert [part for part in lacks if part in line.replace("100% [98,100]", "")] == []
+    assert max(len(line), len(other)) <= width
+
+
+def test_errors_are_shown_longer_than_prices(made: Made) -> None:
+    line, _ = last_lines(made, 45, wrong=True)
+    assert "200 err" in line
+    assert "cost" not in line
+
+
+@pytest.mark.parametrize("width", range(20, 200, 7))
+def test_columns_fit(width: int) -> None:
+    wide = {"name": 27, "done": 7, "rate": 13, "errors": 5, "speed": 10, "cost": 7, "eta": 8}
+    found = fitting(wide, width)
+    assert sum(found.values()) + len(found) <= max(width, 22)
+    order = ("eta", "speed", "bar")  # who is there only where the one before it is
+    there = [name in found for name in order]
+    assert there == sorted(there, reverse=True)

@@ -280,3 +280,10 @@ def test_clustered_differences_cover_the_truth_as_often_as_they_say(a: float, b:
         assert found is not None
         covered += found.low <= drop * a / (a + b) <= found.high
     assert 0.92 <= covered / 400 <= 0.995
+
+
+def test_one_is_not_said_as_many(made: Made) -> None:
+    (one,) = summarise(Columns.of([made(1, k != 0, k=k) for k in range(3)]))
+    assert words.calls(one) == "n = 3 answers to 1 sample: 2 passed, 1 not"
+    (failed,) = summarise(Columns.of([made(1), made(2, "reset")]))
+    assert words.calls(failed) == "n = 2: 1 passed, 0 not, 1 failed call"

@@ -319,8 +319,8 @@ def test_two_runs_are_held_against_each_other_sample_by_sample(home: Path) -> No
 
     assert "between renamed and e in" in shown, "the set's only arm, whatever it is called"
     assert "(n = 3, paired)" in shown
-    assert "renamed on facts: 1 pass less often: s0" in shown
-    assert "renamed on facts: 1 pass more often: s2" in shown
+    assert "renamed on facts: 1 passes less often: s0" in shown
+    assert "renamed on facts: 1 passes more often: s2" in shown
     assert "renamed on other:" in shown
     assert "has no such arm" in shown
 

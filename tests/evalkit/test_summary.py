@@ -153,7 +153,7 @@ def test_an_unknown_price_is_never_zero() -> None:
     assert words.cost_total(none.cost) == "unknown"
     assert none.cost.per_call is None
     assert (some.cost.total, some.cost.known, some.cost.unknown) == (Decimal("0.003"), 1, 1)
-    assert "1 calls unknown" in words.cost_total(some.cost)
+    assert "1 call unknown" in words.cost_total(some.cost)
 
 
 def test_calls_that_failed_for_nothing_do_not_make_answers_of_unknown_cost_cheap() -> None:
@@ -549,7 +549,7 @@ def test_attempts_and_users_of_unknown_cost_are_not_free() -> None:
     assert summary.cost.per_call is not None
     assert summary.cost.per_call.value == pytest.approx(0.001), "nobody knows what the first one cost"
     said = words.cost_total(summary.cost)
-    assert said == "$0.503 + 1 calls unknown + 1 simulated users of unknown cost"
+    assert said == "$0.503 + 1 call unknown + 1 simulated user of unknown cost"
 
 
 def test_sums_of_money_are_exact_whatever_context_the_caller_has_set() -> None:

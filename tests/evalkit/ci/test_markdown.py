@@ -121,7 +121,7 @@ def test_failing_samples_are_named_with_reasons_and_without_answers(made: Made) 
     said = rendered(page(rows))
 
     assert "| bad | a | contains: a reason |" in said
-    assert "| worse (3) | a on x | timeout: it broke |" in said
+    assert "| worse #3 | a on x | timeout: it broke |" in said
     assert "| u | a | contains: no reply |" in said
     assert "| good |" not in said
     assert "graded" not in said
