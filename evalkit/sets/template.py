@@ -8,9 +8,10 @@ output has an end. An unknown name is an error, never an empty text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from evalkit.sets import template_work as work
@@ -39,6 +40,34 @@ _METHODS = _words(
     "capitalize endswith get items keys lower lstrip removeprefix removesuffix rstrip split splitlines "
     "startswith strip title upper values"
 )
+_SAID = {
+    "Assign": "{% set %}",
+    "AssignBlock": "{% set %}",
+    "NSRef": "{% set %}",
+    "With": "{% with %}",
+    "FilterBlock": "{% filter %}",
+    "Macro": "{% macro %}",
+    "CallBlock": "{% call %}",
+    "Import": "{% import %}",
+    "FromImport": "{% from %}",
+    "Include": "{% include %}",
+    "Extends": "{% extends %}",
+    "Block": "{% block %}",
+    "ScopedEvalContextModifier": "{% autoescape %}",
+    "Mul": "the operator *",
+    "Mod": "the operator %",
+    "Pow": "the operator **",
+    "Pos": "a + before a value",
+}
+_MAY = (
+    "templates may use {{ }}, {% for %}, {% if %}, filters, tests, and the operators + - / // ~ in and or "
+    "not == != < <= > >="
+)
+_LOOPS = "{% for %} goes through a field, and loop.index counts its turns"
+_INSTEAD = {
+    "range": _LOOPS,
+    "replace": "replacing may make texts of any length: change them in the data instead",
+}
 _MAX_PAIRS = 100  # keys can be chosen to collide, so that each is compared with all
 _OWN_NAMES = frozenset({"_file", "_row"})
 
@@ -101,6 +130,8 @@ def _compiled(source: str) -> jinja2.Template:
         return jinja2.Template.from_code(environment, code, environment.make_globals(None))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the template is not valid: {error.message} (line {error.lineno})") from None
+    except ValueError:  # Python reads no more than some thousand digits
+        raise TemplateError("the template writes out a number that is too large") from None
     except (RecursionError, MemoryError, SyntaxError):  # Python's own bounds on nested blocks
         raise TemplateError("the template is nested too deeply") from None
 
@@ -116,7 +147,16 @@ def _environment() -> jinja2.Environment:
         __repr__ = StrictUndefined._fail_with_undefined_error
 
     class Weighed(ImmutableSandboxedEnvironment):
-        """An environment that weighs calls of methods."""
+        """An environment that weighs operators and calls of methods."""
+
+        intercepted_binops = frozenset(["+", "-", "/", "//"])
+        intercepted_unops = frozenset(["-"])
+
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            return work.operated(context, self.binop_table[operator], left, right)
+
+        def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
+            return work.operated(context, self.unop_table[operator], arg)
 
         def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
             work.weigh_call(__context[BUDGET], __obj, (*args, *kwargs.values()))
@@ -130,8 +170,14 @@ def _environment() -> jinja2.Environment:
     made.filters.update(work.filters(stock))
     made.tests.clear()
     made.tests.update(work.tests(stock))
-    for name, each in (("_text", work.text), ("_held", work.held), (BUDGET, work.counted)):
-        made.filters[name] = pass_context(each)
+    own: dict[str, Callable[..., Any]] = {
+        "text": work.text,
+        "held": work.held,
+        "compared": work.compared,
+        "within": work.within,
+    }
+    for name, each in {**own, "item": work.item, "steps": work.counted}.items():
+        made.filters[f"_{name}"] = pass_context(each)
     return made
 
 
@@ -141,6 +187,8 @@ def _is_internal(name: str) -> bool:
 
 def _walk(tree: jinja2.nodes.Template) -> None:
     """Let in what is on the lists, and put in what counts and weighs."""
+    from jinja2 import nodes
+
     waiting: list[nodes.Node] = [tree]
     seen: list[nodes.Node] = []
     while waiting:
@@ -150,7 +198,8 @@ def _walk(tree: jinja2.nodes.Template) -> None:
         waiting += node.iter_child_nodes()
     weights: dict[int, int] = {}
     for node in reversed(seen):  # what is inside first
-        weights[id(node)] = work.NODE + sum(weights.get(id(each), 0) for each in node.iter_child_nodes())
+        own = work.NODE * (2 if isinstance(node, nodes.Getattr | nodes.Getitem) else 1)
+        weights[id(node)] = own + sum(weights.get(id(each), 0) for each in node.iter_child_nodes())
     for node in reversed(seen):
         _weigh(node, weights)
 
@@ -162,55 +211,109 @@ def _check(node: nodes.Node) -> None:
     kind = type(node).__name__
     line = getattr(node, "lineno", 1)
     if kind not in _NODES:
-        raise TemplateError(f"the template may not use {kind.lower()} (line {line})")
+        said = _SAID.get(kind, kind.lower())
+        raise TemplateError(f"the template may not use {said} (line {line})", hint=_MAY)
+    if isinstance(node, nodes.Const):
+        _check_number(node.value, line)
     for what, names in ((nodes.Filter, work.FILTERS), (nodes.Test, work.TESTS)):
         if isinstance(node, what) and node.name not in names:
+            instead = _INSTEAD.get(node.name)
             raise TemplateError(
                 f"the template may not use the {kind.lower()} {node.name[:40]!r} (line {line})",
-                hint=f"the {kind.lower()}s are {', '.join(sorted(names))}",
+                hint=f"{instead + '; ' if instead else ''}the {kind.lower()}s are {', '.join(sorted(names))}",
             )
     if isinstance(node, nodes.Name) and _is_internal(node.name):
         raise TemplateError(f"the template may not use the name {node.name[:40]!r} (line {line})")
     if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
         raise TemplateError(f"the template may not use the attribute {node.attr[:40]!r} (line {line})")
-    if isinstance(node, nodes.Call) and not (
-        isinstance(node.node, nodes.Getattr) and node.node.attr in _METHODS
-    ):
-        raise TemplateError(
-            f"the template may not call that (line {line})",
-            hint=f"the methods are {', '.join(sorted(_METHODS))}",
-        )
+    if isinstance(node, nodes.Call):
+        _check_call(node, line)
     if isinstance(node, nodes.Dict) and len(node.items) > _MAX_PAIRS:
         raise TemplateError(f"the template writes out more than {_MAX_PAIRS} pairs (line {line})")
     if isinstance(node, nodes.For) and node.recursive:
         raise TemplateError(f"the template may not loop recursively (line {line})")
 
 
-def _weigh(node: nodes.Node, weights: Mapping[int, int]) -> None:
-    """Filters, tests and methods weigh what they do; here the operators, the output and the loops do."""
+def _check_number(value: Any, line: int) -> None:
+    """Refuse a number that is too long to work with."""
+    if isinstance(value, float) and not isfinite(value):
+        raise TemplateError(f"the template writes out a number that is too large (line {line})")
+    if isinstance(value, int) and value.bit_length() > work.MAX_BITS:
+        raise TemplateError(
+            f"the template writes out an integer of more than {work.MAX_BITS:,} bits (line {line})"
+        )
+
+
+def _check_call(node: nodes.Call, line: int) -> None:
+    """Refuse to call what is not a method on the list."""
     from jinja2 import nodes
 
-    def through(name: str, inner: Any, *args: nodes.Expr) -> nodes.Filter:
-        return nodes.Filter(inner, name, list(args), [], None, None, lineno=inner.lineno)
+    called = node.node
+    if isinstance(called, nodes.Getattr):
+        if called.attr in _METHODS:
+            return
+        name, said = called.attr, f".{called.attr[:40]}()"
+    elif isinstance(called, nodes.Name):
+        name, said = called.name, f"{called.name[:40]}()"
+    else:
+        name, said = "", "that"
+    instead = _INSTEAD.get(name)
+    raise TemplateError(
+        f"the template may not call {said} (line {line})",
+        hint=f"{instead + '; ' if instead else ''}the methods are {', '.join(sorted(_METHODS))}",
+    )
 
+
+def _through(name: str, inner: Any, *args: nodes.Expr) -> nodes.Filter:
+    from jinja2 import nodes
+
+    return nodes.Filter(inner, name, list(args), [], None, None, lineno=inner.lineno)
+
+
+def _weigh(node: nodes.Node, weights: Mapping[int, int]) -> None:
+    """Filters, tests, methods and arithmetic weigh what they do; here the rest does."""
+    from jinja2 import nodes
+
+    for name, value in node.iter_fields():
+        if isinstance(value, list):
+            value[:] = [_weigh_item(each) for each in value]
+        else:
+            setattr(node, name, _weigh_item(value))
     if isinstance(node, nodes.Output):
         plain = nodes.TemplateData
-        node.nodes = [each if isinstance(each, plain) else through("_text", each) for each in node.nodes]
+        node.nodes = [each if isinstance(each, plain) else _through("_text", each) for each in node.nodes]
     elif isinstance(node, nodes.Concat):
-        node.nodes = [through("_text", each) for each in node.nodes]
-    elif isinstance(node, nodes.Compare | nodes.Operand):
-        node.expr = through("_held", node.expr)
-    elif isinstance(node, nodes.Add | nodes.Sub):
-        node.left, node.right = through("_held", node.left), through("_held", node.right)
+        node.nodes = [_through("_text", each) for each in node.nodes]
+    elif isinstance(node, nodes.Compare):
+        _weigh_compare(node)
+    elif isinstance(node, nodes.Pair):  # what is in a key goes into its hash
+        node.key = _through("_held", node.key)
     elif isinstance(node, nodes.For):
-        node.iter = through(BUDGET, node.iter, nodes.Const(weights[id(node)]))
-    for name, value in node.iter_fields():  # a slice is a copy
-        if isinstance(value, nodes.Getitem) and isinstance(value.arg, nodes.Slice):
-            setattr(node, name, through("_held", value))
-        elif isinstance(value, list):
-            value[:] = [
-                through("_held", each)
-                if isinstance(each, nodes.Getitem) and isinstance(each.arg, nodes.Slice)
-                else each
-                for each in value
-            ]
+        node.iter = _through(BUDGET, node.iter, nodes.Const(weights[id(node)]))
+
+
+def _weigh_compare(node: nodes.Compare) -> None:
+    """A lone `in` becomes `within(…) == true`; in a chain all is weighed as a whole."""
+    from jinja2 import nodes
+
+    first = node.ops[0]
+    searches = any(each.op in ("in", "notin") for each in node.ops)
+    if searches and len(node.ops) == 1:
+        node.expr = _through("_within", node.expr, first.expr)
+        node.ops = [nodes.Operand("eq", nodes.Const(first.op == "in"))]
+        return
+    name = "_held" if searches else "_compared"
+    node.expr = _through(name, node.expr)
+    for each in node.ops:
+        each.expr = _through(name, each.expr)
+
+
+def _weigh_item(value: Any) -> Any:
+    """A slice is a copy, and a key that is worked out may be anything."""
+    from jinja2 import nodes
+
+    if not isinstance(value, nodes.Getitem) or isinstance(value.arg, nodes.Const):
+        return value
+    if isinstance(value.arg, nodes.Slice):
+        return _through("_held", value)
+    return _through("_item", value.node, value.arg)
