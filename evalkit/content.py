@@ -14,11 +14,13 @@ from typing import Any
 _WHOLE = 64
 _QUESTION = 32
 _JUDGED_BY = frozenset({"references", "weight", "tags"})
+_ALWAYS = _JUDGED_BY - {"tags"}
+_written = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode  # made once
 
 
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON, in hex."""
-    return sha(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))
+    return sha(_written(value))
 
 
 def sha(text: str) -> str:
@@ -26,14 +28,17 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def content(plain: Mapping[str, Any]) -> str:
-    """What identifies a sample's plain values (`Sample.plain`): 64 hex digits of all, 32 of what is asked."""
-    return digest(plain) + question(plain)[:_QUESTION]
+def content(plain: Mapping[str, Any], asked: str | None = None) -> str:
+    """What identifies a sample's plain values (`Sample.plain`): 64 hex digits of all, 32 of what is asked.
+
+    `asked` is their `question`, where it is known.
+    """
+    return digest(plain) + (question(plain) if asked is None else asked)[:_QUESTION]
 
 
 def question(plain: Mapping[str, Any], *, tags: bool = False) -> str:
     """sha256 of what is asked: all but references and weight, and without the tags if no prompt sees them."""
-    left_out = _JUDGED_BY - {"tags"} if tags else _JUDGED_BY
+    left_out = _ALWAYS if tags else _JUDGED_BY
     return digest({name: value for name, value in plain.items() if name not in left_out})
 
 

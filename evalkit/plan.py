@@ -218,8 +218,10 @@ class Plan:
             part = self._part(number)
             one = part.golden.samples[number - part.first]
             plain, judged = one.plain(), part.scoring.digest(one)
-            held = content(plain)
-            questions = {tagged: question(plain, tags=tagged) for tagged in seeing}
+            questions = {False: question(plain)}
+            if True in seeing:
+                questions[True] = question(plain, tags=True)
+            held = content(plain, questions[False])
             for column, prompt in enumerate(self.prompts, start=at * len(self.prompts)):
                 for k in range(n):
                     ask = sha(f"{questions[prompt.tagged]}:{asked[prompt.name]}:{k}")
