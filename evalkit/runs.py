@@ -388,8 +388,10 @@ def _named(one: Any) -> str:
     """A golden set, an endpoint, a judge or a prompt in a few words."""
     if not isinstance(one, Mapping):
         return str(one)
+    from evalkit import words
+
     told = [str(one[name]) for name in ("url", "model") if one.get(name)]
     if one.get("samples") is not None:
-        told.append(f"{one['samples']:,} sample{'' if one['samples'] == 1 else 's'}")
+        told.append(words.count(one["samples"], "sample"))
     told += [f"sha256 {str(one['sha256'])[:12]}"] if one.get("sha256") else []
     return f"{one.get('name', '')} ({', '.join(told)})" if told else str(one.get("name", ""))

@@ -10,7 +10,7 @@ from guardrails.call import Usage
 MOST_TOKENS = 10**9
 """No call reads or writes more: ten times the largest context windows, and months of decoding."""
 MOST_USD = 10**6
-"""No call costs more: that is as many tokens, at five times the dearest price in our list."""
+"""No call costs more: that is as many tokens, at more than three times the dearest price in our list."""
 
 
 def is_count(value: Any) -> TypeGuard[int]:

@@ -27,16 +27,12 @@ MAX_SOURCE = 100_000  # characters of a template
 MAX_OUTPUT = 16 * 2**20  # characters of what it says
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # No `*`, `**` and `%`: on texts they repeat and pad without an end.
-_NODES = _words(
+_NODES = work.words(
     "Template Output TemplateData Name Const Getattr Getitem Slice Filter Test If For CondExpr Compare "
     "Operand And Or Not Neg Add Sub Div FloorDiv Concat Call List Tuple Dict Pair Keyword"
 )
-_METHODS = _words(
+_METHODS = work.words(
     "capitalize endswith get items keys lower lstrip removeprefix removesuffix rstrip split splitlines "
     "startswith strip title upper values"
 )

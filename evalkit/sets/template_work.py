@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Set, ValuesView
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -45,26 +45,24 @@ class TemplateError(ConfigError):
     default_kind = "template"
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a list."""
     return frozenset(text.split())
 
 
 # No `sum`: on lists it is quadratic.
-FILTERS = _words(
+FILTERS = words(
     "abs capitalize count d default first float int items join last length list lower map max min reject "
     "rejectattr reverse round select selectattr sort string title tojson trim unique upper"
 )
-TESTS = _words(
+TESTS = words(
     "boolean defined divisibleby eq equalto even false float ge greaterthan gt in integer iterable le "
     "lessthan lower lt mapping ne none number odd sameas sequence string true undefined upper == != < <= > >="
 )
-_GLANCES = _words("count d default first last length")  # look at no more than one item
-_ITERATES = _words("join list map max min reject rejectattr select selectattr sort unique")
+_GLANCES = words("count d default first last length")  # look at no more than one item
+_ITERATES = words("join list map max min reject rejectattr select selectattr sort unique")
 _NAMED_AT = {"rejectattr": 0, "selectattr": 0, "join": 1, "max": 1, "min": 1, "unique": 1, "sort": 2}
 """Which argument names an attribute, where it does not stand as `attribute=`."""
-_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
-"""Where `split` and `splitlines` part a text."""
-
 _MANY = (list, tuple, Set, Mapping, ValuesView)  # not Undefined, which pretends to be a collection
 
 
@@ -376,6 +374,12 @@ def _test(name: str, stock: SandboxedEnvironment) -> Callable[..., bool]:
     return run
 
 
+@cache
+def _blanks() -> str:
+    """Where `split` and `splitlines` part a text; found when it is first asked for, not while starting."""
+    return "".join(filter(str.isspace, map(chr, range(0x3001))))
+
+
 def weigh_call(budget: Budget, method: Any, args: Collection[Any]) -> None:
     """Spend what a method of a text or a mapping costs."""
     owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
@@ -394,5 +398,5 @@ def weigh_call(budget: Budget, method: Any, args: Collection[Any]) -> None:
     elif name in ("split", "splitlines"):
         between = next((each for each in args if isinstance(each, str) and each), None)
         budget.spend(2 * _search(owner, len(between or "")))
-        ends = sum(map(owner.count, _BLANKS)) if between is None else owner.count(between)
+        ends = sum(map(owner.count, _blanks())) if between is None else owner.count(between)
         budget.items(ends + 1)

@@ -190,8 +190,7 @@ def _add_usage(usage: Usage, origin: Origin, events: list[Event]) -> None:
 def usage_of(raw: dict[str, Any]) -> Usage:
     """A vendor's usage object as ours. Anything that cannot be a count is 0 (`sound`).
 
-    Some count what a model thought in the total alone (xAI; Gemini, as it says of its own API): it is paid as
-    output, and so it is output here.
+    Some count what a model thought in the total alone (xAI): it is paid as output, and so it is output here.
     """
     cost: Any = raw.get("cost")
     tokens, wrote, total = (entry(raw, f"{name}_tokens") for name in ("prompt", "completion", "total"))
