@@ -2,7 +2,7 @@
 
 The cluster of `RAY_ADDRESS`, else one that runs on this machine (`ray start`), else, or with
 `RAY_ADDRESS=local`, one of our own for as long as the run lasts: no dashboard, no usage statistics, its files
-in a folder that is removed afterwards.
+in a folder that is removed afterwards, and a token that only this process and its workers know.
 
 To a cluster that was there before, the suite's folder goes as Ray's working directory, so that scorers in
 Python, schemas, prices and modules beside the suite are found on every node. Golden sets stay here (a job
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 KNOCKING = 10.0
 """Seconds that a named cluster gets to take a connection. Ray itself would go on for five minutes."""
+
+_TOKEN_OF = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 
 STAYS = (".git", ".venv", "__pycache__", ".env", ".env.*", "*.db", "*.db-wal", "*.db-shm")
 
@@ -128,6 +131,9 @@ def _knock(address: str) -> None:
 def _begin(ray: Any) -> tempfile.TemporaryDirectory[str]:
     """Start a cluster of our own; the folder of its files. Raises `ConfigError` where that cannot be."""
     files = tempfile.TemporaryDirectory(prefix="evalkit-ray-", ignore_cleanup_errors=True)
+    if not _TOKEN_OF & set(os.environ):
+        # Else Ray 2.60 leaves one in the home folder, and sends it from then on to any cluster that it finds.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # stays: Ray reads it once per process
     try:
         ray.init("local", include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=files.name, **QUIET)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -143,7 +149,8 @@ def _begin(ray: Any) -> tempfile.TemporaryDirectory[str]:
 def _unusable(why: object) -> ConfigError:
     return ConfigError(
         f"the Ray cluster cannot be used: {_flat(why)}",
-        hint="look at `ray status`; without RAY_ADDRESS a cluster is started on this machine",
+        hint="look at `ray status`; RAY_ADDRESS=local starts a cluster on this machine; one that asks for "
+        "tokens (Ray 2.60 on) needs RAY_AUTH_MODE=token",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,12 @@ PATIENCE = 120.0
 ON_EVERY_NODE = (
     "the same evalkit-guardrails, and what the suite imports, has to be installed on every node, and each "
     "worker needs enough memory"
+)
+
+
+UNKNOWN_HERE = (
+    "Ray sends a token (~/.ray/auth_token, RAY_AUTH_TOKEN), and a cluster that was started without it drops "
+    "every worker: set RAY_AUTH_MODE=disabled, or start the cluster with that token"
 )
 
 
@@ -60,7 +67,9 @@ class Pool:
                 self.ready.append(member)
         except self.errors.RayError as error:
             said = " ".join(str(error).split())[-500:]  # of a start: no prompt or answer is in it
-            self.refused = Failure("worker_lost", f"a worker cannot be started: {said}", ON_EVERY_NODE)
+            sends_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+            hint = UNKNOWN_HERE if sends_token and "cancelled before it started" in said else ON_EVERY_NODE
+            self.refused = Failure("worker_lost", f"a worker cannot be started: {said}", hint)
         finally:
             del self.joining[member]
             self._news.set()

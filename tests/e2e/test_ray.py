@@ -86,6 +86,7 @@ def started() -> Iterator[Nodes]:
     ):
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("HOME", folder)  # a token in there would be sent to clusters that know none
         patch.setenv(
             "RAY_prestart_worker_first_driver", "0"
         )  # they would not have the suite's files, and idle
@@ -458,16 +459,20 @@ async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(
 ) -> None:
     """Nor when it is ended by Ctrl-C or SIGTERM; the same command goes on, here on another cluster."""
     endpoint = Endpoint()
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    home = tmp_path / "home"
+    home.mkdir()
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own |= {"RAY_ADDRESS": "local", "HOME": str(home)}
     async with simulate(Profile(ttft_ms=20), source=endpoint.answer) as server:
         path = suite(tmp_path / "suite", server.url, samples=60, concurrency=2)
-        process = await command(path, alone)
+        process = await command(path, own)
         endpoint.at = {20: lambda: strike(process.pid, number)}
         _, said = await process.communicate()
         assert process.returncode == 130, said.decode()
         assert "Traceback" not in said.decode()
         assert "finishing what is in flight" in said.decode()
         assert not left_behind()
+        assert not list(home.iterdir()), "Ray's token, for example"
         done = endpoint.asked.total()
         assert 20 <= done < 60
         process = await command(path)
@@ -477,6 +482,28 @@ async def test_the_command_starts_a_cluster_of_its_own_and_leaves_nothing(
     assert f"{done} of 60 calls are done already" in said.decode()
     assert "40 passed, 20 not" in out.decode()
     assert set(endpoint.asked.values()) == {1}, "what was in flight was finished, and all is asked once"
+
+
+@pytest.mark.skipif(
+    tuple(map(int, ray.__version__.split(".")[:2])) < (2, 60), reason="this Ray sends no token unasked"
+)
+async def test_a_token_that_the_cluster_does_not_know_is_named(nodes: Nodes, tmp_path: Path) -> None:
+    """Ray finds a cluster on this machine, and sends it whatever token lies in the home folder."""
+    token = tmp_path / "home" / ".ray" / "auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text("0" * 64)
+    found = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    endpoint = Endpoint()
+    async with simulate(Profile(), source=endpoint.answer) as server:
+        path = suite(tmp_path / "suite", server.url)
+        process = await command(path, {**found, "HOME": str(tmp_path / "home")})
+        _, said = await process.communicate()
+        assert process.returncode == 2
+        assert "RAY_AUTH_MODE=disabled" in said.decode()
+        process = await command(path, {**found, "HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "disabled"})
+        _, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert set(endpoint.asked.values()) == {1}
 
 
 async def test_a_killed_worker_and_a_lost_node_cost_what_was_in_flight(nodes: Nodes, tmp_path: Path) -> None:
