@@ -2,14 +2,17 @@
 
 A run that is written is held by an advisory lock of a connection that stays open meanwhile: the server frees
 it when the process or its network dies. (Behind a pooler, that needs sessions, not transactions, to be
-pooled.) No message holds the password.
+pooled.) Such a connection may be lost while the others live, so it is asked before rows are written: then the
+run is held anew, or, when another process has taken it by now, given up. No message holds the password.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Lock
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -36,6 +39,7 @@ _LISTED = text(
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
     "AND CAST(classid AS bigint) = :upper AND CAST(objid AS bigint) = :lower)"
 )
+_THERE = text("SELECT 1")
 _WAIT = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
@@ -67,43 +71,73 @@ def open_server(url: URL) -> SqlStore:
         engine.dispose()
         raise ConfigError(f"{place} cannot be used: {error.message}", hint=error.hint) from None
 
-    def claim(run: str) -> AbstractContextManager[None]:
-        return _claimed(engine, run, words)
-
-    def listed(run: str) -> bool:
-        try:
-            with engine.connect() as connection:
-                number: int = connection.execute(_NUMBER, {"name": plain(run)}).scalar_one()
-                halves = {"upper": number >> 32 & 0xFFFFFFFF, "lower": number & 0xFFFFFFFF}
-                return bool(connection.scalar(_LISTED, halves))
-        except SQLAlchemyError as error:
-            raise words(error) from None
-
-    return SqlStore(engine, place, claim, listed, words)
+    return SqlStore(engine, place, _Server(engine, words), words)
 
 
-@contextmanager
-def _claimed(engine: Engine, run: str, words: Callable[[SQLAlchemyError], ConfigError]) -> Iterator[None]:
-    """The run, held against every other process by a connection of its own."""
-    name = {"name": plain(run)}
-    try:
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    except SQLAlchemyError as error:
-        raise words(error) from None
-    try:
-        try:
-            held = _held(connection, name)
-        except SQLAlchemyError as error:
-            raise words(error) from None
-        if not held:
-            raise held_elsewhere(run)
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """An advisory lock for each run that is written, of a connection of its own."""
+
+    engine: Engine
+    words: Callable[[SQLAlchemyError], ConfigError]
+    _holding: dict[str, Connection | None] = field(default_factory=dict)  # None: lost, and not ours again
+    _one: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def claim(self, run: str, /) -> Iterator[None]:
+        with self._one:
+            self._hold(run)
         try:
             yield
         finally:
-            with suppress(SQLAlchemyError):  # a connection that was lost has freed it already
-                connection.execute(_FREE, name)
-    finally:
-        connection.close()
+            with self._one:
+                connection = self._holding.pop(run, None)
+            if connection is not None:  # or another process has it
+                with connection, suppress(SQLAlchemyError):  # one that was lost has freed it already
+                    connection.execute(_FREE, _named(run))
+
+    def keep(self, run: str, /) -> None:
+        with self._one:
+            if run not in self._holding:
+                return
+            connection = self._holding[run]
+            if connection is not None:
+                try:
+                    connection.scalar(_THERE)
+                    return
+                except SQLAlchemyError:
+                    self._holding[run] = None
+                    connection.close()
+            self._hold(run)
+
+    def held(self, run: str, /) -> bool:
+        try:
+            with self.engine.connect() as connection:
+                number: int = connection.execute(_NUMBER, _named(run)).scalar_one()
+                halves = {"upper": number >> 32 & 0xFFFFFFFF, "lower": number & 0xFFFFFFFF}
+                return bool(connection.scalar(_LISTED, halves))
+        except SQLAlchemyError as error:
+            raise self.words(error) from None
+
+    def _hold(self, run: str) -> None:
+        try:
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        except SQLAlchemyError as error:
+            raise self.words(error) from None
+        with ExitStack() as lost:
+            lost.callback(connection.close)
+            try:
+                mine = _held(connection, _named(run))
+            except SQLAlchemyError as error:
+                raise self.words(error) from None
+            if not mine:
+                raise held_elsewhere(run)
+            self._holding[run] = connection
+            lost.pop_all()
+
+
+def _named(run: str) -> dict[str, str]:
+    return {"name": plain(run)}
 
 
 def _held(connection: Connection, name: dict[str, str]) -> bool:

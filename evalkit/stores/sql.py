@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from operator import itemgetter
+from typing import Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -50,25 +51,33 @@ _IN_RUNS = tables.runs.c
 _IN_TRIALS = tables.trials.c
 
 
-class SqlStore:
-    """Runs in a database. `words` explains a driver's error.
+class Locks(Protocol):
+    """Who writes which run."""
 
-    `claim` holds a run against other processes; `held` says whether one of them does.
-    """
+    def claim(self, run: str, /) -> AbstractContextManager[None]:
+        """Hold a run against other processes. Raises `RunHeld`."""
+
+    def keep(self, run: str, /) -> None:
+        """See that a claimed run still is ours; there is nothing to see of others. Raises `RunHeld`."""
+
+    def held(self, run: str, /) -> bool:
+        """Whether any process seems to hold the run."""
+
+
+class SqlStore:
+    """Runs in a database. `words` explains a driver's error."""
 
     def __init__(
         self,
         engine: Engine,
         place: str,
-        claim: Callable[[str], AbstractContextManager[None]],
-        held: Callable[[str], bool],
+        locks: Locks,
         words: Callable[[SQLAlchemyError], ConfigError],
     ) -> None:
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
         self._place = place
-        self._claim = claim
-        self._held = held
+        self._locks = locks
         self._words = words
         self._keep = upsert(engine)
         self._reserved: dict[str, ExitStack] = {}
@@ -164,7 +173,7 @@ class SqlStore:
 
     def delete(self, run: str) -> None:
         """Forget a run and its rows. Raises `ConfigError` while somebody writes it."""
-        with self._claim(run), self._writes() as connection:
+        with self._locks.claim(run), self._writes() as connection:
             for table in (tables.trials, tables.tags):
                 connection.execute(delete(table).where(table.c.run == plain(run)))
             if connection.execute(delete(tables.runs).where(_IN_RUNS.id == plain(run))).rowcount != 1:
@@ -173,13 +182,13 @@ class SqlStore:
     def writing(self, run: str) -> AbstractContextManager[None]:
         """Hold a run for writing, against every other process. Raises `ConfigError` when it is held."""
         reserved = self._reserved.pop(run, None)
-        return self._claim(run) if reserved is None else _handed_over(reserved)
+        return self._locks.claim(run) if reserved is None else _handed_over(reserved)
 
     def reserve(self, run: str) -> bool:
         """Hold a run from now on for the next `writing`; see `Store.reserve`."""
         with ExitStack() as claim:
             try:
-                claim.enter_context(self._claim(run))
+                claim.enter_context(self._locks.claim(run))
             except RunHeld:
                 return False
             self._reserved[run] = claim.pop_all()
@@ -187,7 +196,7 @@ class SqlStore:
 
     def held(self, run: str) -> bool:
         """Whether a process seems to hold a run for writing; see `Store.held`."""
-        return self._held(run)
+        return self._locks.held(run)
 
     # --- rows
 
@@ -198,6 +207,8 @@ class SqlStore:
         # In one order for everybody, so that no two writers wait for each other's rows. The order is stable:
         # of two rows with one key the later one is kept, as if they had come one by one.
         rows = sorted(map(codec.values, trials), key=itemgetter(0, 1))
+        for run in {trial.run for trial in trials}:
+            self._locks.keep(run)
         with self._writes() as connection:
             try:
                 connection.exec_driver_sql(self._keep, rows)

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -51,29 +52,8 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
     def words(error: SQLAlchemyError) -> ConfigError:
         return _words(path, error)
 
-    locks = path.with_name(path.name + ".locks")
-
-    def lock(run: str) -> Path:
-        return locks / hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-    @contextmanager
-    def claim(run: str) -> Iterator[None]:
-        with ExitStack() as held:
-            try:
-                held.enter_context(_locked(lock(run), tries=TRIES))
-            except _Held:
-                raise held_elsewhere(run) from None
-            except OSError as error:
-                raise _unwritable(locks, error.strerror or type(error).__name__) from None
-            yield
-
-    def held(run: str) -> bool:
-        try:
-            return _seems_locked(lock(run))
-        except OSError as error:
-            raise _unwritable(locks, error.strerror or type(error).__name__) from None
-
-    return SqlStore(_opened(path, locks, create), str(path), claim, held, words)
+    locks = _Files(path.with_name(path.name + ".locks"))
+    return SqlStore(_opened(path, locks.folder, create), str(path), locks, words)
 
 
 def _opened(path: Path, locks: Path, create: bool) -> Engine:
@@ -212,6 +192,36 @@ def _words(path: Path, error: SQLAlchemyError) -> ConfigError:
 
 class _Held(Exception):
     """Somebody else has the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """One file in `folder` for each run that is written."""
+
+    folder: Path
+
+    @contextmanager
+    def claim(self, run: str, /) -> Iterator[None]:
+        with ExitStack() as held:
+            try:
+                held.enter_context(_locked(self._of(run), tries=TRIES))
+            except _Held:
+                raise held_elsewhere(run) from None
+            except OSError as error:
+                raise _unwritable(self.folder, error.strerror or type(error).__name__) from None
+            yield
+
+    def keep(self, run: str, /) -> None:
+        """The system takes no lock away from a process that lives."""
+
+    def held(self, run: str, /) -> bool:
+        try:
+            return _seems_locked(self._of(run))
+        except OSError as error:
+            raise _unwritable(self.folder, error.strerror or type(error).__name__) from None
+
+    def _of(self, run: str) -> Path:
+        return self.folder / hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, create_engine, event, inspect, text
 
 from evalkit.stores import Run, Store, as_found, open_store, tables
 from evalkit.stores.sqlite import _Held, _locked, _seems_locked, open_file
+from evalkit.stores.store import RunHeld
 from evalkit.trial import Failure, Trial
 from guardrails.errors import ConfigError
 from judges.judge import Answer, Score
@@ -245,22 +246,46 @@ def test_a_database_that_cannot_hold_every_text(postgres: Any) -> None:
     assert "LATIN1" in refused(postgres.url().replace("/postgres?", "/latin?")).message
 
 
-def test_a_store_outlives_its_connections(postgres: Any) -> None:
-    """The server goes away and comes back between two batches; the claim is lost without a word."""
+def _cut_off(postgres: Any) -> None:
+    """The server ends all connections, as when it restarts, or a firewall forgets those that are idle."""
     import psycopg
 
-    store = open_store(postgres.schema())
-    run = store.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
     everyone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'evalkit'"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        assert len(connection.execute(everyone).fetchall()) >= 2
+
+
+def test_a_store_outlives_its_connections(postgres: Any) -> None:
+    """The server goes away and comes back between two batches; the run is held anew."""
+    url = postgres.schema()
+    store, other = open_store(url), open_store(url)
+    run = store.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
     with store.writing(run.id):
         store.append([Trial(run.id, "s", "e", "before", "")])
-        with psycopg.connect(postgres.url(), autocommit=True) as connection:
-            assert len(connection.execute(everyone).fetchall()) >= 2
+        _cut_off(postgres)
+        assert not other.held(run.id)
         store.append([Trial(run.id, "s", "e", "after", "")])
+        assert other.held(run.id)
     assert {trial.key for trial in store.trials(run.id)} == {"before", "after"}
     with store.writing(run.id):
         pass
     store.close()
+    other.close()
+
+
+def test_a_run_that_was_lost_to_another_is_not_written(postgres: Any) -> None:
+    url = postgres.schema()
+    store, other = open_store(url), open_store(url)
+    run = store.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
+    with store.writing(run.id):
+        _cut_off(postgres)
+        with other.writing(run.id):
+            for _ in range(2):
+                with pytest.raises(RunHeld, match="is being written by another process"):
+                    store.append([Trial(run.id, "s", "e", "late", "")])
+    assert not list(store.trials(run.id))
+    store.close()
+    other.close()
 
 
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
