@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from evalkit.gate import BASELINE
+from evalkit.mistakes import Mistakes
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,17 +19,22 @@ SHOWN = 20
 
 
 def check(plan: Plan) -> None:
-    """Raises `ConfigError` for a gate on what the run has not.
+    """Raises `ConfigError` for gates on what the run has not.
 
     A plan that asks nobody judges what another one asked: only the tags of its gates can be looked for.
     """
-    _check_places(plan)
-    for each in plan.gates:
-        parts = [part for part in plan.parts if each.set in (None, part.golden.name)]
-        if each.tag is not None:
-            _find(each, "a tag", each.tag, _tags(parts), "the samples have no tags")
-        if each.metric.scorer is not None and plan.targets:
-            _find(each, "a scorer", each.metric.scorer, _scorers(parts), "no scorer judges the samples")
+    wrong = Mistakes()
+    wrong.each(lambda each: _check(plan, each), plan.gates)
+    wrong.tell()
+
+
+def _check(plan: Plan, each: Gate) -> None:
+    _check_places(plan, each)
+    parts = [part for part in plan.parts if each.set in (None, part.golden.name)]
+    if each.tag is not None:
+        _find(each, "a tag", each.tag, _tags(parts), "the samples have no tags")
+    if each.metric.scorer is not None and plan.targets:
+        _find(each, "a scorer", each.metric.scorer, _scorers(parts), "no scorer judges the samples")
 
 
 def doubts(plan: Plan) -> Iterator[str]:
@@ -64,26 +70,25 @@ def _scorers(parts: Iterable[Part]) -> Iterator[str]:
             yield from (judge.name for judge in part.scoring.judges(one).made)
 
 
-def _check_places(plan: Plan) -> None:
+def _check_places(plan: Plan, each: Gate) -> None:
     """Raises `ConfigError` for a gate on a set, an endpoint or answers that the run has not."""
     sets, arms = [part.golden.name for part in plan.parts], plan.arm_names
     n = plan.suite.sampling.n
-    for each in plan.gates:
-        needed = each.metric.k or (2 if each.metric.name == "flake_rate" else 1)
-        if needed > n:
+    needed = each.metric.k or (2 if each.metric.name == "flake_rate" else 1)
+    if needed > n:
+        raise ConfigError(
+            f"the gate `{each}` needs {needed} answers to a sample, and the run asks for {n}",
+            hint=f"`sampling: {{n: {needed}}}`, or -n {needed}",
+        )
+    held = [each.endpoint] if each.endpoint is not None else arms
+    if each.against is not None and set(held) == {each.against}:
+        raise ConfigError(
+            f"the gate `{each}` holds an endpoint against itself",
+            hint="name another endpoint of the run, or an earlier run by its id or its tag",
+        )
+    for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
+        if name is not None and there and name not in there:
             raise ConfigError(
-                f"the gate `{each}` needs {needed} answers to a sample, and the run asks for {n}",
-                hint=f"`sampling: {{n: {needed}}}`, or -n {needed}",
+                f"the gate `{each}` means {what} {name!r} that the run has not",
+                hint=f"it has {', '.join(there)}",
             )
-        held = [each.endpoint] if each.endpoint is not None else arms
-        if each.against is not None and set(held) == {each.against}:
-            raise ConfigError(
-                f"the gate `{each}` holds an endpoint against itself",
-                hint="name another endpoint of the run, or an earlier run by its id or its tag",
-            )
-        for what, name, there in (("a golden set", each.set, sets), ("an endpoint", each.endpoint, arms)):
-            if name is not None and there and name not in there:
-                raise ConfigError(
-                    f"the gate `{each}` means {what} {name!r} that the run has not",
-                    hint=f"it has {', '.join(there)}",
-                )

@@ -118,6 +118,14 @@ class Gate:
         return value > self.limit if self.op == ">" else value < self.limit
 
     @property
+    def satisfiable(self) -> bool:
+        """Whether any value that the metric can have satisfies the bound."""
+        if self.against is not None or self.metric.unit == "score":
+            return True
+        most = 1.0 if self.metric.unit == "share" else math.inf
+        return self.admits(most if self.upward else 0.0)
+
+    @property
     def upward(self) -> bool:
         """Whether more is better."""
         return self.op in (">=", ">")
@@ -208,7 +216,11 @@ def _line(text: str) -> Gate:
     target = _places(reader, target)
     if reader.at != len(text):
         raise reader.unreadable()
-    return replace(target, op=_SIGNS[sign], bound=bound)
+    made = replace(target, op=_SIGNS[sign], bound=bound)
+    if not made.satisfiable:
+        ends = "from 0 to 1" if made.metric.unit == "share" else "not negative"
+        raise ConfigError(f"the gate `{made}` can never hold: {made.metric.name} is {ends}")
+    return made
 
 
 def _target(reader: _Reader) -> Gate:

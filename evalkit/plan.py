@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from evalkit import fitting, gate, sample
 from evalkit.config import Suite, endpoint_name
 from evalkit.content import content, digest, question, sha
 from evalkit.lineage import lineage
+from evalkit.mistakes import Mistakes
 from evalkit.prompts import Prompt, PromptSpec
 from evalkit.sample import GoldenSet, Sample
 from evalkit.scoring import Scoring
@@ -129,26 +130,28 @@ class Plan:
         play a simulated user. Files are looked for in `folder`. Raises `ConfigError` for all that would go
         wrong later.
         """
-        parts = []
-        first = 0
-        judges, asked = _judges(suite, folder, lambda name: None)
-        for spec in suite.golden:
-            golden = sample.load(spec, folder)
-            parts.append(Part(golden, Scoring.of(suite.scorers, golden, folder, **asked), first))
-            first += len(golden) if suite.limit is None else min(len(golden), suite.limit)
-        names = [part.golden.name for part in parts]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(
-                f"two golden sets are called {twice[0]!r}", hint="give each a `name` of its own"
-            )
-        prompts = _prompts(suite, folder)
-        made = tuple(targets) if targets is not None else tuple(_target(e, folder) for e in suite.endpoints)
-        user = None if suite.user is None else _target({"name": "user", **suite.user}, folder)
-        gates = tuple(gate.parse(each) for each in suite.gates)
-        plan = cls(suite, tuple(parts), made, prompts, gates, user, folder, judges)
-        for part in plan.parts:
-            part.scoring.check(plan.samples(part), prompts, user is not None or not made)
-        fitting.check(plan)
+        wrong = Mistakes()
+        sets = wrong.each(lambda spec: sample.load(spec, folder), suite.golden)
+        prompts = wrong.each(lambda spec: Prompt.of(spec.resolved(folder or Path())), _specs(suite))
+        made = tuple(targets or ())
+        if targets is None:
+            made = wrong.each(lambda each: _target(each, folder), suite.endpoints)
+        user = wrong.each(
+            lambda it: _target({"name": "user", **it}, folder), [suite.user] if suite.user else []
+        )
+        gates = wrong.each(gate.parse, suite.gates)
+        wrong.each(_no_twins, [[each.name for each in sets]])
+        asking = wrong.each(lambda them: _judges(them, folder, lambda name: None), [suite])
+        whole = not wrong.found
+        ((judges, asked),) = asking or (((), {}),)
+        parts = _parts(suite, sets, folder, asked)
+        plan = cls(suite, parts, made, prompts, gates, next(iter(user), None), folder, judges)
+        played = bool(suite.user) or not made
+        if asking:  # or scorers would miss their judges
+            wrong.each(lambda part: part.scoring.check(plan.samples(part), prompts, played), parts)
+        if whole:  # or gates would miss what is only wrong
+            wrong.each(fitting.check, [plan])
+        wrong.tell()
         return plan
 
     @classmethod
@@ -171,7 +174,8 @@ class Plan:
         )
         made = tuple(_target(each, folder, stores(endpoint_name(each))) for each in suite.endpoints)
         user = None if suite.user is None else _target({"name": "user", **suite.user}, folder, stores(""))
-        return cls(suite, parts, made, _prompts(suite, folder), (), user, folder, judges)
+        prompts = tuple(Prompt.of(spec.resolved(folder or Path())) for spec in _specs(suite))
+        return cls(suite, parts, made, prompts, (), user, folder, judges)
 
     @property
     def size(self) -> int:
@@ -339,9 +343,23 @@ def _of_files(kind: Any, given: Any) -> Iterator[Any]:
         yield options.get(name)
 
 
-def _prompts(suite: Suite, folder: Path | None) -> tuple[Prompt, ...]:
-    specs = suite.prompts or (PromptSpec(system=suite.system),)
-    return tuple(Prompt.of(spec.resolved(folder or Path())) for spec in specs)
+def _parts(
+    suite: Suite, sets: Iterable[GoldenSet], folder: Path | None, asked: Mapping[str, Any]
+) -> tuple[Part, ...]:
+    parts, first = [], 0
+    for golden in sets:
+        parts.append(Part(golden, Scoring.of(suite.scorers, golden, folder, **asked), first))
+        first += len(golden) if suite.limit is None else min(len(golden), suite.limit)
+    return tuple(parts)
+
+
+def _no_twins(names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"two golden sets are called {twice[0]!r}", hint="give each a `name` of its own")
+
+
+def _specs(suite: Suite) -> Sequence[PromptSpec]:
+    return suite.prompts or (PromptSpec(system=suite.system),)
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -127,11 +128,14 @@ class Prompt:
             made = replace(made, messages=turns)
         return replace(made, sampling=sampling)
 
-    def check(self, sample: Sample) -> None:
-        """Fill the templates in. Raises `ConfigError` naming the sample."""
+    def check(self, sample: Sample) -> Iterator[ConfigError]:
+        """Fill the templates in: the errors that come of it, which name the sample."""
         for template in (self.system, self.user):
             if template is not None:
-                self._filled(template, sample, None)
+                try:
+                    self._filled(template, sample, None)
+                except ConfigError as error:
+                    yield error
 
     def _filled(self, template: Template, sample: Sample, question: str | None) -> str:
         asked = question if question is not None else sample.input

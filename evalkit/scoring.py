@@ -7,10 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit import datasets
+from evalkit.mistakes import Mistakes
 from evalkit.sample import GoldenSet, Sample
 from guardrails.errors import ConfigError
 from guardrails.handler import close_all
@@ -101,6 +103,7 @@ class Scoring:
     def check(self, samples: Iterable[Sample], prompts: Sequence[Prompt], has_user: bool = False) -> None:
         """Let each judge look at each question, and each prompt be made. Raises `ConfigError`."""
         complaints: list[str] = []
+        broken: dict[str, list[ConfigError]] = {}
         count = bad = 0
         for one in samples:
             count += 1
@@ -110,21 +113,28 @@ class Scoring:
             bad += bool(said)
             complaints += said[: SHOWN - len(complaints)]
             for prompt in prompts:
-                prompt.check(one)
+                if not broken.get(prompt.name):  # what one sample tells of a prompt is enough
+                    broken[prompt.name] = [*prompt.check(one)]
             if one.user is not None and not has_user:
-                raise ConfigError(
-                    f"{self.name}, sample {one.id}: asks for a simulated user, and the suite names none",
-                    hint="give the suite `user: {url: …, model: …}`, the model that plays it",
-                )
+                broken.setdefault("", [self._without_user(one)])
+        wrong = Mistakes([*chain.from_iterable(broken.values())])
         if complaints:
-            more = f"\n  … and {bad - SHOWN:,} more" if bad > SHOWN else ""
-            head = (
-                f"the scorers cannot judge {bad:,} of {count:,} samples of {self.name}, and nothing was run:"
-            )
-            raise ConfigError(
-                "\n".join([head, *complaints]) + more,
-                hint="name other `scorers` in the suite, or mend these samples",
-            )
+            wrong.found.append(_unjudgeable(self.name, complaints, bad, count))
+        wrong.tell()
+
+    def _without_user(self, one: Sample) -> ConfigError:
+        return ConfigError(
+            f"{self.name}, sample {one.id}: asks for a simulated user, and the suite names none",
+            hint="give the suite `user: {url: …, model: …}`, the model that plays it",
+        )
+
+
+def _unjudgeable(name: str, complaints: Sequence[str], bad: int, count: int) -> ConfigError:
+    more = f"\n  … and {bad - SHOWN:,} more" if bad > SHOWN else ""
+    head = f"the scorers cannot judge {bad:,} of {count:,} samples of {name}, and nothing was run:"
+    return ConfigError(
+        "\n".join([head, *complaints]) + more, hint="name other `scorers` in the suite, or mend these samples"
+    )
 
 
 async def _score(each: Judge, question: Question, answer: Answer) -> Score:

@@ -48,10 +48,10 @@ def test_templates_and_examples_stand_in_their_order() -> None:
 
 @pytest.mark.parametrize("text", ["{{ references }}", "{{ metadata.nobody }}", "{{ inputt }}"])
 def test_what_is_not_there_is_an_error_before_any_call_and_names_the_sample(text: str) -> None:
-    with pytest.raises(ConfigError, match="prompt prompt, sample s1") as caught:
-        Prompt.of(PromptSpec(user=text)).check(SAMPLE)
+    (error,) = Prompt.of(PromptSpec(user=text)).check(SAMPLE)
 
-    assert "Oslo" not in str(caught.value)
+    assert "prompt prompt, sample s1" in error.message
+    assert "Oslo" not in str(error)
 
 
 @pytest.mark.parametrize(
