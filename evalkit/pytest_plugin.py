@@ -10,9 +10,9 @@ async def test_support(sample, endpoint, judge):
 says who is asked; so do `evalkit_endpoint` and `evalkit_model` in pytest's ini file, and a fixture `endpoint`
 of your own. In tests that are not async, `endpoint.ask_now(…)` and `judge.now(…)` do the same.
 
-The summary's pass rate is of the tests marked golden that passed or failed, whatever they failed by; its
-times and costs are of the calls that those tests made by the `endpoint` of this file. Works under
-pytest-xdist: what is summed up travels with the reports.
+A test that failed shows its question, what was expected, what was answered and what the judges said.
+
+What ends the session is in `evalkit.pytest_summary`.
 
 pytest loads this file in every session of an environment that has evalkit, so it imports nothing heavy.
 """
@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalkit.pending import Pending
+from evalkit.pytest_summary import GOLDEN, PROPERTY, UNASKED, Summary
 
 if TYPE_CHECKING:
     from evalkit.sample import Sample
@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from guardrails.client import Answer, Llm
     from judges.judge import Score
 
-PROPERTY = "evalkit"
-GOLDEN = "golden"
-"""What a golden test's property says, beside those of its calls."""
+CHOSEN = ("where", "limit", "fields")
+"""What the mark takes beside the set. The rest of what a suite may say of one goes into a mapping."""
 
 NUMBERS = ("ttft_ms", "tpot_ms", "e2e_ms", "input_tokens", "output_tokens", "cost_usd", "token_source")
 
@@ -60,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "golden(set, *, where, limit, fields): a test for each sample of a golden set, as `sample`",
     )
     if not hasattr(config, "workerinput"):  # a worker of xdist reports to the process that shows
-        config.pluginmanager.register(_Summary(), "evalkit-summary")
+        config.pluginmanager.register(Summary(), "evalkit-summary")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -70,26 +69,45 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     nearest, mark = marks[0]
     if sum(node is nearest for node, _ in marks) > 1:  # a class's mark gives way to its method's own
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: marked golden more than once; write one mark, whose set may be a "
-            "pattern such as 'sets/*.jsonl', or a test for each set"
+        raise _mistake(
+            metafunc,
+            "marked golden more than once; write one mark, whose set may be a pattern such as "
+            "'sets/*.jsonl', or a test for each set",
         )
     from evalkit.sample import load
     from guardrails.errors import ConfigError
 
     if "sample" not in metafunc.fixturenames:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: marked golden, but takes no argument `sample`"
-        )
+        raise _mistake(metafunc, "marked golden, but takes no argument `sample`")
     if len(mark.args) != 1:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: write @pytest.mark.golden('set.jsonl')")
+        raise _mistake(metafunc, "write @pytest.mark.golden('set.jsonl')")
+    if unknown := [name for name in mark.kwargs if name not in CHOSEN]:
+        raise _mistake(metafunc, _untaken(unknown[0], mark.kwargs[unknown[0]]))
     given = mark.args[0]
     spec = {**(given if isinstance(given, Mapping) else _place(str(given))), **mark.kwargs}
     try:
         golden = load({name: each for name, each in spec.items() if each is not None}, _folder(metafunc))
     except ConfigError as error:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
+        raise _mistake(metafunc, str(error)) from None
     metafunc.parametrize("sample", list(golden.samples), ids=[one.id for one in golden.samples])
+
+
+def _mistake(metafunc: pytest.Metafunc, said: str) -> Exception:
+    """An error that pytest shows as its message alone: where in our code it was raised helps nobody."""
+    return pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {said}")
+
+
+def _untaken(name: str, value: Any) -> str:
+    """That the mark does not take a word. `tags` would give every sample the tag, and choose none."""
+    if name in ("tag", "tags"):
+        listed = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
+        filters = repr({"any": listed or ["…"]})
+        return f"golden takes no {name!r}; to take the samples that have a tag, write where={filters}"
+    return (
+        f"golden takes {', '.join(CHOSEN)}, and no {name!r}; samples are chosen by their tags with "
+        "where={'any': ['…']}; what else a suite's `golden` may say goes into a mapping: "
+        "golden({'path': 'set.jsonl', …})"
+    )
 
 
 def _place(name: str) -> dict[str, str]:
@@ -102,12 +120,45 @@ def _folder(metafunc: pytest.Metafunc) -> Path:
     return Path(str(metafunc.definition.path)).parent
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item) -> None:
-    """Let the reports of a golden test say that it is one: another process may read them."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the reports of a golden test say that it is one, and what failed: another process may read them."""
+    if item.get_closest_marker("golden") is None:
+        return (yield)
     mine = PROPERTY, GOLDEN
-    if item.get_closest_marker("golden") is not None and mine not in item.user_properties:
+    if mine not in item.user_properties:
         item.user_properties.append(mine)
+    report = yield
+    sample = getattr(item, "funcargs", {}).get("sample")
+    if report.when == "call" and report.failed and sample is not None:
+        judged = item.stash.get(JUDGED, [])
+        report.sections.append(("golden sample", "\n".join(_told(sample, judged))))
+    return report
+
+
+JUDGED = pytest.StashKey[list[tuple[str, "Judged"]]]()
+"""The answers that a test had judged, and what was said of them."""
+
+LONGEST = 800
+"""Characters of a question or an answer that a failed test shows; of what was expected, a quarter."""
+
+
+def _told(sample: Sample, judged: list[tuple[str, Judged]]) -> Iterator[str]:
+    """A failed test's sample for people: what was asked, expected and answered, and what the judges said."""
+    yield f"sample:   {sample.id}"
+    yield f"question: {_cut(sample.question().prompt, LONGEST)}"
+    if sample.references:
+        more = f" (or one of {len(sample.references) - 1} more)" if len(sample.references) > 1 else ""
+        yield f"expected: {_cut(sample.references[0], LONGEST // 4)}{more}"
+    for text, said in judged:
+        yield f"answer:   {_cut(text, LONGEST)}"
+        for name, score in said.scores.items():
+            verdict = "no verdict" if score.passed is None else "passed" if score.passed else "failed"
+            yield f"  {name}: {score.error or verdict}: {_cut(score.reason, LONGEST)}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]} … (cut here)"
 
 
 # --- fixtures ----------------------------------------------------------------------------------------------
@@ -190,7 +241,10 @@ class Judged:
 
     def __repr__(self) -> str:
         # What pytest shows when `assert await judge(…)` fails.
-        said = (f"{name}: {score.error or ''} {score.reason}" for name, score in self.scores.items())
+        said = (
+            f"{name}: {score.error} – {score.reason}" if score.error else f"{name}: {score.reason}"
+            for name, score in self.scores.items()
+        )
         return f"<{'passed' if self else 'not passed'} – {'; '.join(said)}>"
 
 
@@ -199,6 +253,7 @@ class JudgeAnswers:
     """The fixture `judge`: by the judges named, else by the sample's own, else by `contains`."""
 
     folder: Path
+    seen: list[tuple[str, Judged]] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(
         self, sample: Sample, answer: Answer | str, *judges: str | dict[str, Any]
@@ -218,9 +273,11 @@ class JudgeAnswers:
         scoring.check([sample], ())
         seen = Seen(answer) if isinstance(answer, str) else Seen.of(answer.response, answer.record.as_dict())
         try:
-            return Judged(await scoring.judges(sample).score(sample.question(), seen))
+            judged = Judged(await scoring.judges(sample).score(sample.question(), seen))
         finally:
             await scoring.aclose()
+        self.seen.append((seen.text or seen.refusal, judged))
+        return judged
 
     def now(self, sample: Sample, answer: Answer | str, *judges: str | dict[str, Any]) -> Judged:
         """The same, in a test that is not async."""
@@ -263,6 +320,7 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
     config = request.config
     target = config.getoption("--evalkit-endpoint") or _from_ini(config)
     if not target:
+        request.node.user_properties.append((PROPERTY, UNASKED))
         pytest.fail(
             "no endpoint: give --evalkit-endpoint POLICY.yaml, or a URL and --evalkit-model", pytrace=False
         )
@@ -281,99 +339,4 @@ def _from_ini(config: pytest.Config) -> str:
 @pytest.fixture
 def judge(request: pytest.FixtureRequest) -> JudgeAnswers:
     """Judges answers: `assert await judge(sample, answer)`, or with judges such as `"exact"` named."""
-    return JudgeAnswers(request.path.parent)
-
-
-# --- the summary -------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Test:
-    """What the reports of one golden test said."""
-
-    words: set[str] = field(default_factory=set)
-    calls: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def word(self) -> str:
-        """What counts: a test that failed anywhere has failed, and one expected to fail says nothing."""
-        order = "failed", "xfailed", "xpassed", "passed", "skipped"
-        return next((word for word in order if word in self.words), "")
-
-
-class _Summary:
-    """Gathers what the reports of golden tests say, from workers too."""
-
-    def __init__(self) -> None:
-        self.tests: dict[str, _Test] = {}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        said = [value for name, value in report.user_properties if name == PROPERTY]
-        if GOLDEN in said:
-            test = self.tests.setdefault(report.nodeid, _Test())
-            # Each report has those of the reports before it too, which a test that is run again keeps.
-            test.calls = [value for value in said if isinstance(value, Mapping)]
-        elif report.nodeid not in self.tests:
-            return
-        # That a worker died is a report without properties, of a test that had begun.
-        if report.failed or report.skipped or report.when == "call":
-            expected = "x" if hasattr(report, "wasxfail") else ""
-            word = "failed" if expected and report.skipped else report.outcome
-            self.tests[report.nodeid].words.add(expected + word)
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        words = Counter(test.word for test in self.tests.values() if test.word)
-        if words:
-            terminalreporter.section("golden sets")
-            calls = [call for test in self.tests.values() for call in test.calls]
-            for line in summary(words, calls):
-                terminalreporter.write_line(line)
-
-
-def summary(tests: Mapping[str, int], calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is printed in the end, with n and intervals. Of a failed call there is only its `error`.
-
-    `tests` counts them by pytest's words; the rate is of those that passed or failed.
-    """
-    from evalkit import words
-    from evalkit.stats import wilson
-
-    passed, ran = tests.get("passed", 0), tests.get("passed", 0) + tests.get("failed", 0)
-    lines = ["no pass rate: no test ran"]
-    if ran:
-        lines = [f"pass rate {words.percent(wilson(passed, ran))} (n = {ran}, 95% interval)"]
-    rest = [f"{tests[word]} {word}" for word in ("skipped", "xfailed", "xpassed") if tests.get(word)]
-    if rest:
-        lines[0] += f"; not counted: {', '.join(rest)}"
-    if errors := Counter(str(call["error"]) for call in calls if "error" in call):
-        lines[0] += f"; failed calls: {words.counts(errors)}"
-    if answered := [call for call in calls if "error" not in call]:
-        lines += _of_calls(answered)
-    return lines
-
-
-def _of_calls(calls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Times, tokens and cost of calls that were answered."""
-    from evalkit import words
-    from evalkit.stats import quantile
-
-    def times(name: str) -> str:
-        values = [float(call[name]) for call in calls if call[name] is not None]
-        if not values:
-            return "unknown"
-        half, most = (words.ms(quantile(values, q)) for q in (0.5, 0.99))
-        return f"p50 {half}, p99 {most} (n = {len(values)})"
-
-    costs = [float(call["cost_usd"]) for call in calls if call["cost_usd"] is not None]
-    unknown = len(calls) - len(costs)
-    estimated = " (estimated)" if any("estimate" in str(call["token_source"]) for call in calls) else ""
-    spent = (
-        sum(int(call["input_tokens"]) for call in calls),
-        sum(int(call["output_tokens"]) for call in calls),
-    )
-    cost = f"${sum(costs):.4g}" if costs else "unknown"
-    return [
-        f"TTFT {times('ttft_ms')}; TPOT {times('tpot_ms')}",
-        f"tokens {spent[0]:,} in, {spent[1]:,} out{estimated}; cost {cost}"
-        + (f", unknown for {unknown} of {len(calls)} calls" if costs and unknown else ""),
-    ]
+    return JudgeAnswers(request.path.parent, request.node.stash.setdefault(JUDGED, []))

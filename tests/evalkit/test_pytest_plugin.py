@@ -309,7 +309,15 @@ def test_samples_are_chosen_by_tag_and_limit(folder: Path) -> None:
         ("@pytest.mark.golden('golden.jsonl')\ndef test_a(sample, endpoint): pass", "no endpoint: give"),
         (
             "@pytest.mark.golden('golden.jsonl')\ndef test_a(sample, judge): assert judge.now(sample, 'x')",
-            "<not passed – contains:",
+            "<not passed – contains: 0 of 1",
+        ),
+        (
+            "@pytest.mark.golden('golden.jsonl', tags=['t1'])\ndef test_a(sample): pass",
+            "golden takes no 'tags'; to take the samples that have a tag, write where={'any': ['t1']}",
+        ),
+        (
+            "@pytest.mark.golden('golden.jsonl', name='x')\ndef test_a(sample): pass",
+            "golden takes where, limit, fields, and no 'name'; samples are chosen by their tags with where=",
         ),
     ],
 )
@@ -320,6 +328,31 @@ def test_what_is_wrong_is_said(folder: Path, test: str, part: str) -> None:
 
     assert done.returncode != 0
     assert part in done.stdout + done.stderr
+    assert "pluggy" not in done.stdout + done.stderr, "where in our code it was raised helps nobody"
+
+
+def test_a_test_that_nobody_gave_an_endpoint_is_in_no_rate(folder: Path) -> None:
+    test = folder / "test_golden.py"
+    asks = f"import pytest\n{GOLDEN}def test_a(sample, endpoint): pass\n"
+    test.write_text(asks, encoding="utf-8")
+    assert "no pass rate: no test ran; not counted: 4 without an endpoint" in pytest_in(folder).stdout
+
+    test.write_text(f"{asks}{GOLDEN}def test_b(sample): pass\n", encoding="utf-8")
+    assert "(n = 4, 95% interval); not counted: 4 without an endpoint" in pytest_in(folder).stdout
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_a_test_that_failed_shows_its_question_and_what_was_answered(
+    folder: Path, workers: tuple[str, ...]
+) -> None:
+    test = "def test_a(sample, judge): assert judge.now(sample, 'never' if sample.id == 's0' else 'no' * 600)"
+    (folder / "test_golden.py").write_text(f"import pytest\n{GOLDEN}{test}\n", encoding="utf-8")
+
+    said = pytest_in(folder, *workers).stdout
+
+    shown = f"sample:   s1\nquestion: question 1\nexpected: yes\nanswer:   {'no' * 400} … (cut here)\n"
+    assert f"{shown}  contains: failed: 0 of 1 references found\n" in said
+    assert "question 0" not in said, "its test has passed"
 
 
 def test_the_plugin_loads_nothing_heavy() -> None:
