@@ -33,7 +33,7 @@ _NODES = work.words(
     "Operand And Or Not Neg Add Sub Div FloorDiv Concat Call List Tuple Dict Pair Keyword"
 )
 _METHODS = work.words(
-    "capitalize endswith get items keys lower lstrip removeprefix removesuffix rstrip split splitlines "
+    "capitalize endswith get index items keys lower lstrip removeprefix removesuffix rstrip split splitlines "
     "startswith strip title upper values"
 )
 _SAID = {
@@ -156,7 +156,12 @@ def _environment() -> jinja2.Environment:
 
         def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
             work.weigh_call(__context[BUDGET], __obj, (*args, *kwargs.values()))
-            return super().call(__context, __obj, *args, **kwargs)
+            try:
+                return super().call(__context, __obj, *args, **kwargs)
+            except ValueError:
+                if getattr(__obj, "__name__", "") != "index":
+                    raise
+                raise TemplateError("asks for the .index() of something that is not there") from None
 
     # Nothing is evaluated while a template is compiled: there is no budget yet.
     options: dict[str, Any] = {"undefined": Missing, "keep_trailing_newline": True, "optimized": False}

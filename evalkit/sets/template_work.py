@@ -190,7 +190,12 @@ def weigh_key(budget: Budget, owner: Any, key: Any) -> None:
 
 def within(context: Context, value: Any, many: Any) -> bool:
     """Whether a value is in a text, a list or a mapping."""
-    budget: Budget = context[BUDGET]
+    weigh_within(context[BUDGET], value, many)
+    return value in many
+
+
+def weigh_within(budget: Budget, value: Any, many: Any) -> None:
+    """Spend what it costs to look for a value in a text, a list or a mapping."""
     size = budget.hold(value)
     if isinstance(many, str):
         budget.spend(_search(many, size))
@@ -202,7 +207,6 @@ def within(context: Context, value: Any, many: Any) -> bool:
         budget.spend(len(many) * (SLOT + size // 64))
     else:
         budget.hold(many)
-    return value in many
 
 
 def _search(text: str, size: int) -> int:
@@ -381,13 +385,15 @@ def _blanks() -> str:
 
 
 def weigh_call(budget: Budget, method: Any, args: Collection[Any]) -> None:
-    """Spend what a method of a text or a mapping costs."""
+    """Spend what a method of a text, a list or a mapping costs."""
     owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
     budget.spend(2 * CALL)  # the sandbox looks at it as well
     for each in args:
         budget.hold(each)
     if name == "get" and isinstance(owner, Mapping) and args:
         weigh_key(budget, owner, next(iter(args)))
+    if name == "index" and args:
+        weigh_within(budget, next(iter(args)), owner)
     if not isinstance(owner, str) or name in ("startswith", "endswith"):
         return
     size = budget.hold(owner)

@@ -137,6 +137,8 @@ def test_what_is_not_there_is_named() -> None:
         Template("{{ quesiton }}").render(ROW)
     with pytest.raises(TemplateError, match="asks for txet, which is not there"):
         Template("{{ nested.txet }}").render(ROW)
+    with pytest.raises(TemplateError, match=r"asks for the \.index\(\) of something that is not there"):
+        Template("{{ choices.index('blue') }}").render(ROW)
 
 
 @given(secret=st.text(string.ascii_letters, min_size=4, max_size=9).map(lambda text: f"zqx{text}"))

@@ -28,6 +28,7 @@ ROW: dict[str, Any] = {
     "lines": "\n\x85" * 200_000,
     "digits": "9" * 1_000_000,
     "dots": ".a" * 500_000,
+    "ends": "z " * 500_000 + "zz",
     "nest": [["a" * 10] * 100] * 100,
     "same": [number * (2**61 - 1) for number in range(12_000)],  # one hash for all
     "rows": [{"a": 1}] * 1_000,
@@ -101,6 +102,9 @@ HOSTILE = {
     "selectattr": loop("{{ nest|selectattr('0', 'eq', nest)|list|length }}"),
     "a long path": "{{ rows|map(attribute=dots, default={'a': {'a': 1}})|list|length }}",
     "a long path to sort by": "{{ rows|sort(false, false, 'a' ~ dots)|length }}",
+    "index in a loop": loop("{% if same.index(same|last) %}{% endif %}"),
+    "index of a list in a loop": loop("{% if [nest, [1]].index([1]) %}{% endif %}"),
+    "index in a text in a loop": loop("{% if ends.index('zz') %}{% endif %}"),
     "views": loop("{% if wide.keys() - wide.keys() %}{% endif %}"),
     "printed in a loop": loop("{{ wide }}"),
     "ten of ten": doubling(12, "{{ LAST }}"),
@@ -157,6 +161,7 @@ def test_a_hostile_template_takes_little_memory(name: str) -> None:
         ("{{ rows|selectattr('a', 'eq', 1)|list|length }}", "1000"),
         ("{{ nope|default('x') }}{{ []|max|default('y') }}{{ nope is defined }}", "xyFalse"),
         ("{{ {'a': 1}.items()|list }}{{ {'a': [1, 2]}.a[1:] }}", "[('a', 1)][2]"),
+        ("{{ ['a', 'b'].index('b') }}{{ [[1], [2]].index([2]) }}{{ 'ABCD'.index('C') }}", "112"),
         ("{{ 'a' in ['a'] and 'b' not in short and 1 < 2 <= 2 }}", "True"),
     ],
 )
