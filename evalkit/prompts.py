@@ -8,15 +8,18 @@ prompts:
     few_shot:
       - {user: "Where is my parcel?", assistant: "May I have its number?"}
   - file: prompts/long.yaml          # the same fields, in a file of their own
+  - file: prompts/terse.txt          # or a text, which is all of `user`: .txt, .md, .j2, .jinja
 
 Templates see `input`, `context`, `tags`, `metadata` and `id`; a name that a sample lacks is an error before
-the first call. References are not in reach: a prompt cannot leak an answer by a slip.
+the first call, and so is a prompt that would ask every sample the same. References are not in reach: a prompt
+cannot leak an answer by a slip.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +28,18 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from evalkit.sample import Sample, with_context
-from evalkit.sets.template import Template, TemplateError
+from evalkit.sets.template import MAX_SOURCE, Template, TemplateError
 from guardrails.call import Message, Request, Sampling
 from guardrails.errors import ConfigError
-from guardrails.source import explain, load_yaml
+from guardrails.source import Source, explain, load_yaml
+
+PLAIN = (".txt", ".md", ".j2", ".jinja", ".jinja2")
+"""Suffixes of files that are the text of `user`."""
+
+_MOST = 4 * MAX_SOURCE + 4  # bytes: more than a template may have characters
+_IN_A_FILE = f"it has to have `system` or `user`; a file that is all of `user` is named {', '.join(PLAIN)}"
+_FORMATTED = re.compile(r"(?<!\{)\{((?:input|context|tags|metadata|id)(?:[.\[][^{}\s]*)?)\}(?!\})")
+"""A field as f-strings have it, which in a template is plain text."""
 
 
 def valid_template(text: str | None) -> str | None:
@@ -39,6 +50,18 @@ def valid_template(text: str | None) -> str | None:
         except TemplateError as error:
             raise ValueError(str(error)) from None
     return text
+
+
+def _asked_for(text: str | None) -> set[str]:
+    """The names that a valid template asks for."""
+    from jinja2 import Environment, meta
+
+    return meta.find_undeclared_variables(Environment().parse(text or ""))  # noqa: S701 - nothing is rendered
+
+
+def _is_fixed(user: str, system: str | None) -> bool:
+    """Whether `user` shows nothing of a sample, and `system` does not in its stead."""
+    return not _asked_for(user) and (_FORMATTED.search(user) is not None or not _asked_for(system))
 
 
 class Shot(BaseModel):
@@ -66,6 +89,13 @@ class PromptSpec(BaseModel):
     def _templates(cls, text: str | None) -> str | None:
         return valid_template(text)
 
+    @field_validator("user")
+    @classmethod
+    def _some(cls, text: str | None) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("is empty: leave it out to ask the question as it is, or write `{{ input }}`")
+        return text
+
     @model_validator(mode="after")
     def _file_or_fields(self) -> Self:
         if self.file is not None and (self.system or self.user or self.few_shot):
@@ -78,7 +108,7 @@ class PromptSpec(BaseModel):
             return self
         from pydantic import ValidationError
 
-        source = load_yaml(folder / self.file)
+        source = _read(folder / self.file)
         try:
             made = PromptSpec.model_validate(source.data)
         except ValidationError as error:
@@ -88,10 +118,37 @@ class PromptSpec(BaseModel):
         return made.model_copy(update={"name": self.name or made.name or self.file.stem})
 
 
+def _read(file: Path) -> Source:
+    """The fields in a prompt's file."""
+    if file.suffix.lower() in PLAIN:
+        return Source(str(file), {"user": _text(file)})
+    try:
+        source = load_yaml(file)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint=_IN_A_FILE if file.is_file() else error.hint) from None
+    if not isinstance(source.data, dict):
+        raise ConfigError(f"{file} is no prompt", hint=_IN_A_FILE)
+    return source
+
+
+def _text(file: Path) -> str:
+    """What is in a plain file. The newline that editors put at its end is none of the prompt."""
+    if not file.is_file():  # a pipe may never end
+        raise ConfigError(f"{file} {'is no regular file' if file.exists() else 'does not exist'}")
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MOST).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    return text.replace("\r\n", "\n").removesuffix("\n")
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A variant, ready to make requests. `sha256` is that of all its texts, in hex; `tagged` says whether
-    they may show a sample's tags."""
+    they may show a sample's tags, `fixed` whether they show nothing of it in the question's place."""
 
     name: str
     sha256: str
@@ -99,6 +156,7 @@ class Prompt:
     user: Template | None = None
     shots: tuple[Message, ...] = ()
     tagged: bool = False
+    fixed: bool = False
 
     @classmethod
     def of(cls, spec: PromptSpec) -> Prompt:
@@ -116,6 +174,7 @@ class Prompt:
                 for message in (Message.of("user", shot.user), Message.of("assistant", shot.assistant))
             ),
             any("tags" in text for text in (spec.system, spec.user) if text is not None),
+            spec.user is not None and _is_fixed(spec.user, spec.system),
         )
 
     def request(self, sample: Sample, sampling: Sampling) -> Request:
@@ -129,13 +188,25 @@ class Prompt:
         return replace(made, sampling=sampling)
 
     def check(self, sample: Sample) -> Iterator[ConfigError]:
-        """Fill the templates in: the errors that come of it, which name the sample."""
+        """Fill the templates in: the errors that come of it, which name the sample. It is one, too, if
+        nothing of the sample would be sent."""
+        if self.user is not None and self.fixed:
+            meant = _FORMATTED.search(self.user.source)
+            if meant or not _sends_more(sample):
+                yield self._without_question(meant[1] if meant else None)
         for template in (self.system, self.user):
             if template is not None:
                 try:
                     self._filled(template, sample, None)
                 except ConfigError as error:
                     yield error
+
+    def _without_question(self, meant: str | None) -> ConfigError:
+        hint = "write `{{ input }}` where the question belongs"
+        if meant is not None:
+            hint = f"did you mean `{{{{ {meant} }}}}`? In single braces it is plain text"
+        said = "`user` shows nothing of a sample, so that all of them are asked the same"
+        return ConfigError(f"prompt {self.name}: {said}", hint=hint)
 
     def _filled(self, template: Template, sample: Sample, question: str | None) -> str:
         asked = question if question is not None else sample.input
@@ -158,3 +229,8 @@ class Prompt:
         if template is None:
             return with_context
         return lambda passages, question: self._filled(template, sample, question)
+
+
+def _sends_more(sample: Sample) -> bool:
+    """Whether more of a sample is sent than what a prompt's `user` stands for: its last question."""
+    return len(sample.messages) > 1 or bool(sample.attachments or sample.turns or sample.user)

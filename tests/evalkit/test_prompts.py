@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from evalkit.prompts import Prompt, PromptSpec, Shot
-from evalkit.sample import Sample
-from guardrails.call import Sampling
+from evalkit.sample import Attachment, Sample
+from guardrails.call import Message, Sampling
 from guardrails.errors import ConfigError
 
 SAMPLE = Sample(
@@ -77,6 +78,57 @@ def test_a_template_that_reaches_for_internals_or_the_disk_is_refused(text: str)
         use()
 
 
+CHAT = Sample("c", messages=(Message.of("assistant", "Yes?"), Message.of("user", "Where is it?")))
+
+
+@pytest.mark.parametrize(
+    ("spec", "sample", "hint"),
+    [
+        (PromptSpec(user="Hello"), SAMPLE, "write `{{ input }}` where"),
+        (PromptSpec(user="Hello", system="Be brief."), SAMPLE, "write `{{ input }}` where"),
+        (PromptSpec(user="{{ 'Hello' }} {# {{ input }} #}"), SAMPLE, "write `{{ input }}` where"),
+        (PromptSpec(user="Answer: {input}"), SAMPLE, "did you mean `{{ input }}`?"),
+        (PromptSpec(user="Answer: {metadata[who]}"), SAMPLE, "did you mean `{{ metadata[who] }}`?"),
+        (PromptSpec(user="Answer: {input}", system="For {{ metadata.who }}."), SAMPLE, "`{{ input }}`?"),
+        (PromptSpec(user="Answer: {input}"), CHAT, "did you mean `{{ input }}`?"),
+        (PromptSpec(user="Hello"), replace(CHAT, messages=CHAT.messages[1:]), "write `{{ input }}`"),
+    ],
+)
+def test_a_prompt_that_asks_all_samples_the_same_is_a_mistake(
+    spec: PromptSpec, sample: Sample, hint: str
+) -> None:
+    (error,) = Prompt.of(spec).check(sample)
+
+    assert error.message.startswith("prompt prompt: `user` shows nothing of a sample")
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("spec", "sample"),
+    [
+        (PromptSpec(system="Be brief."), SAMPLE),
+        (PromptSpec(user="Help {{ metadata.who }}."), SAMPLE),
+        (PromptSpec(user="{% for one in context %}{{ one }}{% endfor %}"), SAMPLE),
+        (PromptSpec(user="Go on.", system="The question: {{ input }}"), SAMPLE),
+        (PromptSpec(user="{{ input }}, as {input} and {json: {}}"), SAMPLE),
+        (PromptSpec(user="Sum up what was said."), CHAT),
+        (PromptSpec(user="What is this?"), replace(SAMPLE, attachments=(Attachment(url="https://x/a"),))),
+        (PromptSpec(user="Hello"), replace(SAMPLE, turns=("Where is it?",))),
+        (PromptSpec(user="Hello"), replace(SAMPLE, user={"goal": "to know where it is"})),
+    ],
+)
+def test_a_prompt_may_show_something_else_of_a_sample_than_its_question(
+    spec: PromptSpec, sample: Sample
+) -> None:
+    assert not list(Prompt.of(spec).check(sample))
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_user_is_a_mistake(text: str) -> None:
+    with pytest.raises(ValidationError, match="is empty: leave it out"):
+        PromptSpec(user=text)
+
+
 def test_text_of_a_sample_is_never_read_as_a_template() -> None:
     sample = Sample("s", input="{{ 7 * 7 }} {% raw %}")
 
@@ -91,6 +143,55 @@ def test_a_prompt_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert (made.name, made.system) == ("brief", "Be brief.")
     with pytest.raises(ValidationError, match="in a file or written here"):
         PromptSpec(file=Path("brief.yaml"), system="x")
+
+
+@pytest.mark.parametrize("name", ["brief.txt", "brief.md", "brief.J2", "brief.jinja"])
+def test_a_text_file_is_all_of_user(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes("\ufeffFrage:\r\n{{ input }} ü\r\n".encode())
+
+    made = PromptSpec(file=Path(name)).resolved(tmp_path)
+
+    assert made == PromptSpec(name="brief", user="Frage:\n{{ input }} ü")
+    written = PromptSpec(user="Frage:\n{{ input }} ü")
+    assert Prompt.of(made).sha256 == Prompt.of(written).sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "p.yaml",
+            b"{{ input }}",
+            "it has to have `system` or `user`; a file that is all of `user` is named .txt",
+        ),
+        ("p.yaml", b"Question: {{ input }}", "it has to have `system` or `user`"),
+        ("p.yaml", b"Just a text", "it has to have `system` or `user`"),
+        ("p.yaml", b"", "it has to have `system` or `user`"),
+        ("p.yaml", b"usr: x", "usr: is not a known field – did you mean `user`?"),
+        ("p.txt", b"", "user: is empty"),
+        ("p.txt", b"{{ input", "user: the template is not valid"),
+        ("p.txt", b"\xff", "is not UTF-8"),
+        ("p.txt", b"x" * 400_000, "the template is longer"),
+        ("p.txt", None, "p.txt does not exist"),
+        ("p.yaml", None, "p.yaml does not exist – check the path"),
+    ],
+)
+def test_a_file_that_is_no_prompt_says_what_it_has_to_have(
+    tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(ConfigError) as error:
+        PromptSpec(file=Path(name)).resolved(tmp_path)
+    assert said in str(error.value)
+
+
+def test_a_folder_is_no_prompt(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").mkdir()
+
+    with pytest.raises(ConfigError, match="is no regular file"):
+        PromptSpec(file=Path("p.txt")).resolved(tmp_path)
 
 
 def test_the_hash_is_that_of_the_texts_not_of_the_name() -> None:
