@@ -3,11 +3,13 @@
 A rule is a column's name (`question`), a path into it (`answers.text.0`), a template over the columns
 (`{{ question.strip() }}`), a list of these (their values one after another) or `{value: …}`, a constant.
 `doc_to_text`, `doc_to_target` and `doc_to_choice` are lm-eval's words for the input, the reference and the
-choices; where there are choices, a target that is a number picks one of them.
+choices, and mean what they mean there: a list of choices, or an object's values, are the choices themselves,
+a template may write a list out, and where there are choices, a target that is a number picks one of them.
 """
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,9 @@ from evalkit.sets.row import FIELDS
 from evalkit.sets.template import Template, TemplateError, is_template
 from guardrails.errors import ConfigError
 
-_ALIASES = {"doc_to_text": "input", "doc_to_target": "reference"}
-_CHOICES = "doc_to_choice"
+_TARGET, _CHOICES = "doc_to_target", "doc_to_choice"
+_ALIASES = {"doc_to_text": "input", _TARGET: "reference"}
+_MAX_WRITTEN = 100_000  # characters of a list that a template writes out
 _TEXTS = frozenset({"id", "input", "reference", "references", "context", "tags", "turns"})
 
 
@@ -61,7 +64,24 @@ class Constant:
     value: Any = field(repr=False)
 
 
-Rule = Path | Template | Constant | tuple["Rule", ...]
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A template of lm-eval's: a list that it writes out as Python does (`['a', 'b']`) is read as one."""
+
+    template: Template
+
+    def of(self, values: dict[str, Any]) -> Any:
+        """The list, or else the text. Raises `TemplateError`."""
+        text = self.template.render(values)
+        if len(text) > _MAX_WRITTEN or not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):
+            return text
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return text
+
+
+Rule = Path | Template | Written | Constant | tuple["Rule", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +104,7 @@ class Mapping:
                 )
             if target in rules:
                 raise ConfigError(f"fields: {target} is given twice")
-            rules[target] = _rule(name, rule)
+            rules[target] = _lm_eval(name, rule) if name in (_TARGET, _CHOICES) else _rule(name, rule)
         if rules and not rules.keys() & {"input", "messages"}:
             raise ConfigError("fields: say where input (or messages) comes from")
         return cls(rules)
@@ -100,16 +120,36 @@ class Mapping:
         made: dict[str, Any] = {}
         for target, rule in self.rules.items():
             value = _value(rule, values, target)
-            kind, _, rest = target.partition(".")
+            rest = target.partition(".")[2]
             if rest:
                 made.setdefault("metadata", {})[rest] = value
             elif value is not None and value != "":
-                made[target] = _texts(value) if kind in _TEXTS else value
+                made[target] = value
         if _CHOICES in made:
-            _choose(made)
+            _choose(made, named=isinstance(self.rules.get("reference"), Path | Constant))
+        if isinstance(made.get("reference"), list) and "references" not in self.rules:
+            made["references"] = made.pop("reference")
+        made = {name: _texts(value) if name in _TEXTS else value for name, value in made.items()}
         if "id" not in self.rules:
             made["id"] = _texts(row.fields["id"]) if row.fields.get("id") else f"row-{row.line}"
         return made
+
+
+def _lm_eval(name: str, rule: Any) -> Rule:
+    """A rule of lm-eval's whose meaning there is its own."""
+    if name == _TARGET and type(rule) is int:
+        return Constant(rule)
+    if name == _CHOICES and isinstance(rule, dict) and rule and set(rule) != {"value"}:
+        rule = list(rule.values())
+    if name == _CHOICES and isinstance(rule, list) and rule:
+        if any(not isinstance(each, str | int | float) or is_template(str(each)) for each in rule):
+            raise ConfigError(
+                "fields: doc_to_choice as a list is the choices themselves, word for word",
+                hint='for what stands in columns write a template: "{{ [a, b] }}"',
+            )
+        return Constant(rule)
+    made = _rule(name, rule)
+    return Written(made) if isinstance(made, Template) else made
 
 
 def _rule(name: str, rule: Any) -> Rule:
@@ -134,9 +174,9 @@ def _value(rule: Rule, values: dict[str, Any], target: str) -> Any:
         return rule.value
     if isinstance(rule, Path):
         return rule.of(values, target)
-    if isinstance(rule, Template):
+    if isinstance(rule, Template | Written):
         try:
-            return rule.render(values)
+            return rule.render(values) if isinstance(rule, Template) else rule.of(values)
         except TemplateError as error:
             raise Unfit(target, f"the template {error.message}") from None
     made: list[Any] = []
@@ -155,16 +195,29 @@ def _texts(value: Any) -> Any:
     return [_texts(each) for each in value] if isinstance(value, list) else value
 
 
-def _choose(made: dict[str, Any]) -> None:
+def _choose(made: dict[str, Any], *, named: bool) -> None:
+    """Put the choice in the place of its number. `named`: a text may be the choice itself, as in a column."""
     choices = made.pop(_CHOICES)
     if not isinstance(choices, list) or not choices:
-        raise Unfit(_CHOICES, "must give a list of choices")
+        raise Unfit(_CHOICES, "must give a list of choices, such as the column `choices` or ['yes', 'no']")
     made.setdefault("metadata", {})["choices"] = choices
-    target = made.get("reference")
-    if isinstance(target, str) and target.strip().isdecimal() and target.isascii():
-        digits = target.strip().lstrip("0") or "0"
-        if len(digits) > 4:  # too many to quote, perhaps too many to read
-            raise Unfit("reference", f"picks a choice that is not there: the row has {len(choices)}")
-        if int(digits) >= len(choices):
-            raise Unfit("reference", f"picks choice {digits}, and the row has {len(choices)}")
-        made["reference"] = _texts(choices[int(digits)])
+    if "reference" in made:
+        made["reference"] = _picked(made["reference"], choices, named)
+
+
+def _picked(target: Any, choices: list[Any], named: bool) -> Any:
+    if isinstance(target, list):
+        return [_picked(each, choices, named) for each in target]
+    if isinstance(target, str):
+        digits = target.strip()
+        if not (digits.isdecimal() and digits.isascii()) or (named and target in choices):
+            return target
+        number = int((digits.lstrip("0") or "0")[:9])  # more of them only make it larger
+    elif isinstance(target, int):
+        number = target
+    else:
+        return target
+    if 0 <= number < len(choices):
+        return choices[number]
+    said = f"choice {number}, and" if 0 <= number < 10_000 else "a choice that is not there:"
+    raise Unfit("reference", f"picks {said} the row has {len(choices)}")

@@ -90,6 +90,54 @@ def test_the_doc_maps_of_lm_eval(tmp_path: Path) -> None:
     assert refused(tmp_path, {**row, "choices": "ab"}, fields)[0] == "doc_to_choice"
 
 
+ARC = {
+    "question": "Which?",
+    "choices": {"text": ["it's", "2"], "label": ["A", "B"]},
+    "answerKey": "B",
+    "options": ["2", "1"],
+    "answer": "1",
+    "right": True,
+    "aliases": ["x", "y's"],
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "choice", "references", "choices"),
+    [
+        ("{{choices.label.index(answerKey)}}", "{{choices.text}}", ("2",), ["it's", "2"]),
+        ("{{choices.label.index(answerKey)}}", "choices.text", ("2",), ["it's", "2"]),
+        (0, ["A", "B", "C", "D"], ("A",), ["A", "B", "C", "D"]),
+        ("{{['A', 'B'].index(answerKey)}}", ["answer", "question"], ("question",), ["answer", "question"]),
+        ("answer", "options", ("1",), ["2", "1"]),
+        ("{{answer}}", "options", ("1",), ["2", "1"]),
+        ("{{answer}}", "{{[question, answerKey]}}", ("B",), ["Which?", "B"]),
+        ("right", {"no": "No.", "yes": "Yes."}, ("Yes.",), ["No.", "Yes."]),
+        ("{{[0, 1]}}", {"value": ["a", "b"]}, ("a", "b"), ["a", "b"]),
+        ("{{aliases}}", None, ("x", "y's"), None),
+        ("aliases", None, ("x", "y's"), None),
+        ("[{{answer}} ]: {{answer}}", None, ("[1 ]: 1",), None),
+        ("[{{question}}]", None, ("[Which?]",), None),
+    ],
+)
+def test_lm_evals_words_mean_what_they_mean_there(
+    tmp_path: Path, target: Any, choice: Any, references: tuple[str, ...], choices: Any
+) -> None:
+    fields = {"doc_to_text": "question", "doc_to_target": target}
+    sample = mapped(tmp_path, ARC, fields if choice is None else {**fields, "doc_to_choice": choice})
+    assert (sample.references, sample.metadata.get("choices")) == (references, choices)
+
+
+def test_a_choice_that_is_not_there_is_told(tmp_path: Path) -> None:
+    fields = {"doc_to_text": "question", "doc_to_target": "n", "doc_to_choice": ["a"]}
+    said = "picks a choice that is not there: the row has 1"
+    for number in (-1, "9" * 5_000):
+        assert refused(tmp_path, {**ARC, "n": number}, fields) == ("reference", said)
+    fields["doc_to_target"] = "answer"
+    assert refused(tmp_path, ARC, {**fields, "doc_to_choice": "{{question}}"})[0] == "doc_to_choice"
+    deep = {**fields, "doc_to_choice": "[" * 5_000 + "{{ question }}" + "]" * 5_000}
+    assert refused(tmp_path, ARC, deep)[0] == "doc_to_choice"
+
+
 def test_what_a_row_lacks_is_told_by_column(tmp_path: Path) -> None:
     column = ("q", "is not in the row (or an empty cell), and `fields` takes input from it")
     assert refused(tmp_path, {"x": 1}, {"input": "q"}) == column
@@ -110,6 +158,9 @@ def test_what_a_row_lacks_is_told_by_column(tmp_path: Path) -> None:
         ({"input": "q", "doc_to_text": "q"}, "input is given twice"),
         ({"input": 3}, "input is a column"),
         ({"input": []}, "input is a column"),
+        ({"input": "q", "doc_to_choice": ["{{ a }}", "b"]}, "doc_to_choice as a list is the choices"),
+        ({"input": "q", "doc_to_choice": [["a"]]}, "doc_to_choice as a list is the choices"),
+        ({"input": "q", "doc_to_target": True}, "doc_to_target is a column"),
         ({"input": "{{ ''.__class__ }}"}, "attribute '__class__'"),
         ({"input": "{{ q"}, "not valid"),
     ],
