@@ -21,7 +21,7 @@ from evalkit.plan import Plan
 from evalkit.report_end import capped
 from evalkit.rescoring import Rescoring, kept_suite, origin, resumable
 from evalkit.runner import Control
-from evalkit.stores import Run, Store, open_store
+from evalkit.stores import Run, Store, check_tags, open_store
 from evalkit.told import shown
 from guardrails.errors import ConfigError, GuardrailsError
 
@@ -85,13 +85,18 @@ class Session:
         command: Sequence[str] = (),
         banner: str = "",
         executor: Literal["local", "ray"] = "local",
+        tags: Sequence[str] = (),
     ) -> int:
-        """Do it and show it; the exit code. `command` is the one that `--resume` can be added to, if any."""
+        """Do it and show it; the exit code. `command` is the one that `--resume` can be added to, if any.
+
+        `tags` are moved to a run that passes.
+        """
         # What is loaded by now stays: collections, and the interpreter's own end, need not walk it.
         gc.freeze()
         outcome = None
         try:
             with files.refusing():
+                check_tags(tags)
                 files.check()
                 files.clear()
             kept, earlier = self._carried_out(executor, files, banner)
@@ -99,6 +104,7 @@ class Session:
             with files.refusing():
                 outcome = conclude(self.plan, self.store, kept, earlier)
             code = self.finish(outcome, files, banner=banner, interrupted=outcome.status == "interrupted")
+            self._tag(kept.id, tags, passed=code == 0)
             if command and (code == INTERRUPTED or outcome.status == "capped"):
                 again = shlex.join([*map(shown, command), "--resume", kept.id])
                 how = "Go on with" if code == INTERRUPTED else "Raise the cap, and go on with"
@@ -127,6 +133,15 @@ class Session:
                 self._write(replace(outcome, run=ended), files, banner, Ended(why))
                 return
         files.refuse(why)
+
+    def _tag(self, run: str, tags: Sequence[str], *, passed: bool) -> None:
+        if not tags:
+            return
+        if passed:
+            self.store.tag(run, add=tags, move=True)
+            self._say(f"tagged {', '.join(tags)}")
+        else:
+            self._warn(f"not tagged {', '.join(tags)}: only a run that passes (exit code 0) is")
 
     def finish(self, outcome: Outcome, files: Files, *, banner: str = "", interrupted: bool = False) -> int:
         """Show what a run came to, write its files; the exit code."""

@@ -77,6 +77,10 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="A new run, even if the last is unfinished.")
     ] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Move this tag to the run if it passes (exit code 0). Repeatable."),
+    ] = None,
     executor: Annotated[Where, typer.Option(help="Where calls are made from.")] = Where.local,
     store: Annotated[
         str | None, typer.Option(envvar="EVALKIT_STORE", help="A database for runs, such as postgresql://…")
@@ -126,7 +130,8 @@ def run(
             session = Session.of(chosen, folder, resume=resume, fresh=fresh, consoles=consoles())
     except KeyboardInterrupt:  # large sets take a while to read, and what is imported too
         raise typer.Exit(left(consoles()[1], files)) from None
-    raise typer.Exit(session.run(files, command=again(sys.argv[1:]), executor=executor.value))
+    command = again(sys.argv[1:])
+    raise typer.Exit(session.run(files, command=command, executor=executor.value, tags=tag or ()))
 
 
 def _read_certificates() -> None:

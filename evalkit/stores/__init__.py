@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evalkit.stores.store import Kept, Run, RunGone, Status, Store, Tally, as_found, run_id
+from evalkit.stores.store import Kept, Run, RunGone, Status, Store, Tally, as_found, check_tags, run_id
 from guardrails.errors import ConfigError
 
-__all__ = ["Kept", "Run", "RunGone", "Status", "Store", "Tally", "as_found", "open_store", "run_id"]
+__all__ = [
+    "Kept",
+    "Run",
+    "RunGone",
+    "Status",
+    "Store",
+    "Tally",
+    "as_found",
+    "check_tags",
+    "open_store",
+    "run_id",
+]
 
 _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
 

@@ -34,7 +34,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from evalkit.stores import codec, tables
 from evalkit.stores.codec import loaded, original, plain
 from evalkit.stores.statements import add_tags, insert, reach, upsert
-from evalkit.stores.store import Kept, Run, RunGone, RunHeld, Tally, damaged
+from evalkit.stores.store import Kept, Run, RunGone, RunHeld, Tally, check_tags, damaged
 from evalkit.trial import Trial
 from guardrails.errors import ConfigError
 from guardrails.record import NO_MONEY, total
@@ -156,17 +156,20 @@ class SqlStore:
             if done.rowcount != 1:
                 raise _gone(run.id)
 
-    def tag(self, run: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
-        """Give and take tags."""
-        for tag in add:
-            if not tag.strip() or tag == "latest" or len(tag) > 100:
-                raise ConfigError(
-                    f"{tag[:80]!r} cannot be a tag", hint="any word of up to 100 characters but `latest`"
-                )
+    def tag(
+        self, run: str, *, add: Sequence[str] = (), remove: Sequence[str] = (), move: bool = False
+    ) -> None:
+        """Give and take tags; see `Store.tag`."""
+        check_tags(add)
         of_run = tables.tags.c
         with self._writes() as connection:
             if not _is_there(connection, run):
                 raise _gone(run)
+            if move:
+                # Of two who move one tag, the second must see what the first has done. (In SQLite it does.)
+                connection.execute(select(tables.versions).with_for_update())
+                moved = of_run.tag.in_([plain(tag) for tag in add])
+                connection.execute(delete(tables.tags).where(of_run.run != plain(run), moved))
             unwanted = [plain(tag) for tag in remove]
             connection.execute(delete(tables.tags).where(of_run.run == plain(run), of_run.tag.in_(unwanted)))
             add_tags(connection, run, add)

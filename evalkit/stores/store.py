@@ -98,6 +98,15 @@ def held_elsewhere(run: str) -> RunHeld:
     )
 
 
+def check_tags(names: Sequence[str]) -> None:
+    """Raises `ConfigError` for what cannot be a tag."""
+    for name in names:
+        if not name.strip() or name == "latest" or len(name) > 100:
+            raise ConfigError(
+                f"{name[:80]!r} cannot be a tag", hint="any word of up to 100 characters but `latest`"
+            )
+
+
 def damaged(place: str, what: str) -> ConfigError:
     """What is said of a store that holds what nothing here has written."""
     return ConfigError(
@@ -131,8 +140,10 @@ class Store(Protocol):
     def update(self, run: Run) -> None:
         """Write down its status, end, planned and info."""
 
-    def tag(self, run: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
-        """Give and take tags."""
+    def tag(
+        self, run: str, *, add: Sequence[str] = (), remove: Sequence[str] = (), move: bool = False
+    ) -> None:
+        """Give and take tags; with `move`, at once take those given from all other runs: nobody sees two."""
 
     def delete(self, run: str) -> None:
         """Forget a run and its rows. Raises `ConfigError` while somebody writes it."""

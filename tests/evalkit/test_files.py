@@ -87,6 +87,40 @@ def test_a_run_that_reached_its_cap_is_undecided(tmp_path: Path) -> None:
     assert junit(tmp_path).attrib["errors"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("gate", "code", "tagged"),
+    [("pass_rate >= 10%", 0, True), ("pass_rate <= 10%", 1, False), ("pass_rate >= 99%", 3, False)],
+    ids=["pass", "fail", "undecided"],
+)
+def test_a_tag_is_moved_to_a_run_that_passes_and_to_no_other(
+    tmp_path: Path, gate: str, code: int, tagged: bool
+) -> None:
+    before = session(tmp_path, ScriptedEndpoint("yes"))
+    assert before.run(tags=["main", "green"]) == 0
+    first = open_store(tmp_path / "runs.db").find("main")
+
+    assert session(tmp_path, ScriptedEndpoint("yes"), gates=[gate]).run(tags=["main"]) == code
+
+    store = open_store(tmp_path / "runs.db")
+    assert (store.find("main").id != first.id) is tagged
+    assert store.find("green").id == first.id
+
+
+def test_a_run_that_is_interrupted_or_broken_takes_no_tag(tmp_path: Path) -> None:
+    assert session(tmp_path, interrupting()).run(tags=["main"]) == 130
+    with pytest.raises(GuardrailsError, match="no call brought an answer"):
+        session(tmp_path, ScriptedEndpoint(TimeoutError("late"))).run(tags=["main"])
+
+    assert not open_store(tmp_path / "runs.db").runs(tag="main")
+
+
+def test_what_cannot_be_a_tag_is_said_before_the_first_call(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be a tag"):
+        session(tmp_path, endpoint := ScriptedEndpoint("yes")).run(tags=["latest"])
+
+    assert not endpoint.calls
+
+
 def test_a_complete_run_has_passed(tmp_path: Path) -> None:
     assert session(tmp_path, ScriptedEndpoint("yes")).run(files(tmp_path)) == 0
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -148,6 +149,35 @@ def test_tags_are_given_and_taken(store: Store) -> None:
     for unfit in ("latest", " ", "x" * 101):
         with pytest.raises(ConfigError, match="cannot be a tag"):
             store.tag(run.id, add=[unfit])
+
+
+def test_a_tag_is_moved_away_from_all_others(store: Store) -> None:
+    first, second, third = (made(store, tags=("main", "kept")) for _ in range(3))
+    store.tag(third.id, add=["main", "new"], move=True)
+    assert [store.find(run.id).tags for run in (first, second, third)] == [
+        ("kept",),
+        ("kept",),
+        ("kept", "main", "new"),
+    ]
+    with pytest.raises(ConfigError, match="no run nowhere"):
+        store.tag("nowhere", add=["main"], move=True)
+    assert store.find("main").id == third.id
+
+
+def test_of_many_who_move_a_tag_at_once_one_has_it(store: Store) -> None:
+    """Whoever looks for the baseline would find several."""
+    runs = [made(store) for _ in range(4)]
+    for _ in range(10):
+        begin = threading.Barrier(len(runs))
+
+        def move(run: Run, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            store.tag(run.id, add=["main"], move=True)
+
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(move, runs))
+        assert len(store.runs(tag="main")) == 1
+        store.tag(store.find("main").id, remove=["main"])
 
 
 def test_delete_forgets_a_run_and_nothing_else(store: Store) -> None:
