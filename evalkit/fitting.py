@@ -7,15 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from evalkit.gate import BASELINE
+from evalkit.meant import did_you_mean, there_are
 from evalkit.mistakes import Mistakes
 from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from evalkit.gate import Gate
     from evalkit.plan import Part, Plan
-
-SHOWN = 20
-"""Names in a hint."""
 
 
 def check(plan: Plan) -> None:
@@ -38,7 +36,9 @@ def _check(plan: Plan, each: Gate) -> None:
 
 
 def doubts(plan: Plan) -> Iterator[str]:
-    """What is no mistake, and still leaves a gate undecided: the first run of all has no baseline yet."""
+    """What is no mistake, and may not be meant: a first run of all has no baseline that decides its gates."""
+    for part in plan.parts:
+        yield from (f"{part.golden.name}: {doubt}" for doubt in part.golden.doubts)
     if plan.suite.baseline is not None or BASELINE in plan.arm_names:
         return
     for each in plan.gates:
@@ -53,10 +53,9 @@ def _find(each: Gate, what: str, name: str, there: Iterable[str], none: str) -> 
         if one == name:
             return
         seen.add(one)
-    listed = ", ".join(sorted(seen)[:SHOWN]) + (", …" if len(seen) > SHOWN else "")
     raise ConfigError(
         f"the gate `{each}` means {what} {name!r} that no sample has",
-        hint=f"there are {listed}" if seen else none,
+        hint=there_are(seen, name) if seen else none,
     )
 
 
@@ -90,5 +89,5 @@ def _check_places(plan: Plan, each: Gate) -> None:
         if name is not None and there and name not in there:
             raise ConfigError(
                 f"the gate `{each}` means {what} {name!r} that the run has not",
-                hint=f"it has {', '.join(there)}",
+                hint=f"it has {', '.join(there)}{did_you_mean(name, there)}",
             )

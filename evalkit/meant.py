@@ -1,10 +1,38 @@
-"""What somebody meant who gave a file that is no suite."""
+"""What somebody meant who gave a file that is no suite, or a name that there is not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+MOST = 1_000
+"""Names that are compared: each takes a while."""
+LISTED = 20
+"""Names in a hint."""
+
+
+def near(name: str, names: Iterable[str]) -> str | None:
+    """The most similar of the names, whatever their case; None when none is."""
+    folded = {each[:100].casefold(): each for each in islice(names, MOST)}
+    found = get_close_matches(name[:100].casefold(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """` – did you mean `…`?`, to stand behind a sentence; empty when nothing is near."""
+    found = near(name, names)
+    return "" if found is None else f" – did you mean `{found}`?"
+
+
+def there_are(names: Iterable[str], meant: str) -> str:
+    """For hints: the names that there are, some of them, and the one that was meant."""
+    known = sorted(names)
+    more = ", …" if len(known) > LISTED else ""
+    return f"there are {', '.join(known[:LISTED])}{more}{did_you_mean(meant, known)}"
+
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".parquet", ".gz")
 

@@ -214,7 +214,8 @@ class GoldenSet:
     """Samples with unique ids, in the order of the file, read from it one by one when they are asked for.
 
     `sha256` is that of the file's unpacked bytes, `digest` that of what is in use of them: the bytes, how
-    their fields are mapped and which rows were chosen. `about` is the lineage that a run writes down.
+    their fields are mapped and which rows were chosen. `about` is the lineage that a run writes down;
+    `doubts` are sentences on what the spec may not have meant.
     """
 
     name: str
@@ -224,6 +225,7 @@ class GoldenSet:
     version: str | None = None
     digest: str = ""
     about: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    doubts: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.samples)

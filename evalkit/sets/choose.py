@@ -2,9 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from evalkit.meant import near, there_are
+from evalkit.rows import shown
 from evalkit.sample import Sample
+from evalkit.sets.spec import GoldenSpec
+from guardrails.errors import ConfigError
+
+
+@dataclass(slots=True)
+class Known:
+    """The tags and the fields of metadata that the rows of a set have, if its spec names any."""
+
+    spec: GoldenSpec
+    tags: set[str] = field(default_factory=set)
+    fields: set[str] = field(default_factory=set)
+
+    def see(self, sample: Sample) -> None:
+        """The next row."""
+        where, drawn = self.spec.where, self.spec.sample
+        if where.any or where.all or where.not_:
+            self.tags.update(map(shown, sample.tags))
+        if drawn is not None and drawn.by is not None:
+            self.fields.update(shown(f"metadata.{name}") for name in sample.metadata)
+
+    def mistakes(self) -> Iterator[ConfigError]:
+        """Tags to take samples by, and a field to draw by, that no row has."""
+        where, drawn = self.spec.where, self.spec.sample
+        for tag in map(shown, dict.fromkeys((*where.any, *where.all))):
+            if tag not in self.tags:
+                yield _none(f"`where` means the tag {tag!r}", tag, self.tags)
+        by = shown(drawn.by or "tag") if drawn is not None else "tag"
+        if by != "tag" and by not in self.fields:
+            yield _none(f"`sample.by` means {by}", by, self.fields)
+
+    def doubts(self) -> Iterator[str]:
+        """Tags to leave out that no row has are as well as left out, but for those that look misspelt."""
+        for tag in map(shown, self.spec.where.not_):
+            if tag not in self.tags and (meant := near(tag, sorted(self.tags))) is not None:
+                yield f"`where.not` means the tag {tag!r} that no sample has – did you mean `{meant}`?"
+
+
+def _none(said: str, name: str, names: set[str]) -> ConfigError:
+    hint = there_are(names, name) if names else "the samples have none"
+    return ConfigError(f"{said} that no sample has", hint=hint)
 
 
 def stratum(sample: Sample, by: str | None) -> str:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from evalkit import datasets
+from evalkit.mistakes import Mistakes
 from evalkit.rows import Problems, Row
 from evalkit.sample import GoldenSet, GoldenSetError, Sample
 from evalkit.sets import formats, openai_evals, promptfoo
-from evalkit.sets.choose import draw, stratum
+from evalkit.sets.choose import Known, draw, stratum
 from evalkit.sets.mapping import Mapping as Fields
 from evalkit.sets.mapping import Unfit
 from evalkit.sets.pages import File, Index, Order, Samples, Store
@@ -36,7 +37,7 @@ def load(spec: Any, folder: Path | None = None) -> GoldenSet:
     sources = list(_sources(spec, folder or Path()))
     whole = sources[0].path if len(sources) == 1 else (folder or Path()) / (spec.path or "")
     problems = Problems()
-    pass_ = _Pass(spec, problems, _direct(sources, spec))
+    pass_ = _Pass(spec, problems, _direct(sources, spec), Known(spec))
     try:
         for source in sources:
             problems.file = source.name if len(sources) > 1 else ""
@@ -67,7 +68,7 @@ def load(spec: Any, folder: Path | None = None) -> GoldenSet:
         "samples": len(samples),
         "use": spec.use,
     }
-    return GoldenSet(name, whole, samples, sha256, version, digest, about)
+    return GoldenSet(name, whole, samples, sha256, version, digest, about, (*pass_.known.doubts(),))
 
 
 # --- where it is -------------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ class _Pass:
     spec: GoldenSpec
     problems: Problems
     direct: Path | None
+    known: Known
     index: Index = field(default_factory=Index)
     ranks: array[int] = field(default_factory=lambda: array("Q"))
     taken: array[int] = field(default_factory=lambda: array("Q"))
@@ -259,6 +261,7 @@ class _Pass:
             self._end = end
         number = len(self.index)
         self.index.add(start, end, row.line, sample)
+        self.known.see(sample)
         self.ranks.append(_rank(sample.id, self.spec.sample.seed if self.spec.sample else 0))
         if self.spec.where.takes(sample.tags):
             self._take(number, sample)
@@ -290,6 +293,8 @@ class _Pass:
 
     def chosen(self, path: Path) -> Order:
         """The rows that the spec's filters, draw and limit leave, in their order."""
+        wrong = Mistakes([_file_error(path, each.message, hint=each.hint) for each in self.known.mistakes()])
+        wrong.tell()
         rows: Order = self.taken
         wanted = self.spec.sample
         if wanted is not None:

@@ -25,7 +25,7 @@ GATE = "pass_rate >= baseline - 5%"
 
 def plan(folder: Path, handler: ScriptedEndpoint, *names: str, **fields: Any) -> Plan:
     names = names or ("e",)
-    line = {"id": "a", "input": "q", "reference": "yes"}
+    line = {"id": "a", "input": "q", "reference": "yes", "tags": ["geography"]}
     (folder / "g.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
     endpoints = [{"name": name, "url": "http://x/v1"} for name in names]
     suite = {"golden": str(folder / "g.jsonl"), "endpoints": endpoints, "out": folder, **fields}
@@ -70,3 +70,28 @@ def test_an_endpoint_is_no_measure_of_itself(tmp_path: Path, names: list[str], g
 def test_an_endpoint_may_be_the_measure_of_others_or_of_another(tmp_path: Path) -> None:
     for gate in ('pass_rate >= "e" - 20%', 'pass_rate of f >= "e"', 'pass_rate of e >= "earlier"'):
         assert len(plan(tmp_path, ScriptedEndpoint("yes"), "e", "f", gates=[gate]).gates) == 1
+
+
+@pytest.mark.parametrize(
+    ("gate", "hint"),
+    [
+        ("pass_rate on gg >= 5%", "it has g – did you mean `g`?"),
+        ("pass_rate of vendro >= 5%", "it has vendor, own – did you mean `vendor`?"),
+        ("pass_rate of nobody >= 5%", "it has vendor, own"),
+        ("pass_rate[geograhpy] >= 5%", "there are geography – did you mean `geography`?"),
+        ("contians.pass_rate >= 5%", "there are contains – did you mean `contains`?"),
+    ],
+)
+def test_a_name_that_a_gate_misspells_is_shown_as_it_is(tmp_path: Path, gate: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan(tmp_path, ScriptedEndpoint("yes"), "vendor", "own", gates=[gate])
+    assert error.value.hint == hint
+
+
+def test_a_doubt_about_a_set_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    golden = {"path": str(tmp_path / "g.jsonl"), "where": {"not": "Geography"}}
+    made = plan(tmp_path, ScriptedEndpoint("yes"), golden=golden)
+
+    assert list(doubts(made)) == [
+        "g: `where.not` means the tag 'Geography' that no sample has – did you mean `geography`?"
+    ]

@@ -80,14 +80,68 @@ def test_tags_are_filtered_by_any_all_and_not(tmp_path: Path) -> None:
     ]
     write(tmp_path / "set.jsonl", rows)
     assert ids(tmp_path, where="two") == ["a", "b"]
-    assert ids(tmp_path, where={"any": ["one", "none"]}) == ["a"]
+    assert ids(tmp_path, where={"any": ["one", "own"]}, tags="own") == ["a", "b", "c"]
     assert ids(tmp_path, where={"all": ["one", "two"]}) == ["a"]
     assert ids(tmp_path, where={"not": "one"}) == ["b", "c"]
     assert ids(tmp_path, where={"any": "two", "not": "one"}, tags=["own"]) == ["b"]
     assert ids(tmp_path, where="own", tags=["own"]) == ["a", "b", "c"]
     with pytest.raises(GoldenSetError, match="no sample with such tags"):
-        ids(tmp_path, where="three")
+        ids(tmp_path, where={"all": "one", "not": "two"})
     assert Where().takes(())
+
+
+TAGGED = [
+    {"id": "a", "input": "x", "tags": ["easy", "draft"], "metadata": {"level": 1}},
+    {"id": "b", "input": "x", "tags": ["hard"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            {"where": ["hrad", "easy"]},
+            "`where` means the tag 'hrad' that no sample has – there are draft, easy, hard",
+        ),
+        ({"where": {"any": "Hard"}}, "– did you mean `hard`?"),
+        ({"where": {"all": ["easy", "nope"]}}, "there are draft, easy, hard"),
+        ({"sample": {"n": 1, "by": "metadata.lvl"}}, "`sample.by` means metadata.lvl that no sample has"),
+        (
+            {"sample": {"n": 1, "by": "metadata.lvl"}},
+            "there are metadata.level – did you mean `metadata.level`?",
+        ),
+        (
+            {"where": {"all": ["x", "y"]}, "sample": {"n": 1, "by": "metadata.z"}},
+            "3 mistakes, and nothing was run",
+        ),
+    ],
+)
+def test_names_that_no_sample_has_are_mistakes(tmp_path: Path, spec: Any, said: str) -> None:
+    write(tmp_path / "set.jsonl", TAGGED)
+    with pytest.raises(ConfigError) as error:
+        ids(tmp_path, **spec)
+    assert said in str(error.value)
+
+
+def test_a_set_without_tags_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "set.jsonl", [{"id": "a", "input": "x"}])
+    with pytest.raises(GoldenSetError, match="the samples have none"):
+        ids(tmp_path, where="hard")
+
+
+def test_names_are_looked_for_in_all_files_of_a_pattern(tmp_path: Path) -> None:
+    for number, row in enumerate(TAGGED):
+        write(tmp_path / f"{number}.jsonl", [row])
+    spec = {"path": "*.jsonl", "where": ["hard", "draft"], "sample": {"n": 2, "by": "metadata.level"}}
+    assert len(load(spec, tmp_path)) == 2
+
+
+def test_tags_to_leave_out_may_be_none_of_the_set_but_not_nearly_one(tmp_path: Path) -> None:
+    write(tmp_path / "set.jsonl", TAGGED)
+    for left_out in ("draft", "archived", []):
+        assert load({"path": "set.jsonl", "where": {"not": left_out}}, tmp_path).doubts == ()
+    (doubt,) = load({"path": "set.jsonl", "where": {"not": "drfat"}}, tmp_path).doubts
+    assert doubt == "`where.not` means the tag 'drfat' that no sample has – did you mean `draft`?"
 
 
 def test_tags_of_the_suite_are_added_once(tmp_path: Path) -> None:
