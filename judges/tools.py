@@ -6,8 +6,8 @@ Expected calls stand in the sample's metadata::
         {"name": "weather", "arguments": {"city": "Bern"}},
         {"name": "weather", "arguments": {"city": "Rome"}}]}}
 
-A call without `arguments` may have any. An empty list expects that no tool is called. In place of metadata,
-each reference may hold such a list as JSON text; any of them will do.
+A call without `arguments` may have any. An empty list expects that no tool is called, in every order. In
+place of metadata, each reference may hold such a list as JSON text; any of them will do.
 
 What is not covered: what a tool would have answered, and whether two different calls come to the same.
 """
@@ -145,7 +145,7 @@ class ToolCalls:
         return passing(matched / count if count else 1.0, self.threshold, reason)
 
     def _count(self, wanted: int, made: int) -> int:
-        if self.order == "subset":
+        if self.order == "subset" or not wanted:  # where none is expected, each that was made is wrong
             return made
         return max(wanted, made) if self.order == "exact" or not self.extra else wanted
 
