@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -188,6 +189,10 @@ class Findings:
                 )
         if self.scan:
             _detectors(self.kinds)  # a kind that nobody finds is a mistake of now, not of the first answer
+            return
+        for kind in self.kinds:  # a filter of the user's may find kinds of its own
+            if (meant := _misspelt(kind)) is not None:
+                raise ConfigError(f"nothing finds {kind[:40]}", hint=f"did you mean {meant}?")
 
     def check(self, question: Question, /) -> str | None:
         """Never complains: there is nothing to compare with."""
@@ -240,6 +245,24 @@ def _kinds(kinds: tuple[str, ...]) -> frozenset[str]:
 
         wanted.update(KINDS)
     return frozenset(wanted | {kind.upper() for kind in ("toxicity", "jailbreak") if kind in kinds})
+
+
+def _misspelt(kind: str) -> str | None:
+    """The kind of ours that is meant, when it is written a little wrong: word by word it is much the same."""
+    known = _kinds(GROUPS)
+    if kind in known or kind in GROUPS:
+        return None
+    return next((each for each in sorted(known) if _near(_words(kind), _words(each))), None)
+
+
+def _words(kind: str) -> list[str]:
+    return kind.replace("-", "_").replace(" ", "_").split("_")
+
+
+def _near(one: list[str], other: list[str]) -> bool:
+    if len(one) != len(other):
+        return "".join(one) == "".join(other)
+    return all(SequenceMatcher(None, *pair).ratio() >= 0.7 for pair in zip(one, other, strict=True))
 
 
 @lru_cache(maxsize=64)

@@ -167,6 +167,18 @@ def test_without_a_scan_the_record_has_to_say_that_there_was_one() -> None:
     assert score(spec, with_tools).error == "not_scanned"
 
 
+def test_without_a_scan_kinds_of_ones_own_are_taken_and_misspelt_ones_of_ours_are_not() -> None:
+    for kind, meant in (
+        ("TOXICTY", "TOXICITY"),
+        ("EMAIL_ADRESS", "EMAIL_ADDRESS"),
+        ("IPADDRESS", "IP_ADDRESS"),
+    ):
+        with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+            judge({"findings": {"kinds": [kind], "scan": False}})
+    own = ["EMPLOYEE_ID", "UK_PASSPORT", "EMAIL", "ACME_SECRET_KEY", "US_SSN", "pii"]
+    judge({"findings": {"kinds": own, "scan": False}})
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
