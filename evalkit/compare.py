@@ -1,7 +1,7 @@
 """Which of two arms is better, by how much, and how sure is that?
 
 Both answered the same samples, so each difference is taken sample by sample: what makes a sample hard is hard
-for both and cancels. Every sample counts once here, whatever its weight and however often it was asked.
+for both and cancels. Every sample counts once, however often it was asked: in pass rates by its weight.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A gate's metric on the rows of one arm, and the difference of two arms in it.
 
-- Rates and means are over questions (`evalkit.questions`); percentiles are over calls.
-- Differences are paired: only samples that both arms have take part, each counting once whatever its weight.
+- Rates and means are over questions (`evalkit.questions`); percentiles are over calls. Rates and mean scores
+  count a question by its weight; times and costs do not, as they are those of calls.
+- Differences are paired: only samples that both arms have take part, with the weights of the first one.
 - A percentile's interval assumes no distribution. Where samples were asked several times, it is that of
   fewer, independent calls: as many as these are worth by how alike a sample's times are. The difference of
   two percentiles takes them as uncorrelated, which makes its interval too wide rather than too narrow.

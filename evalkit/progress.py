@@ -52,6 +52,7 @@ def _usd(value: Decimal) -> str:
 class Tally:
     """What has come in so far for one arm, which is asked every sample `answers` times.
 
+    `judged` and `passed` count samples by their weights, whose squares `squared` adds up.
     What was asked before `since` (UTC, as a record has it) was paid and waited for then: such a row is only
     judged again now.
     """
@@ -61,8 +62,9 @@ class Tally:
     cap: Decimal | None = None
     since: str = ""
     done: int = 0
-    judged: int = 0
-    passed: int = 0
+    judged: float = 0.0
+    passed: float = 0.0
+    squared: float = 0.0
     errors: int = 0
     tokens: float = 0.0
     cost: Decimal = Decimal(0)
@@ -73,8 +75,10 @@ class Tally:
         """Count a row."""
         passed = row.passed
         self.done += 1
-        self.judged += passed is not None
-        self.passed += passed is True
+        if passed is not None:
+            self.judged += row.weight
+            self.passed += row.weight * passed
+            self.squared += row.weight**2
         self.errors += row.error is not None
         self.unknown = self.unknown or row.unknown_judgings > 0
         asked = "" if row.record is None else str(row.record.get("at") or "")
@@ -89,11 +93,13 @@ class Tally:
             self.unknown = self.unknown or row.call_usd is None
 
     def shown(self, seconds: float) -> dict[str, Any]:
-        """The numbers of the bar. Several answers a sample make an interval no narrower than one would."""
+        """The numbers of the bar. Several answers a sample make an interval no narrower than one would, and
+        wider than the tables do, which know how alike they are."""
         rate = ""
         if self.judged:
-            p = self.passed / self.judged
-            low, high = score_interval(p, max(1.0, self.judged / self.answers))
+            p = min(1.0, self.passed / self.judged)
+            worth = self.judged**2 / self.squared  # answers of equal weight
+            low, high = score_interval(p, max(1.0, worth / self.answers))
             rate = f"{100 * p:.0f}% [{100 * low:.0f},{100 * high:.0f}]"
         cost = "cost ?"
         if self.cost or (self.priced and not self.unknown):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evalkit import stats
 from evalkit.columns import Columns
 from evalkit.stats import LEVEL, Measured
-from evalkit.stats_cluster import bounded_mean, share
+from evalkit.stats_cluster import bounded_mean, kish, share, unmet
 from evalkit.stats_passk import pass_all_k, pass_at_k
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Values:
         return stats.mean(self.value, rng, level)
 
     def score(self, rng: np.random.Generator, level: float = LEVEL) -> Measured | None:
-        """The mean of scores, each question counting once."""
-        return mean_score(self.value, self.answers, rng, level)
+        """The weighted mean of scores."""
+        return mean_score(self, rng, level)
 
     def take(self, kept: Any) -> Values:
         """The questions that a mask or their places pick."""
@@ -90,38 +90,59 @@ def values_of(columns: Columns, values: Floats | Mask, rows: npt.NDArray[Any] | 
     return Values(asked, mean, weight, len(values))
 
 
-def mean_score(
-    value: Floats, answers: int, rng: np.random.Generator, level: float = LEVEL
-) -> Measured | None:
-    """The mean of one score a question: of scores in [0, 1] with the interval of a share.
+def mean_score(of: Values, rng: np.random.Generator, level: float = LEVEL) -> Measured | None:
+    """The weighted mean of one score a question: of scores in [0, 1] with the interval of a share.
 
     Of five full marks, resampling knows nothing but full marks: it would be certain of what they say little.
     """
     import numpy as np
 
-    if bool(np.all((value >= 0) & (value <= 1))):
-        return bounded_mean(value, answers, level)
-    return stats.mean(value, rng, level)
+    if bool(np.all((of.value >= 0) & (of.value <= 1))):
+        return bounded_mean(of.value, of.weight, of.answers, level)
+    return stats.mean(_evened(of.value, of.weight), rng, level)
+
+
+def _evened(value: Floats, weight: Floats) -> Floats:
+    """Values whose plain mean is the weighted one, and whose spread is what the weights make of it."""
+    import numpy as np
+
+    if len(value) == 0 or weight.min() == weight.max():
+        return value
+    mean = float(np.average(value, weights=weight))
+    evened: Floats = mean + (value - mean) * weight / float(np.mean(weight))
+    return evened
 
 
 def score_difference(
     a: Values, b: Values, rng: np.random.Generator, times: float = 1.0, level: float = LEVEL
 ) -> Measured | None:
-    """The mean of a − times·b, values of the questions that both have; None without any.
+    """The weighted mean of a − times·b, values of the questions that both have; None without any.
 
-    Where differences of scores in [0, 1] are all the same, up to 1 − α^(1/n) of all questions may be of
-    another kind with the chance α = 1 − level to have met none of them: each differs as much as scores can.
+    Of scores in [0, 1] the interval leaves in what questions that were not met may hide: an `unmet` part of
+    all of them, each of which differs as much as scores can.
     """
     import numpy as np
 
     a, b = paired(a, b)
-    differences = a.value - times * b.value
-    bounded = bool(np.all((a.value >= 0) & (a.value <= 1) & (b.value >= 0) & (b.value <= 1)))
-    if len(a) == 0 or not bounded or float(np.ptp(differences)) > _SAME:
+    if len(a) == 0:
+        return None
+    differences = _evened(a.value - times * b.value, a.weight)
+    if not bool(np.all((a.value >= 0) & (a.value <= 1) & (b.value >= 0) & (b.value <= 1))):
         return stats.mean(differences, rng, level)
-    unseen, value = 1 - (1 - level) ** (1 / len(a)), float(np.mean(differences))
-    low, high = value - unseen * (value + times), value + unseen * (1 - value)
-    return Measured(value, min(low, value), max(high, value), len(a), level)
+    if float(np.ptp(differences)) > _SAME:
+        found = stats.mean(differences, rng, level)
+        assert found is not None
+    else:
+        value = float(np.mean(differences))
+        found = Measured(value, value, value, len(a), level)
+    return _unmet_left_in(found, times, kish(a.weight))
+
+
+def _unmet_left_in(found: Measured, times: float, n: float) -> Measured:
+    """A difference's interval that goes as far as what n did not meet may draw it."""
+    hidden = unmet(n, found.level)
+    low, high = found.value - hidden * (found.value + times), found.value + hidden * (1 - found.value)
+    return replace(found, low=min(found.low, low), high=max(found.high, high))
 
 
 def paired(a: Values, b: Values) -> tuple[Values, Values]:
@@ -144,36 +165,41 @@ def found_in(ordered: npt.NDArray[Any], values: npt.NDArray[Any]) -> tuple[Whole
 
 
 def share_difference(a: Values, b: Values, times: float = 1.0, level: float = LEVEL) -> Measured | None:
-    """The mean of a − times·b over the questions that both have, each counting once; None without any.
+    """The weighted mean of a − times·b over the questions that both have; None without any.
 
-    With one answer a question this is `stats.paired_rates`. Else the two clustered intervals are joined by
-    square-and-add with the correlation r of the questions' shares (Zou and Donner 2008, Stat. Med. 27:1693).
-    r of few questions is taken for less than it is, r·(1 − 4/n²): of two it is ±1 whatever they are, which
-    would leave next to nothing of two wide intervals. Nor is an end nearer than 0.9·z·s/√n, s the spread of
-    the questions' own differences: joined skew intervals cancel too much where r is near 1.
+    With one answer a question and equal weights this is `stats.paired_rates`. Else the two clustered
+    intervals are joined by square-and-add with the correlation r of the questions' shares (Zou and Donner
+    2008, Stat. Med. 27:1693). r of few questions is taken for less than it is, r·(1 − 4/n²): of two it is ±1
+    whatever they are, which would leave next to nothing of two wide intervals. Nor is an end nearer than
+    0.9·z·s/√n, s the spread of the questions' own differences (joined skew intervals cancel too much where r
+    is near 1), nor than answers that were not met may draw it. With weights, n is `kish`'s.
     """
     import numpy as np
 
     a, b = paired(a, b)
     if len(a) == 0:
         return None
+    weight = a.weight
+    even = bool(weight.min() == weight.max())
     plain = [bool(np.all((side.value == 0) | (side.value == 1))) for side in (a, b)]
-    if all(plain) and times == 1:
+    if all(plain) and even and times == 1:
         only_a, only_b = int(np.sum(a.value > b.value)), int(np.sum(a.value < b.value))
         return stats.paired_counts(only_a, only_b, len(a), level).difference
-    ones = np.ones(len(a))
-    one, other = share(a.value, ones, a.answers, level), share(b.value, ones, b.answers, level)
+    one, other = share(a.value, weight, a.answers, level), share(b.value, weight, b.answers, level)
     assert one is not None
     assert other is not None
-    n = len(a)
-    spread = float(np.std(a.value)) * float(np.std(b.value))
-    r = 0.0 if spread <= 0 else float(np.mean((a.value - one.value) * (b.value - other.value))) / spread
-    joined = join(one, other, times, min(1.0, max(-1.0, r)) * max(0.0, 1 - 4 / n**2), n)
-    if n == 1:
+    n, part = kish(weight), weight / float(np.sum(weight))
+    of_a, of_b = a.value - one.value, b.value - other.value
+    spread = math.sqrt(float(part @ of_a**2) * float(part @ of_b**2))
+    r = 0.0 if spread <= 0 else float(part @ (of_a * of_b)) / spread
+    joined = join(one, other, times, min(1.0, max(-1.0, r)) * max(0.0, 1 - 4 / n**2), len(a))
+    if len(a) == 1:
         return joined
-    least = _LEAST * stats.critical(level) * float(np.std(a.value - times * b.value, ddof=1)) / math.sqrt(n)
+    squared = float(part @ (of_a - times * of_b) ** 2) / max(n - 1, 1e-9)
+    least = _LEAST * stats.critical(level) * math.sqrt(squared)
     low, high = max(-times, joined.value - least), min(1.0, joined.value + least)
-    return replace(joined, low=min(low, joined.low), high=max(high, joined.high))
+    found = replace(joined, low=min(low, joined.low), high=max(high, joined.high))
+    return _unmet_left_in(found, times, n * min(a.answers, b.answers) / len(a))
 
 
 def join(a: Measured, b: Measured, times: float, r: float, n: int) -> Measured:
@@ -197,15 +223,19 @@ def join(a: Measured, b: Measured, times: float, r: float, n: int) -> Measured:
 class Questions:
     """The judged answers of one group by question, in the order of their hashes.
 
-    `of` are the answers' questions; `first` is a row of each question.
+    `of` are the answers' questions; `first` is a row of each question. `open_of` and `open_answer` are the
+    answers that a judge failed on, to questions of which others were judged; `asked` counts all.
     """
 
     of: Whole
     first: Whole
     judged: Whole
     passed: Whole
+    asked: Whole
     answer: npt.NDArray[np.uint64]
     right: npt.NDArray[np.bool_]
+    open_of: Whole
+    open_answer: npt.NDArray[np.uint64]
     sample: npt.NDArray[np.uint64]
     weight: Floats
 
@@ -218,13 +248,20 @@ class Questions:
         judged = columns.take(kept).rows
         sample, first, of = np.unique(judged["sample"], return_index=True, return_inverse=True)
         right = judged["passed"] == 1
+        unjudged = columns.take(~kept).rows
+        open_of, known = found_in(sample, unjudged["sample"])
+        open_of = open_of[known]
+        counts = np.bincount(of, minlength=len(sample))
         return cls(
             of=of,
             first=np.flatnonzero(kept)[first],
-            judged=np.bincount(of, minlength=len(sample)),
+            judged=counts,
             passed=np.bincount(of[right], minlength=len(sample)),
+            asked=counts + np.bincount(open_of, minlength=len(sample)),
             answer=judged["answer"],
             right=right,
+            open_of=open_of,
+            open_answer=unjudged["answer"][known],
             sample=sample,
             weight=judged["weight"][first],
         )
@@ -240,17 +277,26 @@ class Questions:
 
     def pass_at(self, k: int) -> Values:
         """pass@k of each question with k answers at least; `answers` counts draws of k."""
-        return self._drawn(k, pass_at_k)
+        return self._drawn(k, pass_at_k, self.judged < 0)
 
     def pass_all(self, k: int) -> Values:
-        """pass^k of each question with k answers at least."""
-        return self._drawn(k, pass_all_k)
+        """pass^k of each question with k answers at least.
 
-    def _drawn(self, k: int, chance: Callable[[Any, Any, int], Floats]) -> Values:
+        Where judges failed on too many, it is 0 if fewer than k can have passed: else questions with a failed
+        answer would be left out, and those without would not.
+        """
+        few = (self.judged < k) & (self.asked >= k) & (self.asked - self.judged + self.passed < k)
+        return self._drawn(k, pass_all_k, few)
+
+    def _drawn(self, k: int, chance: Callable[[Any, Any, int], Floats], none: Mask) -> Values:
+        import numpy as np
+
         enough = self.judged >= k
-        judged = self.judged[enough]
-        value = chance(judged, self.passed[enough], k)
-        return Values(self.sample[enough], value, self.weight[enough], int(judged.sum()) // k)
+        value = np.zeros(len(enough))
+        value[enough] = chance(self.judged[enough], self.passed[enough], k)
+        kept = enough | none
+        answers = int(self.judged[enough].sum() + k * none.sum()) // k
+        return Values(self.sample[kept], value[kept], self.weight[kept], answers)
 
     def flaky(self) -> Values:
         """1 for a question whose answers pass sometimes, else 0, of those with two answers and more."""
@@ -262,23 +308,27 @@ class Questions:
     def majority(self) -> tuple[Values, int]:
         """Whether a question's most frequent answer passes, and how many questions have several of them.
 
-        Those count with the mean of their verdicts. Without any answer a question has not passed.
+        Those count with the mean of their verdicts. A failed call has no vote, and without any answer a
+        question has not passed. Where the most frequent answer is one that judges failed on, nothing is known
+        of the question.
         """
         import numpy as np
 
-        value = np.zeros(len(self.judged))
         given = self.answer != 0
-        if not given.any():
-            return self._each(value), 0
-        order = np.lexsort((self.answer[given], self.of[given]))
-        question, answer = self.of[given][order], self.answer[given][order]
-        right = self.right[given][order]
+        of, answers = np.r_[self.of[given], self.open_of], np.r_[self.answer[given], self.open_answer]
+        said = np.r_[self.right[given], np.full(len(self.open_of), -1)]
+        order = np.lexsort((answers, of))
+        question, answer, said = of[order], answers[order], said[order]
+        value = np.zeros(len(self.judged))
+        if not len(question):
+            return self._each(value, value == 0), 0
         new = np.r_[True, (question[1:] != question[:-1]) | (answer[1:] != answer[:-1])]
         starts = np.flatnonzero(new)
         votes = np.diff(np.r_[starts, len(answer)])
         # A judge may differ on equal answers: most of its verdicts count, and half where they are balanced.
-        yes = np.add.reduceat(right.astype(np.int64), starts)
-        verdict = (1 + np.sign(2 * yes - votes)) / 2
+        yes = np.add.reduceat((said == 1).astype(np.int64), starts)
+        judged = np.add.reduceat((said >= 0).astype(np.int64), starts)
+        verdict = np.where(judged > 0, (1 + np.sign(2 * yes - judged)) / 2, np.nan)
         asked = question[starts]
         most = np.zeros(len(value), dtype=np.int64)
         np.maximum.at(most, asked, votes)
@@ -286,8 +336,8 @@ class Questions:
         tops = np.bincount(asked[top], minlength=len(value))
         sums = np.bincount(asked[top], verdict[top], minlength=len(value))
         value[tops > 0] = sums[tops > 0] / tops[tops > 0]
-        return self._each(value), int(np.sum(tops > 1))
+        return self._each(value, ~np.isnan(value)), int(np.sum(tops > 1))
 
-    def _each(self, value: Floats) -> Values:
+    def _each(self, value: Floats, known: Mask) -> Values:
         """One verdict a question, which counts as one answer however many there were."""
-        return Values(self.sample, value, self.weight, len(value))
+        return Values(self.sample[known], value[known], self.weight[known], int(known.sum()))

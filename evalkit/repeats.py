@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.columns import Columns, distinct
-from evalkit.questions import Questions, mean_score
+from evalkit.questions import Questions, Values, mean_score
 from evalkit.stats import Measured
 from evalkit.stats_cluster import Variance, split_variance
 
@@ -91,17 +91,18 @@ def _best(columns: Columns, rng: np.random.Generator) -> dict[str, Measured]:
     import numpy as np
 
     found = {}
-    sample, scores = columns.rows["sample"], columns.scores
+    sample, scores, weight = columns.rows["sample"], columns.scores, columns.rows["weight"]
     for number, name in enumerate(columns.words.scorers):
         values = scores["value"]
         meant = (scores["scorer"] == number) & ~np.isnan(values)
         values = values[meant]
         if bool(np.all((values == 0) | (values == 1))):
             continue
-        _, of = np.unique(sample[scores["row"][meant]], return_inverse=True)
-        best = np.full(int(of.max()) + 1, -np.inf)
+        row = scores["row"][meant]
+        asked, first, of = np.unique(sample[row], return_index=True, return_inverse=True)
+        best = np.full(len(asked), -np.inf)
         np.maximum.at(best, of, values)
-        if (measured := mean_score(best, len(best), rng)) is not None:
+        if (measured := mean_score(Values(asked, best, weight[row[first]], len(best)), rng)) is not None:
             found[name] = measured
     return found
 

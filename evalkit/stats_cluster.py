@@ -7,7 +7,7 @@ share of its answers that passed, and the interval is that of a mean over questi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from evalkit.stats import (
@@ -57,13 +57,12 @@ def share(values: Floats, weights: Floats, answers: float, level: float = LEVEL)
     scaled = weights / weights.max()
     total = float(scaled.sum())
     rate = min(1.0, max(0.0, float(scaled @ values) / total))
-    kish = total * total / float(scaled @ scaled)
     if n == 1:
         effective = 1.0
     else:
         variance = n / (n - 1) * float(np.sum((scaled * (values - rate)) ** 2)) / total**2
         wider = (critical(level) / student(n - 1, level)) ** 2
-        most = min(answers, _CERTAIN) * kish / n
+        most = min(answers, _CERTAIN) * kish(weights) / n
         # Of scores that are the same but for rounding, neither spread nor distance from 1 can be trusted.
         plain = float(np.ptp(values)) <= _SAME or not 0 < rate < 1 or variance <= 0
         effective = most if plain else min(most, wider * rate * (1 - rate) / variance)
@@ -92,20 +91,44 @@ def ranks(values: Floats) -> Floats:
     return ((np.cumsum(counts) - counts / 2) / len(values))[of]
 
 
-def bounded_mean(values: Floats, answers: int, level: float = LEVEL) -> Measured | None:
-    """The mean of one score a question, each in [0, 1]; `answers` in all gave them. None without values.
+def bounded_mean(values: Floats, weights: Floats, answers: int, level: float = LEVEL) -> Measured | None:
+    """The weighted mean of one score a question, each in [0, 1]; `answers` in all gave them. None: no values.
 
-    `share`'s interval without its limit on n_eff: scores that differ little say more than as many yeses and
-    noes. Scores that are all the same say nothing by their spread, and count as so many answers. It holds
-    the mean of few scores near 1 where resampling does not: `tests/bench/coverage.py`.
+    `share`'s interval without its limit on n_eff, since scores that differ little say more than as many yeses
+    and noes. It leaves in what questions that were not met may hide: an `unmet` part of all, scored 0, or 1.
+    Scores that are all the same say nothing by their spread, and count as so many answers. It holds the mean
+    of few scores near 1 where resampling does not: `tests/bench/coverage.py`.
     """
     import numpy as np
 
     n = len(values)
     if n == 0:
         return None
-    varied = float(np.ptp(values)) > _SAME
-    return share(values, np.ones(n), math.inf if varied else answers, level)
+    if float(np.ptp(values)) <= _SAME or bool(np.all((values == 0) | (values == 1))):
+        return share(values, weights, answers, level)
+    found = share(values, weights, math.inf, level)
+    if found is None or found.effective is None:
+        return found
+    hidden, mean = unmet(kish(weights), level), found.value
+    ends = mean * (1 - hidden), mean + hidden * (1 - mean)
+    most = min(critical(level) ** 2 * end * (1 - end) / (mean - end) ** 2 for end in ends)  # Wilson's n
+    return replace(
+        found,
+        low=min(found.low, ends[0]),
+        high=max(found.high, ends[1]),
+        effective=min(found.effective, most),
+    )
+
+
+def unmet(n: float, level: float = LEVEL) -> float:
+    """The largest part of all questions of which n may well have met none: 1 − (α/2)^(1/n), α = 1 − level."""
+    return float(1 - ((1 - level) / 2) ** (1 / n))
+
+
+def kish(weights: Floats) -> float:
+    """As many questions of equal weight say as much: (Σw)² / Σw² (Kish 1965, Survey Sampling, 11.7)."""
+    scaled = weights / weights.max()
+    return float(scaled.sum()) ** 2 / float(scaled @ scaled)
 
 
 # --- where the spread comes from ---------------------------------------------------------------------------

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.gate import BASELINE, Gate, Relative
 from evalkit.metric import Metric
-from evalkit.stats import ALIKE, Measured, critical, least_for_bound, samples_to_decide
+from evalkit.stats import (
+    ALIKE,
+    Measured,
+    critical,
+    least_for_bound,
+    samples_to_decide,
+    score_interval,
+)
+from evalkit.stats_cluster import unmet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -245,7 +253,7 @@ def _more(gate: Gate, measured: Measured) -> int | None:
         return max(1, math.ceil(least_for_bound(q, measured.level) * max(1.0, weight)) - measured.n)
     if _alike(gate, measured):
         return max(1, ALIKE - measured.n)
-    if gate.metric.unit == "share" and not isinstance(gate.bound, Relative):
+    if not isinstance(gate.bound, Relative) and (gate.metric.unit == "share" or _like_share(measured)):
         needed = samples_to_decide(measured.value, gate.bound, measured.level)
         # With weights, n observations say as much as `effective` equal ones.
         return None if needed is None else max(1, math.ceil(needed * weight) - measured.n)
@@ -267,9 +275,16 @@ def _without_difference(gate: Gate, measured: Measured, gap: float) -> float | N
         return None
     if gate.metric.unit == "share" and math.isclose(reach, z * z / (n + z * z), rel_tol=1e-6):
         return z * z * (1 - gap) / gap
-    if gate.metric.unit == "score" and math.isclose(reach, 1 - (1 - measured.level) ** (1 / n), rel_tol=1e-6):
-        return math.log(1 - measured.level) / math.log1p(-gap)
+    if gate.metric.unit == "score" and math.isclose(reach, unmet(n, measured.level), rel_tol=1e-6):
+        return math.log((1 - measured.level) / 2) / math.log1p(-gap)
     return None
+
+
+def _like_share(measured: Measured) -> bool:
+    """Whether the interval of a mean score is that of a share, as it is of scores in [0, 1]."""
+    if measured.effective is not None or not 0 <= measured.value <= 1:
+        return measured.effective is not None
+    return math.isclose(measured.low, score_interval(measured.value, measured.n, measured.level)[0])
 
 
 def _alike(gate: Gate, measured: Measured) -> bool:

@@ -98,10 +98,11 @@ Law = Callable[[Rng, int], np.ndarray]
 FULL_MARKS: Law = lambda rng, n: rng.choice([0.0, 0.5, 0.75, 1.0], n, p=[0.02, 0.03, 0.05, 0.9])  # noqa: E731
 RATINGS: Law = lambda rng, n: rng.choice([0, 0.25, 0.5, 0.75, 1], n, p=[0.02, 0.03, 0.1, 0.35, 0.5])  # noqa: E731
 CLAIMS: Law = lambda rng, n: np.where(rng.random(n) < 0.7, 1.0, rng.beta(2, 2, n))  # noqa: E731
+RARE: Law = lambda rng, n: np.where(rng.random(n) < 0.03, 0.0, rng.uniform(0.94, 1, n))  # noqa: E731
 
 
 def of_scores(n: int, law: Law, truth: float) -> Once:
-    return lambda rng: ends(bounded_mean(law(rng, n), n), truth)
+    return lambda rng: ends(bounded_mean(law(rng, n), np.ones(n), n), truth)
 
 
 def of_mean(n: int, law: Law, truth: float) -> Once:
@@ -327,6 +328,7 @@ def rates() -> Iterator[tuple[str, str, Once]]:
 def means() -> Iterator[tuple[str, str, Once]]:
     for n in (10, 20, 50, 200):
         yield "mean score", f"n={n}, nine in ten full marks", of_scores(n, FULL_MARKS, 0.9525)
+        yield "mean score", f"n={n}, near 1 but 3 % zeros", of_scores(n, RARE, 0.97 * 0.97)
     for n in (10, 50):
         yield "mean score", f"n={n}, ratings 1–5", of_scores(n, RATINGS, 0.82)
         yield "mean score", f"n={n}, shares of claims", of_scores(n, CLAIMS, 0.85)

@@ -94,7 +94,14 @@ def test_failed_calls_count_and_answers_without_a_verdict_do_not(made: Made) -> 
     found = said(made, [[True, "reset", None], [True, True, True]])
     assert found.answers == (2, 3)
     assert found.at_least[1].value == pytest.approx((0.5 + 1) / 2)
-    assert found.every[3].n == 1, "only one question has three judged answers"
+    assert found.at_least[3].n == 1, "only one question has three judged answers"
+    assert (found.every[3].n, found.every[3].value) == (2, 0.5), "and of the other not all can have passed"
+
+
+def test_a_question_that_judges_failed_on_is_open_where_it_can_have_passed(made: Made) -> None:
+    found = said(made, [[True, True, None], [True, True, True], [None, None, False]])
+    assert (found.every[3].n, found.every[3].value) == (2, 0.5)
+    assert (found.every[2].n, found.every[2].value) == (2, 1.0), "of the third, two may have passed"
 
 
 def test_a_sample_asked_once_has_nothing_to_say(made: Made) -> None:
@@ -143,6 +150,23 @@ def test_a_failed_call_has_no_vote_and_no_answer_at_all_has_not_passed(made: Mad
     assert found is not None
     assert found.majority is not None
     assert found.majority.value == 0.5
+
+
+def test_a_majority_that_judges_failed_on_is_not_replaced_by_the_minority(made: Made) -> None:
+    two = [
+        made("p", None, k=0, text="bad"),
+        made("p", None, k=1, text="bad"),
+        made("p", True, k=2, text="yes"),
+    ]
+    other = [
+        made("q", None, k=0, text="no"),
+        made("q", False, k=1, text="no"),
+        made("q", True, k=2, text="yes"),
+    ]
+    found = repeats(Columns.of([*two, *other]), rng())
+    assert found is not None
+    assert found.majority is not None
+    assert (found.majority.n, found.majority.value) == (1, 0.0)
 
 
 @given(

@@ -222,9 +222,9 @@ def test_percentiles_of_clustered_calls_have_wider_intervals() -> None:
 
 
 def test_full_marks_are_no_certainty_and_scores_near_them_are_covered() -> None:
-    full = bounded_mean(np.ones(5), 5)
+    full = bounded_mean(np.ones(5), np.ones(5), 5)
     assert full == stats.wilson(5, 5)
-    alike = bounded_mean(np.full(10, 0.75), 10)
+    alike = bounded_mean(np.full(10, 0.75), np.ones(10), 10)
     assert alike is not None
     assert alike.low < 0.55
     r = np.random.default_rng(3)
@@ -232,23 +232,58 @@ def test_full_marks_are_no_certainty_and_scores_near_them_are_covered() -> None:
     for _ in range(
         1_000
     ):  # nine in ten have full marks: of ten, resampling holds the mean two times in three
-        found = bounded_mean(r.choice([0.0, 0.5, 0.75, 1.0], 10, p=[0.02, 0.03, 0.05, 0.9]), 10)
+        found = bounded_mean(r.choice([0.0, 0.5, 0.75, 1.0], 10, p=[0.02, 0.03, 0.05, 0.9]), np.ones(10), 10)
         assert found is not None
         inside += found.low <= 0.9525 <= found.high
     assert inside >= 930
-    assert bounded_mean(np.array([]), 0) is None
+    assert bounded_mean(np.array([]), np.array([]), 0) is None
 
 
 def test_scores_that_differ_little_say_more_than_yeses_and_noes() -> None:
-    near = bounded_mean(np.array([0.78, 0.8, 0.82, 0.79, 0.81] * 4), 20)
+    near = bounded_mean(np.array([0.78, 0.8, 0.82, 0.79, 0.81] * 40), np.ones(200), 200)
     assert near is not None
-    assert near.high - near.low < 0.03
+    assert near.effective is not None
+    assert near.effective > 1_500
+    assert near.high - near.low < 0.02
+
+
+@given(values=st.lists(st.floats(0, 1), min_size=2, max_size=60), data=st.data())
+def test_one_worse_score_never_makes_a_mean_look_better(values: list[float], data: st.DataObject) -> None:
+    """Twenty full marks leave a doubt; nineteen and 0.99 must not leave less."""
+    at = data.draw(st.integers(0, len(values) - 1))
+    full = bounded_mean(np.ones(len(values)), np.ones(len(values)), len(values))
+    less = np.ones(len(values))
+    less[at] = values[at]
+    found = bounded_mean(less, np.ones(len(values)), len(values))
+    assert full is not None
+    assert found is not None
+    assert found.low <= full.low + 0.01
+
+
+def test_rare_zeros_that_were_not_met_are_left_in() -> None:
+    r, truth = np.random.default_rng(5), 0.97 * 0.97
+    above = 0
+    for _ in range(500):
+        values = np.where(r.random(20) < 0.03, 0.0, r.uniform(0.94, 1, 20))
+        found = bounded_mean(values, np.ones(20), 20)
+        assert found is not None
+        above += found.low > truth
+    assert above <= 15
+
+
+def test_weights_move_a_mean_of_scores_and_make_it_say_less() -> None:
+    values, weights = np.array([0.2, *[0.9, 0.8] * 20]), np.array([20.0, *[1.0] * 40])
+    plain, heavy = (bounded_mean(values, each, 41) for each in (np.ones(41), weights))
+    assert plain is not None
+    assert heavy is not None
+    assert heavy.value == pytest.approx((20 * 0.2 + 20 * 1.7) / 60)
+    assert heavy.high - heavy.low > plain.high - plain.low
 
 
 @pytest.mark.parametrize("values", [[1.0, 0.9999999999999999], [1.0, 0.999999999], [1.0] * 9 + [0.99999998]])
 def test_scores_that_are_full_marks_but_for_rounding_have_an_interval(values: list[float]) -> None:
     for found in (
-        bounded_mean(np.array(values), len(values)),
+        bounded_mean(np.array(values), np.ones(len(values)), len(values)),
         share(np.array(values), np.ones(len(values)), 5),
     ):
         assert found is not None

@@ -332,9 +332,19 @@ def test_so_many_pairs_without_any_difference_pass(gate: str, n: int) -> None:
 
 def test_so_many_equal_scores_pass() -> None:
     gate = parse("mean_score >= baseline - 0.05")
-    for n, more in ((10, 49), (58, 1), (59, None)):
+    for n, more in ((10, 62), (71, 1), (72, None)):
         side = Values(np.arange(n, dtype=np.uint64), np.full(n, 0.7), np.ones(n), n)
         assert decide(gate, score_difference(side, side, rng())).more == more
+
+
+@pytest.mark.parametrize(("bound", "more"), [(0.95, 53), (0.8, None)])
+def test_so_many_full_marks_pass(bound: float, more: int | None) -> None:
+    gate = parse(f"mean_score >= {bound}")
+    for value in (1.0, 1.0 - 1e-12):
+        full = Values(np.arange(20, dtype=np.uint64), np.full(20, value), np.ones(20), 20)
+        assert decide(gate, full.score(rng())).more == more
+    enough = Values(np.arange(73, dtype=np.uint64), np.ones(73), np.ones(73), 73)
+    assert decide(gate, enough.score(rng())).status == "pass"
 
 
 def test_where_no_number_of_samples_decides_that_is_said() -> None:
