@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from evalkit.columns import FAILED, Columns
 from evalkit.known_judges import digests
 from evalkit.stores import RunGone, as_found
+from guardrails.errors import ConfigError
 
 if TYPE_CHECKING:
     from evalkit.stores import Run, Store
@@ -21,6 +22,22 @@ def found(store: Store, wanted: Mapping[str, str]) -> dict[str, tuple[Run, Colum
         with suppress(RunGone):
             there[name] = as_found(store, store.find(run)), Columns.of(store.trials(run))
     return there
+
+
+def moved(store: Store, called: Mapping[str, str], held: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each run in `held` that is not the one that its name in `called` means by now."""
+    for name, run in held.items():
+        now = _meant(store, called[name])
+        if now != run and _meant(store, run) == run:  # where it is gone, that is said
+            means = f"{called[name]} is {now or 'no run'} by now"
+            yield f"compared with {run}, as the run itself was ({means}; --baseline names another)"
+
+
+def _meant(store: Store, name: str) -> str:
+    """The id of the run that is called so; empty for none."""
+    with suppress(ConfigError):
+        return store.find(name).id
+    return ""
 
 
 def doubts(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -25,7 +25,7 @@ from evalkit.config import Suite
 from evalkit.keys import check_keys
 from evalkit.plan import Job, Plan
 from evalkit.runner import Control, Work, run
-from evalkit.stores import Kept, Run, Status, Store, open_store, run_id
+from evalkit.stores import Kept, Run, RunGone, Status, Store, open_store, run_id
 from evalkit.trial import Trial, usd
 from evalkit.worst import at_worst, check_prices
 from evalkit.writer import Writer
@@ -301,13 +301,19 @@ def arms_of(run: Run) -> frozenset[str]:
 
 
 def baselines(
-    plan: Plan, store: Store, resume: Run | None = None, *, arms: frozenset[str] = frozenset()
+    plan: Plan,
+    store: Store,
+    resume: Run | None = None,
+    *,
+    old: Run | None = None,
+    arms: frozenset[str] = frozenset(),
 ) -> Mapping[str, str]:
     """The ids of the earlier runs that gates compare with, by the names that gates call them.
 
-    `arms` are endpoints that the plan does not have itself, because nobody is asked again. A run that goes on
-    is not its own baseline: what `latest` was when it began still holds. Raises `ConfigError` for a run that
-    does not exist.
+    What a run was held against when it began still holds when it goes on (`resume`) and when its answers are
+    judged again (`old`): so it is not its own baseline. `arms` are endpoints that the plan does not have
+    itself, because nobody is asked again. Raises `ConfigError` for a run that does not exist, unless it did
+    when the run began and no gate needs it now.
     """
     from evalkit.gate import BASELINE
 
@@ -316,7 +322,10 @@ def baselines(
     wanted = {name: name for name in sorted(named)}
     if plan.suite.baseline is not None:
         wanted[BASELINE] = plan.suite.baseline
-    began = {} if resume is None else _began(plan, resume)
+    before = resume or old
+    began = {} if before is None else _began(plan, before)
+    for name in sorted({each.against for each in plan.gates if each.against is not None} & began.keys()):
+        _check_there(store, name, began[name])
     found = {name: began.get(name) or store.find(run).id for name, run in wanted.items()}
     if resume is None:
         return found
@@ -338,6 +347,17 @@ def _began(plan: Plan, run: Run) -> Mapping[str, str]:
     same = isinstance(suite, Mapping) and suite.get("baseline") == plan.suite.baseline
     against = run.info.get(AGAINST) or {}
     return {name: str(at) for name, at in against.items() if name != BASELINE or same}
+
+
+def _check_there(store: Store, name: str, run: str) -> None:
+    """Raises `ConfigError` when a run that a gate needs was deleted."""
+    with suppress(ConfigError):
+        if store.find(run).id == run:  # and not another one, whose name begins like that
+            return
+    raise RunGone(
+        f"{run}, which the run was held against as {name!r}, is not there any more",
+        hint="name another run to compare with, by --baseline or in the gate",
+    )
 
 
 def as_begun(found: Mapping[str, str], run: Run) -> dict[str, str]:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit import progress, view
+from evalkit.against import moved
 from evalkit.config import Suite
-from evalkit.evaluate import AGAINST, Outcome, arms_of, as_begun, baselines, carry_out, check_rows, conclude
+from evalkit.evaluate import AGAINST, Outcome, arms_of, baselines, carry_out, check_rows, conclude
 from evalkit.files import INTERRUPTED, NOTHING, Ended, Files, left, placed, sentence
 from evalkit.fitting import doubts
+from evalkit.gate import BASELINE
 from evalkit.interrupt import interruptible
 from evalkit.plan import Plan
 from evalkit.report_end import capped
@@ -274,9 +276,10 @@ def rescored(
     control, outcome = Control(), None
 
     async def again() -> tuple[Run, Mapping[str, str]]:
-        earlier = await asyncio.to_thread(baselines, plan, store, arms=arms_of(old))
-        if suite is None:  # `latest` is the old run itself by now
-            earlier = as_begun(earlier, old)
+        earlier = await asyncio.to_thread(baselines, plan, store, old=old, arms=arms_of(old))
+        called = {**{name: name for name in earlier}, BASELINE: plan.suite.baseline or ""}
+        for line in await asyncio.to_thread(lambda: list(moved(store, called, earlier))):
+            consoles[1].print(line, markup=False, highlight=False, soft_wrap=True)
         with interruptible(control, consoles[1].print):
             return await Rescoring(plan, store, old).run(control, SYSTEM), earlier
 
@@ -300,6 +303,8 @@ def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tup
     database = str(options.get("store") or Path(options["out"]) / "runs.db")
     store = open_store(database, create=False)
     old = store.find(name)
+    if options.get("baseline"):  # what it means now, and not what the run was held against
+        options = {**options, "baseline": store.find(str(options["baseline"])).id}
     if suite is not None:
         made, folder = config.load(suite, **options), suite.parent
     else:

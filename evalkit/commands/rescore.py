@@ -7,12 +7,21 @@ from typing import Annotated
 
 import typer
 
+from evalkit.commands.run import Undecided
+
 
 def rescore(
     name: Annotated[str, typer.Argument(metavar="RUN", help="The run: its id, a tag, or `latest`.")],
     suite: Annotated[Path | None, typer.Option(help="A suite with the scorers and gates to use.")] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="A judge, such as exact. Repeatable.")] = None,
     gate: Annotated[list[str] | None, typer.Option(help="What must hold. Repeatable.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Compare with this run (default: what the run was held against)."),
+    ] = None,
+    undecided: Annotated[
+        Undecided | None, typer.Option(help="Gates that the rows do not decide (default: exit code 3).")
+    ] = None,
     max_usd: Annotated[
         float | None, typer.Option(help="Stop before judges have cost more than this.")
     ] = None,
@@ -35,7 +44,8 @@ def rescore(
     from evalkit.files import Files, left, step_summary
 
     budget = None if max_usd is None else {"max_usd": str(max_usd)}
-    given = {"scorers": scorer, "gates": gate, "budget": budget, "store": store}
+    given = {"scorers": scorer, "gates": gate, "baseline": baseline, "budget": budget, "store": store}
+    given["undecided"] = undecided.value if undecided else None
     options = {field: value for field, value in given.items() if value}
     files = Files(html, json, junit, markdown or step_summary())
     try:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from evalkit.session import Session, rescored
 from evalkit.stores import Run, Status, Store, open_store
 from guardrails.call import Usage
 from guardrails.client import Llm
+from guardrails.clock import SystemClock
 from guardrails.errors import ConfigError, GuardrailsError
 from guardrails.testing import Script, ScriptedEndpoint
 
@@ -57,10 +59,10 @@ async def stopped(made: Plan, rows: int) -> Outcome:
     return await evaluate(made, control=control, seen=stop)
 
 
-def again(folder: Path, **options: Any) -> tuple[int, str, Run]:
+def again(folder: Path, suite: Path | None = None, **options: Any) -> tuple[int, str, Run]:
     """`evalkit rescore latest`: the exit code, what was said, and the new run."""
     out, err = Console(file=StringIO(), width=200), Console(file=StringIO(), width=200)
-    code = rescored("latest", None, {"out": str(folder), **options}, Files(), (out, err))
+    code = rescored("latest", suite, {"out": str(folder), **options}, Files(), (out, err))
     said = out.file.getvalue() + err.file.getvalue()  # type: ignore[attr-defined]
     return code, said, open_store(folder / "runs.db").runs()[0]
 
@@ -139,6 +141,66 @@ def test_it_is_held_against_the_run_that_its_own_was_held_against(tmp_path: Path
     code, said, _ = again(tmp_path)
 
     assert code == 1, said
+
+
+class Before(SystemClock):
+    """Of an earlier day, so that no later run gets the id of one that is deleted."""
+
+    def wall(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def held(folder: Path, **fields: Any) -> tuple[Store, Run, Run]:
+    """The store, a run that is tagged `main`, and one that was held against it."""
+    first = asyncio.run(evaluate(plan(folder, ScriptedEndpoint("yes"), n=40), clock=Before()))
+    first.store.tag(first.run.id, add=["main"])
+    second = asyncio.run(evaluate(plan(folder, ScriptedEndpoint("no"), n=40, baseline="main", **fields)))
+    return first.store, first.run, second.run
+
+
+@pytest.mark.parametrize("of_suite", [False, True], ids=["kept", "file"])
+def test_a_tag_that_has_moved_since_is_no_other_baseline(tmp_path: Path, of_suite: bool) -> None:
+    """Held against the worse one, it would pass."""
+    store, first, second = held(tmp_path, gates=["pass_rate >= baseline - 30%"])
+    store.tag(second.id, add=["main"], move=True)
+    file = tmp_path / "suite.json"
+    file.write_text(json.dumps({**second.info["suite"], "endpoints": [{"name": "e0", "url": "http://x/v1"}]}))
+
+    code, said, new = again(tmp_path, suite=file if of_suite else None)
+
+    assert code == 1, said
+    assert new.info["against"] == {"baseline": first.id}
+    assert f"compared with {first.id}, as the run itself was (main is {second.id} by now" in said
+    store.delete(new.id)  # or `latest` were that one
+
+    code, said, new = again(tmp_path, baseline="main")
+
+    assert code == 0, said
+    assert new.info["against"] == {"baseline": second.id}
+    assert "by now" not in said
+
+
+def test_a_baseline_that_is_gone_is_missed_by_a_gate_alone(tmp_path: Path) -> None:
+    store, first, _ = held(tmp_path, gates=["pass_rate >= baseline - 30%"])
+    store.delete(first.id)
+
+    with pytest.raises(ConfigError, match=f"{first.id}, which the run was held against as 'baseline'"):
+        again(tmp_path)
+    code, said, _ = again(tmp_path, gates=["pass_rate <= 50%"])
+
+    assert code == 0, said
+    assert f"baseline ({first.id}) is not there any more" in said
+
+
+@pytest.mark.parametrize(("undecided", "code"), [("report", 3), ("fail", 1), ("value", 0)])
+def test_what_becomes_of_undecided_gates_can_be_said(tmp_path: Path, undecided: str, code: int) -> None:
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=20)))
+
+    given = ["--gate", "pass_rate >= 95%", "--undecided", undecided, "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["rescore", "latest", *given])
+
+    assert ended.value.code == code
 
 
 def test_conversations_with_simulated_users_are_judged_again(tmp_path: Path) -> None:
