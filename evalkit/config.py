@@ -27,10 +27,10 @@ out: .evalkit                        # runs are kept in `runs.db` under it, unle
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Required, Self, TypedDict, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -38,9 +38,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from evalkit import gate
@@ -48,9 +50,9 @@ from evalkit.meant import looks_like_a_set
 from evalkit.prompts import PromptSpec, valid_template
 from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
-from guardrails.source import Loc, Source, load_yaml, mistakes, no_truth, report
+from guardrails.source import Loc, Source, explain, load_yaml, mistakes, no_truth, report
 from judges.llm.model import nobody
-from judges.registry import judge
+from judges.registry import judge, without_functions
 
 ScorerSpec = str | dict[str, Any]
 GateSpec = str | dict[str, Any]
@@ -60,6 +62,14 @@ MOST = 2**63 - 1
 
 NO_SCORER = "none"
 """For samples whose answers are not judged: what counts is that the call brings one."""
+
+
+def _named_scorer(spec: Any) -> Any:
+    """A scorer as a file would write it, where Python gives a function itself."""
+    try:
+        return without_functions(spec)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _judge(spec: Any, info: ValidationInfo) -> Any:
@@ -125,8 +135,47 @@ class BudgetOptions(Strict):
     assumed_output: int = Field(default=4096, gt=0, le=MOST)
 
 
+_Golden = str | Path | Mapping[str, Any] | GoldenSpec
+_Prompt = Mapping[str, Any] | PromptSpec
+_Scorer = str | Mapping[str, Any] | Callable[..., Any]
+_Gate = str | Mapping[str, Any]
+
+
+class Given(TypedDict, total=False):
+    """What `Suite(…)` takes in Python: one instead of a list, and plain values, as a file has them."""
+
+    golden: Required[_Golden | Sequence[_Golden]]
+    endpoints: Required[Sequence[Mapping[str, Any]]]
+    prompts: _Prompt | Sequence[_Prompt]
+    system: str | None
+    sampling: SamplingOptions | Mapping[str, Any]
+    judges: Mapping[str, Mapping[str, Any]]
+    scorers: _Scorer | Sequence[_Scorer]
+    gates: _Gate | Sequence[_Gate]
+    undecided: Literal["report", "fail", "value"]
+    baseline: str | None
+    user: Mapping[str, Any] | None
+    budget: BudgetOptions | Mapping[str, Any] | None
+    concurrency: int
+    timeout: float
+    limit: int | None
+    max_error_rate: float
+    cache: bool
+    shuffle: int
+    store: str | None
+    out: str | Path
+
+
 class Suite(Strict):
-    """Everything that decides what a run does. `endpoints` are policies of `guardrails.config`."""
+    """Everything that decides what a run does. `endpoints` are policies of `guardrails.config`.
+
+    In Python a scorer may be a function itself: see "Functions of your own" in docs/judges.md. Raises
+    `ConfigError` with every mistake but those of the endpoints, whose files only a run knows the place of.
+    """
+
+    if TYPE_CHECKING:  # it would keep pydantic's own from being told where files are
+
+        def __init__(self, **given: Unpack[Given]) -> None: ...
 
     golden: tuple[Annotated[GoldenSpec, BeforeValidator(_counts)], ...]
     endpoints: tuple[dict[str, Any], ...] = Field(min_length=1)
@@ -134,7 +183,7 @@ class Suite(Strict):
     system: str | None = None
     sampling: SamplingOptions = SamplingOptions()
     judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    scorers: tuple[Annotated[ScorerSpec, AfterValidator(_judge)], ...] = ()
+    scorers: tuple[Annotated[ScorerSpec, BeforeValidator(_named_scorer), AfterValidator(_judge)], ...] = ()
     gates: tuple[Annotated[GateSpec, AfterValidator(_gate)], ...] = ()
     undecided: Literal["report", "fail", "value"] = "report"
     baseline: str | None = None
@@ -149,10 +198,21 @@ class Suite(Strict):
     store: str | None = None
     out: Path = Path(".evalkit")
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told(cls, data: Any, made: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        try:
+            return made(data)
+        except ValidationError as error:
+            if info.context is not None:  # `check` has more to tell
+                raise
+            raise explain(error, Source("the suite", data), cls) from None
+
     @field_validator("golden", "scorers", "gates", "prompts", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path | Mapping | GoldenSpec | PromptSpec) else value
+        is_one = isinstance(value, str | Path | Mapping | GoldenSpec | PromptSpec) or callable(value)
+        return [value] if is_one else value
 
     @field_validator("golden")
     @classmethod

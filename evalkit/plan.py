@@ -135,9 +135,13 @@ class Plan:
         prompts = wrong.each(lambda spec: Prompt.of(spec.resolved(folder or Path())), _specs(suite))
         made = tuple(targets or ())
         if targets is None:
-            made = wrong.each(lambda each: _target(each, folder), suite.endpoints)
+            made = wrong.each(
+                lambda at: _target(suite.endpoints[at], folder, place=("endpoints", at)),
+                range(len(suite.endpoints)),
+            )
         user = wrong.each(
-            lambda it: _target({"name": "user", **it}, folder), [suite.user] if suite.user else []
+            lambda it: _target({"name": "user", **it}, folder, place=("user",)),
+            [suite.user] if suite.user else [],
         )
         gates = wrong.each(gate.parse, suite.gates)
         wrong.each(_no_twins, [[each.name for each in sets]])
@@ -372,18 +376,25 @@ def _judges(
     from judges.llm.model import models
 
     made = tuple(
-        _target({**config, "name": name}, folder, stores(name)) for name, config in suite.judges.items()
+        _target({**config, "name": name}, folder, stores(name), ("judges", name))
+        for name, config in suite.judges.items()
     )
     told = digest([[target.name, asked_of(target.about)] for target in made]) if made else ""
     return made, {"models": models({target.name: target.llm for target in made}), "told": told}
 
 
-def _target(config: Mapping[str, Any], folder: Path | None, store: Store | None = None) -> Target:
+def _target(
+    config: Mapping[str, Any],
+    folder: Path | None,
+    store: Store | None = None,
+    place: tuple[str | int, ...] = (),
+) -> Target:
+    """`place` is where in the suite it stands: what is wrong with it says so."""
     from guardrails.config import build
     from guardrails.source import Source
 
-    name = endpoint_name(config)
-    home = Source(str((folder or Path()) / "suite"), {**config, "name": name}, {(): 1} if folder else {})
+    name, lines = endpoint_name(config), {(): 1} if folder else {}
+    home = Source(str((folder or Path()) / "suite"), {**config, "name": name}, lines, place)
     return Target(build(home, store=store), name, about(config), _price(config, folder))
 
 

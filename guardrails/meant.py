@@ -22,10 +22,11 @@ def hint(loc: Sequence[str | int], models: Sequence[Model]) -> str:
             at = [inner for part, inner in _parts(at) if part == step]
     name = str(loc[-1])
     inside = [f"{part}.{field}" for part, inner in _parts(at) for field in _names([inner])]
-    return _closest(name, _names(at)) or _closest(name, inside)
+    return closest(name, _names(at)) or closest(name, inside)
 
 
-def _closest(name: str, names: Sequence[str]) -> str:
+def closest(name: str, names: Sequence[str]) -> str:
+    """` – did you mean …?`, where a name is nearly one of these; of dotted ones the end counts."""
     by_end = {each.rpartition(".")[2]: each for each in reversed(names)}
     found = get_close_matches(name, by_end, n=1, cutoff=0.6)
     return f" – did you mean `{by_end[found[0]]}`?" if found else ""

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from guardrails.errors import ConfigError
+from guardrails.meant import closest
 from guardrails.source import Loc, Source, mistakes, no_truth, valid_part
 
 T = TypeVar("T")
@@ -113,8 +114,8 @@ class Site:
             return load(made) if isinstance(made, str) else made
         plugins = {entry.name: entry for entry in entry_points(group=group)}
         if name not in plugins:
-            known = ", ".join(sorted({*self.builtin[group], *plugins}))
-            raise ConfigError(f"unknown name {name!r}: use one of {known}")
+            known = sorted({*self.builtin[group], *plugins})
+            raise ConfigError(f"unknown name {name!r}: use one of {', '.join(known)}{closest(name, known)}")
         return plugins[name].load()
 
     def make(

@@ -6,10 +6,13 @@
       - python: scorers/politeness.py:polite         # beside the suite file
       - python: {target: "my_package.scorers:tone", threshold: 0.8}
 
+In Python a suite takes a function of a module itself: `Suite(…, scorers=[polite])`.
+
 The function gets a `Question` and an `Answer` (see `judges.judge`), and may be async. It returns
 
 - a bool: passed or not;
-- a number: the value, which passes from `threshold` on (null: no verdict);
+- a number: the value, which passes from `threshold` on (null: no verdict); NumPy's numbers and bools,
+  `Decimal` and `Fraction` too;
 - a dict with `value`, `passed`, `reason`, of which any may be left out;
 - a `Score`.
 
@@ -23,10 +26,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, ClassVar
@@ -46,12 +52,16 @@ class Python:
     A relative path counts from the suite file's folder, else from the working directory. `digest` is that of
     the file's bytes, so that rows that an older version judged are told apart. `timeout` is in seconds, for
     one answer; a plain function that takes longer is left behind in its thread.
+
+    `source` is what `named` writes of a function that Python gave: with it, `digest` is that of the
+    function's own lines as they are now, so that an edited one is another judge.
     """
 
     target: str
     threshold: float | None = 0.5
     name: str = ""
     timeout: float = field(default=TIMEOUT, repr=False)  # a row that ran out of time is judged again anyway
+    source: str = field(default="", repr=False)  # `digest` has it
     shorthand: ClassVar[str] = "target"
     targets: ClassVar[tuple[str, ...]] = ("target",)
     digest: str = field(init=False, default="")
@@ -63,14 +73,15 @@ class Python:
         if not 0 < self.timeout < math.inf:
             raise ConfigError("timeout must be a positive number of seconds")
         function, digest = load(self.target)
+        _check_arguments(function, self.target)
         object.__setattr__(self, "_function", function)
-        object.__setattr__(self, "digest", digest)
+        object.__setattr__(self, "digest", _source(function) if self.source else digest)
         if not self.name:
             object.__setattr__(self, "name", self.target.rpartition(":")[2])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A function from a file has no module that another process could import it from: it is loaded again.
-        return type(self), (self.target, self.threshold, self.name, self.timeout)
+        return type(self), (self.target, self.threshold, self.name, self.timeout, self.source)
 
     def check(self, question: Question, /) -> str | None:
         """Never complains: what the function needs is its own affair."""
@@ -88,38 +99,99 @@ class Python:
 
 
 def _score(result: Any, threshold: float | None) -> Score:
-    match result:
-        case Score():
-            return result
-        case bool():
-            return Score.verdict(result, "the function says " + ("yes" if result else "no"))
-        case int() | float() if math.isfinite(result):
-            return passing(float(result), threshold, f"the function says {float(result):g}")
-        case Mapping() if result and result.keys() <= {"value", "passed", "reason"}:
+    if isinstance(result, Score):
+        return result
+    if isinstance(result, Mapping):
+        if result and result.keys() <= {"value", "passed", "reason"}:
             return _from_mapping(result, threshold)
-    said = "a number that is not finite" if isinstance(result, float) else f"a {type(result).__name__}"
-    hint = "it returns a bool, a number, a Score, or a dict with value, passed, reason"
-    return Score.unjudged("result", f"the function gave {said}: {hint}")
+        return Score.unjudged("result", f"the function gave a dict with other keys: {_RETURNS}")
+    found = _plain(result)
+    if isinstance(found, bool):
+        return Score.verdict(found, "the function says " + ("yes" if found else "no"))
+    if isinstance(found, float):
+        return passing(found, threshold, f"the function says {found:g}")
+    return Score.unjudged("result", f"the function gave {found or _kind(result)}: {_RETURNS}")
+
+
+_RETURNS = "it returns a bool, a finite number, a Score, or a dict with value, passed, reason"
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _plain(value: Any) -> bool | float | str | None:
+    """A bool or a number as Python's own; a text that says why a number cannot be used; None for neither."""
+    # NumPy's scalars, and arrays and tensors without a dimension, which nothing has to be imported for.
+    if callable(item := getattr(value, "item", None)) and getattr(value, "shape", None) == ():
+        value = item()
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, Real | Decimal):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return "a number that no float can hold"
+    return number if math.isfinite(number) else "a number that is not finite"
 
 
 def _from_mapping(result: Mapping[str, Any], threshold: float | None) -> Score:
-    value, passed = result.get("value"), result.get("passed")
-    if isinstance(value, bool):
-        value = float(value)
-    if value is None and isinstance(passed, bool):
-        value = float(passed)
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    if not is_number or not (passed is None or isinstance(passed, bool)):
+    value, passed = (_plain(result.get(name)) for name in ("value", "passed"))
+    if result.get("value") is None:
+        value = passed
+    is_verdict = result.get("passed") is None or isinstance(passed, bool)
+    if not is_verdict or not isinstance(value, bool | float):
         reason = "the function's dict needs a finite number as value, or true or false as passed"
-        return Score.unjudged("result", reason)
-    reason = str(result.get("reason", "")).encode("utf-8", "replace").decode()[:MAX_REASON]
-    number = float(value)  # type: ignore[arg-type] # a number, as was just seen
-    if passed is None:
-        return passing(number, threshold, reason)
-    return Score(number, passed, reason)
+        more = f", and has {value}" if isinstance(value, str) else ""
+        return Score.unjudged("result", reason + more)
+    reason = str(result.get("reason") or "").encode("utf-8", "replace").decode()[:MAX_REASON]
+    if isinstance(passed, bool):
+        return Score(float(value), passed, reason)
+    return passing(float(value), threshold, reason)
 
 
 # --- loading -----------------------------------------------------------------------------------------------
+
+
+def _check_arguments(function: Callable[..., Any], target: str) -> None:
+    try:
+        inspect.signature(function).bind("the question", "the answer")
+    except TypeError:
+        raise ConfigError(
+            f"{target} cannot be called with a question and an answer",
+            hint="it takes two arguments: def scorer(question, answer)",
+        ) from None
+    except ValueError:  # what is written in C may not say what it takes
+        return
+
+
+def named(function: Callable[..., Any]) -> dict[str, str]:
+    """A function that Python gives as the options that name it, for this process and others.
+
+    Raises `ConfigError` for one that its module does not have under its name, such as a lambda: nothing
+    would find it in another process, and nothing would say whether it is the one that judged earlier rows.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if (
+        not inspect.isfunction(function)
+        or getattr(sys.modules.get(str(module)), str(name), None) is not function
+    ):
+        what = name if inspect.isfunction(function) else f"a {type(function).__name__}"
+        raise ConfigError(
+            f"a scorer may be a function of a module, and {what} is none",
+            hint="write it with `def` outside of everything else; what it needs may be in its module",
+        )
+    return {"target": f"{module}:{name}", "source": _source(function)}
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """A digest of the function's lines; empty where nobody has them, as in an interactive session."""
+    try:
+        lines = inspect.getsource(function)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def located(target: str, folder: Path | None) -> str:

@@ -8,8 +8,9 @@ and `asks`, which says that it asks a model: it gets that in its field `asked`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,23 +79,24 @@ BARE = frozenset({"code", "groundedness"})
 
 
 def judge(
-    spec: str | Mapping[str, Any],
+    spec: str | Mapping[str, Any] | Callable[..., Any],
     *,
     folder: str | Path | None = None,
     trusted: bool = True,
     models: Mapping[str, Handler | Model] | None = None,
 ) -> Judge:
-    """Make a judge from its name, or from a mapping of its name to its options.
+    """Make a judge from its name, from a mapping of its name to its options, or from a function of yours.
 
     `folder` is where relative paths to files count from. With `trusted` off, as for what a golden set says of
     itself, only `HARMLESS` judges are made. `models` are those that judges may ask, by the names that their
     option `model` has for them; a list of names there makes a panel of one judge each. Raises `ConfigError`
     for a name or an option that is not known, or a value that an option cannot take.
     """
-    name, given = _split(spec)
+    name, given = _split(without_functions(spec))
     if name not in JUDGES:
         raise ConfigError(
-            f"there is no judge {_short(name)}", hint=f"the judges are {', '.join(sorted(JUDGES))}"
+            f"there is no judge {_short(name)}",
+            hint=f"{_meant(name, JUDGES)}the judges are {', '.join(sorted(JUDGES))}",
         )
     if not trusted and (name not in HARMLESS or (name in BARE and given)):
         how = " with options" if name in HARMLESS else ""
@@ -111,7 +113,7 @@ def judge(
     if unknown := sorted(str(option) for option in options if option not in known):
         raise ConfigError(
             f"the judge {name!r} has no option {_short(unknown[0])}",
-            hint=f"its options are {', '.join(known)}",
+            hint=f"{_meant(unknown[0], known)}its options are {', '.join(known)}",
         )
     if name in COMBINED:
         parts = options.get("of", ())
@@ -189,6 +191,12 @@ def _options(name: str, kind: Any, given: Any) -> dict[Any, Any]:
     # `not: {contains: …}` is the judge that it negates, and `not: {of: …}` its options.
     if isinstance(given, Mapping) and not (name in COMBINED and "of" not in given):
         return dict(given)
+    if isinstance(given, Mapping) and not any(map(_meant_judge, given)):
+        strange = ", ".join(_short(str(each)) for each in given)
+        raise ConfigError(
+            f"the judge {name!r} takes other judges, and {strange} is none",
+            hint=f"write them as a list, `{name}: [exact, …]`, or with options: `{name}: {{of: [exact, …]}}`",
+        )
     if shorthand is None:
         raise _misspelled()
     default = next(field.default for field in fields(kind) if field.name == shorthand)
@@ -200,6 +208,49 @@ def _misspelled() -> ConfigError:
         "a judge is written as its name, or as one name with its options",
         hint="for example `exact` or `{numeric: {tolerance: 0.01}}`",
     )
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """`did you mean …? `, where a name is nearly one of those that there are."""
+    near = get_close_matches(name[:40], known, n=1)
+    return f"did you mean `{near[0]}`? " if near else ""
+
+
+def _meant_judge(name: Any) -> bool:
+    return isinstance(name, str) and bool(_meant(name, JUDGES))
+
+
+def without_functions(spec: Any) -> Any:
+    """A judge as a file would write it, where a function itself is given: `python` with the function's name.
+
+    Raises `ConfigError` for a function that cannot be found by its name.
+    """
+    if callable(spec):
+        return {"python": _called(spec)}
+    if not isinstance(spec, Mapping):
+        return spec
+    return {
+        name: _called(given) if name == "python" else _parts(given) if name in COMBINED else given
+        for name, given in spec.items()
+    }
+
+
+def _called(given: Any) -> Any:
+    from judges.custom import named
+
+    if callable(given):
+        return named(given)
+    if isinstance(given, Mapping) and callable(target := given.get("target")):
+        return {**given, **named(target)}
+    return given
+
+
+def _parts(given: Any) -> Any:
+    if isinstance(given, list | tuple):
+        return [without_functions(each) for each in given]
+    if isinstance(given, Mapping) and "of" in given:
+        return {**given, "of": _parts(given["of"])}
+    return without_functions(given)
 
 
 def _located(kind: Any, options: dict[Any, Any], folder: str | Path | None) -> dict[Any, Any]:

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from guardrails.errors import ConfigError
 from guardrails.filters.policy import DIRECTIONS, Direction, Rule, Rulebook, misplaced
+from guardrails.meant import closest
 from guardrails.named import Named, Site, Strict, load, names_in
 from guardrails.source import Loc, no_truth, valid_part
 
@@ -211,7 +212,10 @@ class Filters(Strict):
         if isinstance(value, str):
             if value not in PRESETS:
                 known = ", ".join(PRESETS)
-                raise ValueError(f"unknown policy {value!r}: use one of {known}, or list the filters")
+                raise ValueError(
+                    f"unknown policy {value!r}: use one of {known}, or list the filters"
+                    + closest(value, [*PRESETS])
+                )
             return PRESETS[value]
         if isinstance(value, cls):
             return value

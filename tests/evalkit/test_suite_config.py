@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,7 +17,9 @@ from evalkit import config
 from evalkit.config import Suite
 from evalkit.plan import Plan
 from guardrails.errors import ConfigError
+from judges.judge import Answer, Question
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
 golden: short-facts
 endpoints:
@@ -100,7 +105,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 
 
 def test_two_endpoints_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="two endpoints are called 'm'"):
+    with pytest.raises(ConfigError, match="two endpoints are called 'm'"):
         Suite(
             golden="short-facts",
             endpoints=({"url": "http://a/v1", "model": "m"}, {"url": "http://b", "name": "m"}),
@@ -400,3 +405,100 @@ def test_a_mistake_in_an_option_is_not_looked_for_in_the_file(tmp_path: Path) ->
     said = str(caught.value)
     assert f"given beside {path}: gates.0: cannot read the gate 'pass_rate == 5%'" in said
     assert f"{path}:4: limit" in said
+
+
+# --- in Python ---------------------------------------------------------------------------------------------
+
+TYPED = """
+from evalkit.config import Suite
+
+def mine(question: object, answer: object) -> bool:
+    return True
+
+suite = Suite(
+    golden="short-facts",
+    endpoints=[{"url": "http://localhost:8000/v1", "model": "my-model"}],
+    prompts=[{"name": "terse", "system": "Be brief."}],
+    sampling={"n": 3},
+    scorers=["exact", mine, {"numeric": {"tolerance": 0.1}}],
+    gates=["error_rate <= 40%", {"gate": "pass_rate >= 1%"}],
+    budget={"max_usd": 5},
+    out=".evalkit",
+)
+names: tuple[dict[str, object], ...] = suite.endpoints
+calls: int = suite.sampling.n
+"""
+
+
+@pytest.mark.timeout(300)
+def test_what_the_docs_write_in_python_is_right_for_type_checkers(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
+    good.write_text(TYPED, encoding="utf-8")
+    bad.write_text("from evalkit.config import Suite\nSuite(golden='x', endpoint=[])\n", encoding="utf-8")
+
+    def checked(file: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(file)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert (done := checked(good)).returncode == 0, done.stdout + done.stderr
+    assert 'Unexpected keyword argument "endpoint"' in checked(bad).stdout
+
+
+def test_the_types_of_the_constructor_are_of_all_fields_and_no_others() -> None:
+    assert config.Given.__annotations__.keys() == Suite.model_fields.keys()
+
+
+ENDPOINT = {"url": "http://a/v1", "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"endpoint": [ENDPOINT]}, "the suite: endpoint: is not a known field – did you mean `endpoints`?"),
+        ({"endpoints": [ENDPOINT], "scorers": ["contians"]}, "scorers.0: there is no judge 'contians' – did"),
+        ({"endpoints": [ENDPOINT], "sampling": {"n": 0}}, "the suite: sampling.n: input should be greater"),
+        ({"endpoints": [ENDPOINT], "scorers": [lambda: 1]}, "scorers.0: a scorer may be a function of a"),
+    ],
+)
+def test_a_mistake_in_python_is_told_as_one_in_a_file(fields: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        Suite(golden="short-facts", **fields)
+    assert said in str(found.value)
+    assert "pydantic" not in str(found.value)
+
+
+def polite(question: Question, answer: Answer) -> bool:
+    return "please" in answer.text
+
+
+def test_a_scorer_may_be_a_function_itself() -> None:
+    target = f"{__name__}:polite"
+    suite = Suite(
+        golden="short-facts",
+        endpoints=[ENDPOINT],
+        scorers=[
+            {"all": ["exact", {"not": polite}]},
+            {"python": {"target": polite, "threshold": 0.7}},
+            polite,
+        ],
+    )
+
+    combined, optioned, alone = suite.model_dump(mode="json")["scorers"]
+    named = alone["python"]
+    assert named["target"] == target
+    assert combined == {"all": ["exact", {"not": {"python": named}}]}
+    assert optioned == {"python": {**named, "threshold": 0.7}}
+    assert Suite(golden="short-facts", endpoints=[ENDPOINT], scorers=polite).scorers == (alone,)
+
+
+def test_a_mistake_in_an_endpoint_of_python_says_which_one_it_is() -> None:
+    wrong = [{"url": "http://b/v1", "modle": "m"}, {"url": "http://c/v1", "filters": "defualt"}]
+    suite = Suite(golden="short-facts", endpoints=[ENDPOINT, *wrong], judges={"j": {"urll": "http://x"}})
+
+    with pytest.raises(ConfigError) as found:
+        Plan.of(suite)
+
+    said = str(found.value)
+    assert "suite: endpoints.1.modle: is not a known field – did you mean `model`?" in said
+    assert "suite: endpoints.2.filters: unknown policy 'defualt'" in said
+    assert "suite: judges.j.urll: is not a known field" in said

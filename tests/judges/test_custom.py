@@ -6,9 +6,14 @@ import asyncio
 import math
 import pickle
 import threading
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from guardrails.errors import ConfigError
@@ -40,6 +45,8 @@ def test_functions_and_what_they_return() -> None:
         ({"passed": True, "reason": "kind"}, Score(1.0, True, "kind")),
         ({"value": True}, Score(1.0, True, "")),
         ({"value": 0.7, "reason": "x" * 600}, Score(0.7, True, "x" * 500)),
+        ({"value": np.float64(0.7), "passed": np.bool_(False)}, Score(0.7, False, "")),
+        ({"value": 1, "reason": None}, Score(1.0, True, "")),
     ],
 )
 def test_dicts(give: Any, said: Score) -> None:
@@ -64,6 +71,74 @@ def test_dicts(give: Any, said: Score) -> None:
 )
 def test_other_results_are_error_rows(give: Any) -> None:
     assert score("whatever", give=give).error == "result"
+
+
+@pytest.mark.parametrize(
+    ("give", "value", "passed"),
+    [
+        (np.bool_(True), 1.0, True),
+        (np.int64(0), 0.0, False),
+        (np.float32(0.5), 0.5, True),
+        (np.array(0.25), 0.25, False),
+        (Decimal("0.5"), 0.5, True),
+        (Fraction(1, 4), 0.25, False),
+    ],
+)
+def test_numbers_of_other_kinds_are_numbers(give: Any, value: float, passed: bool) -> None:
+    said = score("whatever", give=give)
+    assert (said.value, said.passed) == (value, passed)
+
+
+@pytest.mark.parametrize(
+    ("give", "said"),
+    [
+        (10**400, "the function gave a number that no float can hold: it returns"),
+        ({"value": 10**400}, "as passed, and has a number that no float can hold"),
+        (Decimal("NaN"), "the function gave a number that is not finite: it returns"),
+        (np.array([0.5, 0.5]), "the function gave a ndarray: it returns"),
+        (None, "the function gave None: it returns"),
+    ],
+)
+def test_a_result_that_cannot_be_used_is_named(give: Any, said: str) -> None:
+    found = score("whatever", give=give)
+    assert found.error == "result"
+    assert said in found.reason
+
+
+def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def one(answer): return True\n")
+    with pytest.raises(ConfigError, match=r"mine\.py:one cannot be called with a question and an answer"):
+        judge({"python": "mine.py:one"}, folder=tmp_path)
+
+
+def polite(question: Question, answer: Answer) -> bool:
+    return "please" in answer.text
+
+
+def test_a_function_itself_is_known_by_its_name_and_its_lines(tmp_path: Path) -> None:
+    made = judge(polite)
+    assert made.name == "polite"
+    assert asyncio.run(made(Question(), Answer("yes, please"))).passed
+    assert repr(made) == repr(judge({"python": {"target": polite}})) == repr(pickle.loads(pickle.dumps(made)))
+    assert repr(made) != repr(judge({"python": f"{__name__}:polite"})), "that one has no digest"
+    stale = {"python": {"target": f"{__name__}:polite", "source": "0" * 16}}
+    assert repr(judge(stale)) == repr(made), "what judges is the function as it is"
+
+    other = ModuleType("other_polite")
+    file = tmp_path / "other_polite.py"
+    file.write_text("def polite(question, answer):\n    return True\n")
+    exec(compile(file.read_text(), str(file), "exec"), vars(other))
+    with pytest.raises(ConfigError, match="may be a function of a module, and polite is none"):
+        judge(other.polite)
+
+
+def test_a_function_without_a_name_is_refused() -> None:
+    def inner(question: Question, answer: Answer) -> bool:
+        return True
+
+    for function in (lambda question, answer: True, inner, partial(polite), Answer):
+        with pytest.raises(ConfigError, match=r"a scorer may be a function of a module, and .* is none"):
+            judge(function)
 
 
 def test_an_exception_is_an_error_row_with_its_type_and_place() -> None:

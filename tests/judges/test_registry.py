@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,19 @@ def test_a_score_is_a_value_or_an_error() -> None:
     ]:
         with pytest.raises(ValueError, match="judge that"):
             Score(value, passed, "why", error)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("contians", "there is no judge 'contians' – did you mean `contains`? the judges are"),
+        ("zzz", "there is no judge 'zzz' – the judges are"),
+        ({"numeric": {"tolerence": 1}}, "no option 'tolerence' – did you mean `tolerance`? its options are"),
+        ({"not": {"contians": "a"}}, "there is no judge 'contians' – did you mean `contains`?"),
+        ({"all": {"judges": ["exact"]}}, "the judge 'all' takes other judges, and 'judges' is none – write"),
+    ],
+)
+def test_a_misspelt_judge_or_option_says_which_one_may_be_meant(spec: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        judge(spec)
+    assert said in str(found.value)

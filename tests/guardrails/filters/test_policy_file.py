@@ -493,3 +493,16 @@ async def test_a_filter_list_per_direction_still_builds() -> None:
     async with llm(Call(request)) as stream:
         assert [event async for event in stream]
     assert _ECHO.seen[-1] == "I am <EMAIL_ADDRESS>"
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ("defualt", "use one of default, strict, or list the filters – did you mean `default`?"),
+        ("{input: [pi]}", "url_allow – did you mean `pii`?"),
+    ],
+)
+def test_a_misspelt_filter_says_which_one_may_be_meant(tmp_path: Path, filters: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules(write(tmp_path, f"url: http://127.0.0.1:9/v1\nfilters: {filters}\n"))
+    assert said in str(caught.value)
