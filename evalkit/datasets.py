@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evalkit.meant import did_you_mean
 from guardrails.errors import ConfigError
 
 MANIFEST = "manifest.json"
@@ -61,7 +62,9 @@ def path(name: str, root: Path | None = None) -> Path:
     if name not in known:
         raise ConfigError(
             f"there is no built-in set {name[:40]!r}",
-            hint=f"the built-in sets are {', '.join(known)}" if known else "this installation has none",
+            hint=f"the built-in sets are {', '.join(known)}{did_you_mean(name, known)}"
+            if known
+            else "this installation has none",
         )
     return (root or folder()) / name / SAMPLES
 

@@ -14,16 +14,16 @@ LISTED = 20
 """Names in a hint."""
 
 
-def near(name: str, names: Iterable[str]) -> str | None:
-    """The most similar of the names, whatever their case; None when none is."""
+def near(name: str, names: Iterable[str], *, least: float = 0.6) -> str | None:
+    """The most similar of the names, whatever their case; None when none is. `least`: 1 is the same."""
     folded = {each[:100].casefold(): each for each in islice(names, MOST)}
-    found = get_close_matches(name[:100].casefold(), folded, n=1, cutoff=0.6)
+    found = get_close_matches(name[:100].casefold(), folded, n=1, cutoff=least)
     return folded[found[0]] if found else None
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str], *, least: float = 0.6) -> str:
     """` – did you mean `…`?`, to stand behind a sentence; empty when nothing is near."""
-    found = near(name, names)
+    found = near(name, names, least=least)
     return "" if found is None else f" – did you mean `{found}`?"
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
+from evalkit.meant import did_you_mean
+
 MAX_LINE = 64 * 2**20  # bytes
 MAX_FILE = 2 * 2**30  # bytes, unpacked: a small .gz can hold any amount
 MAX_JSON = 256 * 2**20  # characters
@@ -281,7 +283,8 @@ _COLUMNS = "id, input, reference, references, context, context.2, tags, weight, 
 
 
 def csv_rows(source: Source, problems: Problems, *, own: bool = True) -> Iterator[Row]:
-    """Comma-separated, a header first. `references` and `tags` are split at `|` (written `\\|` to keep one).
+    """Comma-separated, a header first. `references` and `tags` are split at `|` (written `\\|` to keep one),
+    or hold a JSON list of texts.
 
     `reference` and each `context` column hold one whole text; `metadata.x` goes to metadata as text. An empty
     cell is an absent field. Columns that are not our `own` may have any names, and are passed on as text.
@@ -329,7 +332,8 @@ def _header_works(header: list[str], line: int, problems: Problems, own: bool) -
         kind, _, rest = name.partition(".")
         if not own or name in (*_SINGLE, *_SPLIT) or kind == "context" or (kind == "metadata" and rest):
             continue
-        problems.add(line, shown(name), f"is not a column of a golden set; the columns are {_COLUMNS}")
+        meant = did_you_mean(name, (*_SINGLE, *_SPLIT, "context"), least=0.75)
+        problems.add(line, shown(name), f"is not a column of a golden set; the columns are {_COLUMNS}{meant}")
     for name in sorted(name for name, count in Counter(header).items() if count > 1):
         problems.add(line, shown(name), "is the name of two columns")
     missing = [name for name in ("id", "input") if own and name not in header]
@@ -345,8 +349,8 @@ def _fields(header: list[str], cells: list[str]) -> dict[str, Any]:
         if cell == "":
             continue
         if name in _SPLIT:
-            pieces = (piece.replace("\\|", "|") for piece in _BAR.split(cell))
-            made[name] = [piece.strip() for piece in pieces] if name == "tags" else list(pieces)
+            pieces = _listed(cell)
+            made[name] = [piece.strip() for piece in pieces] if name == "tags" else pieces
         elif name == "weight":
             made[name] = _number(cell)
         elif kind == "context":
@@ -356,6 +360,18 @@ def _fields(header: list[str], cells: list[str]) -> dict[str, Any]:
         elif name in _SINGLE:
             made[name] = cell
     return made
+
+
+def _listed(cell: str) -> list[str]:
+    """The texts in a cell: those of a JSON list of texts, else what stands between the bars."""
+    if cell.lstrip().startswith("["):
+        try:
+            found = _only_value(cell.rstrip())
+        except json.JSONDecodeError:
+            found = None
+        if found and all(isinstance(each, str) for each in found):
+            return cast("list[str]", found)
+    return [piece.replace("\\|", "|") for piece in _BAR.split(cell)]
 
 
 def _cells(header: list[str], cells: list[str]) -> dict[str, Any]:

@@ -171,6 +171,10 @@ class _Look:
             else bands(shingles(_compared(sample))).tolist()
         )
         self.bands.extend(near)
+        for tag in sample.tags:
+            if tag not in self.tagged and ("," in tag or ";" in tag):
+                said = f"one tag is {tag[:40]!r}: write several as a list, or in CSV with `|` between them"
+                self.report.add("warning", "tags", self.place(number), said)
         self.tagged.update(set(sample.tags))
         if not sample.references:
             self.unanswered.append(number)

@@ -8,14 +8,16 @@ import json
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from evalkit import datasets
+from evalkit.meant import MOST, near
 from evalkit.mistakes import Mistakes
-from evalkit.rows import Problems, Row
+from evalkit.rows import Problems, Row, shown
 from evalkit.sample import GoldenSet, GoldenSetError, Sample
 from evalkit.sets import formats, openai_evals, promptfoo
 from evalkit.sets.choose import Known, draw, stratum
@@ -176,7 +178,25 @@ def _paths(spec: GoldenSpec, folder: Path) -> tuple[list[Path], str | None]:
             path, "matches no file", hint="check the pattern, and the folder that it is relative to"
         )
     named = f"; the built-in sets are {', '.join(builtin)}" if builtin else ""
-    raise _file_error(path, "there is no such file", hint=f"check the path{named}")
+    meant = _meant(path, builtin)
+    raise _file_error(path, "there is no such file", hint=f"check the path{named}{meant}")
+
+
+def _meant(path: Path, builtin: Sequence[str]) -> str:
+    """A file beside the one that is not there, or a built-in set, if its name without a suffix is near."""
+    there: dict[str, str] = {}
+    try:
+        for each in islice(path.parent.iterdir(), MOST):
+            if formats.suffix_of(each):
+                there[_stem(each)] = each.name
+    except (OSError, ValueError):  # no such folder either
+        pass
+    found = near(_stem(path), there := {**there, **dict(zip(builtin, builtin, strict=True))})
+    return "" if found is None else f" – did you mean `{shown(there[found])}`?"
+
+
+def _stem(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).stem
 
 
 def _file_error(path: Path, reason: str, *, hint: str = "") -> GoldenSetError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from evalkit.meant import near
 from evalkit.rows import Problems, shown
 from evalkit.sample import Attachment, Sample, located
 from guardrails.call import Message, Text, Tool, ToolResult, ToolUse
@@ -185,8 +186,8 @@ def parsed(fields: Any, line: int, problems: Problems, folder: Path | None = Non
     try:
         read = _Row.model_validate(present)
     except ValidationError as error:
-        for each in error.errors(include_url=False):
-            problems.add(line, _place(each["loc"]), _why(each))
+        for place, reason in _told(error, present):
+            problems.add(line, place, reason)
         return None
     found = [*_mismatches(read)]
     attached = [_attachment(each, folder) for each in read.attachments]
@@ -214,8 +215,8 @@ def parsed(fields: Any, line: int, problems: Problems, folder: Path | None = Non
 def _mismatches(read: _Row) -> Iterator[tuple[str, str]]:
     """What is wrong between fields that are right one by one."""
     if (read.input is None) == (read.messages is None):
-        said = "is missing, and so is messages" if read.input is None else "is given, and so is messages"
-        yield "input", f"{said}: a sample has one of the two"
+        both = "is given, and so is messages: a sample has one of the two"
+        yield "input", _NO_QUESTION if read.input is None else both
     if read.reference and read.references:
         yield "references", "is given, and so is reference: write one of the two"
     if read.turns and read.user is not None:
@@ -260,6 +261,7 @@ def _attachment(read: _Attached, folder: Path | None) -> Attachment | str:
 
 # --- words -------------------------------------------------------------------------------------------------
 
+_NO_QUESTION = "is missing, and so is messages: a sample has one of the two"
 _REASONS = {
     "missing": "is missing",
     "extra_forbidden": "is not a field of a sample; fields of your own go under metadata, or are mapped",
@@ -303,10 +305,30 @@ def _place(location: tuple[int | str, ...]) -> str:
     return text or "line"
 
 
+def _told(error: ValidationError, present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Places and reasons. That there is no question is told with a field that looks like one, or alone."""
+    asks = "input" in present or "messages" in present
+    for each in error.errors(include_url=False):
+        reason = _why(each)
+        if each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
+            meant = near(str(each["loc"][0]), sorted(FIELDS), least=0.75)
+            if meant is not None:
+                missing = "" if asks or meant not in ("input", "messages") else ", which is missing"
+                asks = asks or bool(missing)
+                reason = f"is not a field of a sample – did you mean `{meant}`{missing}?"
+        yield _place(each["loc"]), reason
+    if not asks:
+        yield "input", _NO_QUESTION
+
+
 def _why(error: ErrorDetails) -> str:
     # Only our own sentences: pydantic's may hold a piece of the value in a later version.
     if error["type"] == "extra_forbidden" and error["loc"] == ("ideal",):
         return "is a field of OpenAI's evals: write `format: openai-evals`"
+    if error["type"] == "blank" and error["loc"][0] in ("reference", "references"):
+        return (
+            "must not be blank: leave it out, and name a scorer that needs none, if there is no right answer"
+        )
     if error["type"] in _REASONS:
         expected = str(error.get("ctx", {}).get("expected", "")).replace("'", "")
         return _REASONS[error["type"]].format(kind=_kind(error["input"]), expected=expected)

@@ -19,10 +19,11 @@ golden:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from evalkit.meant import did_you_mean
 from evalkit.rows import shown
 from guardrails.errors import ConfigError
 from guardrails.source import Source, explain
@@ -123,6 +124,13 @@ class GoldenSpec(BaseModel):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in (known := get_args(Format)):
+            raise ValueError(f"is one of {', '.join(known)}{did_you_mean(value, known)}")
+        return value
 
     @field_validator("fields")
     @classmethod

@@ -124,6 +124,8 @@ def test_a_card_that_cannot_be_read_is_told(copy: Path, card: str, said: str) ->
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(ConfigError, match=r"built-in sets are .*short-facts"):
         datasets.path("../etc")
+    with pytest.raises(ConfigError, match=r"support-desk – did you mean `support-desk`\?"):
+        datasets.path("Suport-desk")
     assert json.loads((datasets.folder() / datasets.MANIFEST).read_text(encoding="utf-8")).keys() == set(
         datasets.names()
     )

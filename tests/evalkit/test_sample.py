@@ -216,6 +216,27 @@ def test_csv_columns() -> None:
     assert second == Sample("b", "x")
 
 
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [
+        ('["x", "y|z"]', ("x", "y|z")),
+        (' ["x"] ', ("x",)),
+        ("[]", ("[]",)),
+        ('["x", 1]', ('["x", 1]',)),
+        ('["x"|"y"]', ('["x"', '"y"]')),
+        ("[x]", ("[x]",)),
+        ("[" * 100_000, ("[" * 100_000,)),
+    ],
+)
+def test_a_cell_may_hold_a_json_list_of_texts(cell: str, texts: tuple[str, ...]) -> None:
+    quoted = cell.replace('"', '""')
+    content = f'id,input,references,tags,reference\na,x,"{quoted}",,\nb,x,,"{quoted}",\nc,x,,,"{quoted}"\n'
+    one, two, three = loaded(content.encode(), "s.csv").samples
+    assert one.references == texts
+    assert two.tags == texts
+    assert three.references == (cell,), "what has one text is one text"
+
+
 def test_a_line_of_40_mb_is_read() -> None:
     text = "x" * 40_000_000
     assert loaded(f'{{"id": "a", "input": "{text}"}}'.encode()).samples[0].input == text
@@ -260,7 +281,20 @@ def test_a_line_of_40_mb_is_read() -> None:
         ({"id": "a", "input": "x", "metadata": []}, "metadata", "must be an object, is a list"),
         ({"id": "a", "input": "x", "metadata": {"k": "\ud800"}}, "metadata", "JSON cannot store"),
         ({"id": "a", "input": "\ud800"}, "input", "surrogate"),
+        (
+            {"id": "a", "input": "x", "reference": ["y", " "]},
+            "reference[1]",
+            "must not be blank: leave it out",
+        ),
         ({"id": "a", "input": "x", "answer": "y"}, "answer", "go under metadata"),
+        (
+            {"id": "a", "input": "x", "refrence": "y"},
+            "refrence",
+            "is not a field of a sample – did you mean `reference`?",
+        ),
+        ({"id": "a", "input": "x", "Tag": "y"}, "Tag", "– did you mean `tags`?"),
+        ({"id": "a", "inputs": "x"}, "inputs", "– did you mean `input`, which is missing?"),
+        ({"id": "a", "mesages": []}, "mesages", "– did you mean `messages`, which is missing?"),
         ({"id": "a", "input": "x", "a\u001b[31m": 1}, "a?[31m", "go under metadata"),
         ([1], "line", "is a list; a file that is one JSON array is named .json"),
         ("x", "line", "must be an object"),
@@ -298,14 +332,14 @@ def test_all_bad_lines_are_told_at_once_and_nothing_is_loaded() -> None:
 
 
 def test_the_first_fifty_are_shown_and_the_rest_counted() -> None:
-    error = refused(b"{}\n" * 1_000)
+    error = refused(b'{"input": "x"}\n' * 1_000)
     assert (len(error.problems), error.count) == (50, 1_000)
     assert len(str(error).splitlines()) == 52
     assert str(error).endswith("… and 950 more")
 
 
 def test_the_error_is_a_config_error_that_survives_pickling() -> None:
-    error = refused(b"{}")
+    error = refused(b'{"id": "a"}')
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(error, ConfigError)
     assert isinstance(again, GoldenSetError)
@@ -375,6 +409,8 @@ def test_json_files_are_told_by_line(content: bytes, line: int, reason: str) -> 
         (b"id;input\na;x\n", 1, "header", "not separated by commas"),
         (b"id,question\na,x\n", 1, "question", "the columns are id, input"),
         (b"id,input,input\na,x,y\n", 1, "input", "two columns"),
+        (b"id,inputs\na,x\n", 1, "inputs", "– did you mean `input`?"),
+        (b"id,input,Refrence\na,x,y\n", 1, "Refrence", "– did you mean `reference`?"),
         (b"name\na\n", 1, "id", "is missing from the header"),
         (b"id,input\na,x,y\n", 2, "row", "has 3 cells, the header has 2"),
         (b'id,input\na,"x\ny"\nb\n', 4, "row", "has 1 cells"),
@@ -424,6 +460,30 @@ def test_a_file_that_cannot_be_opened_says_what_to_do(tmp_path: Path) -> None:
     other.write_bytes(b"x")
     with pytest.raises(GoldenSetError, match=r"name it \.jsonl, \.json or \.csv"):
         load(other)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("suport-desk", "support-desk"),
+        ("short_facts.jsonl", "short-facts"),
+        ("goldn.jsonl", "golden.csv"),
+        ("golden.json", "golden.csv"),
+        ("exam.jsonl", "exams.jsonl.gz"),
+        ("nope.jsonl", None),
+        ("readme.txt", None),
+        ("gone/golden.jsonl", None),
+        ("x" * 300, None),
+    ],
+)
+def test_a_file_or_a_set_of_a_similar_name_is_what_may_be_meant(
+    tmp_path: Path, given: str, meant: str | None
+) -> None:
+    for name in ("golden.csv", "exams.jsonl.gz", "README.md"):
+        (tmp_path / name).touch()
+    with pytest.raises(GoldenSetError, match="there is no such file") as error:
+        load(given, tmp_path)
+    assert error.value.hint.partition(" – did you mean ")[2] == (f"`{meant}`?" if meant else "")
 
 
 def test_a_built_in_set_loads_by_its_name() -> None:

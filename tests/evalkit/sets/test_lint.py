@@ -276,6 +276,15 @@ def spy(text: str) -> list[Finding]:
     return [] if at < 0 else [Finding("PERSON", at, at + 6, 1.0, "spy")]
 
 
+def test_a_tag_that_looks_like_several_is_told_once(tmp_path: Path) -> None:
+    tags = ["a,b", "a,b", ["c;d", "a"], ["a", "b"]]
+    rows = [{"input": f"number {n}", "reference": str(n), "tags": tag} for n, tag in enumerate(tags)]
+    report = linted(tmp_path, rows)
+    assert found(report) == [("warning", "tags", "s.jsonl:1"), ("warning", "tags", "s.jsonl:3")]
+    said = "one tag is 'a,b': write several as a list, or in CSV with `|` between them"
+    assert report.findings[0].said == said
+
+
 def test_personal_data_by_kind_and_place(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"input": "SECRET?", "references": ["x", "SECRET"], "context": ["SECRET"], "turns": ["SECRET"]},
@@ -386,7 +395,7 @@ def test_a_set_that_does_not_load_is_told_whole(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text('{"id": "a"}\n{"id": "b", "input": "x", "reference": ""}\n', "utf-8")
     report = lint.lint("s.jsonl", tmp_path)
     assert found(report) == [("error", "unusable", "s.jsonl:1"), ("error", "unusable", "s.jsonl:2")]
-    assert report.findings[1].said == "reference[0]: must not be blank"
+    assert report.findings[1].said.startswith("reference[0]: must not be blank: leave it out")
     with pytest.raises(ConfigError, match="no such file"):
         lint.lint("t.jsonl", tmp_path)
 

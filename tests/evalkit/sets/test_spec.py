@@ -48,7 +48,12 @@ def test_a_text_a_path_and_a_mapping_are_specs() -> None:
         ({}, "one of path, hf and builtin: none is given"),
         ({"path": "a", "hf": "b"}, "path and hf are given"),
         ({"path": "a", "fromat": "csv"}, "fromat: is not a known field – did you mean `format`?"),
-        ({"path": "a", "format": "xml"}, "format: "),
+        (
+            {"path": "a", "format": "xml"},
+            "format: is one of jsonl, json, csv, parquet, openai-evals, promptfoo",
+        ),
+        ({"path": "a", "format": "promptfo"}, "openai-evals, promptfoo – did you mean `promptfoo`?"),
+        ({"path": "a", "format": 7}, "format: input should be 'jsonl', "),
         ({"path": "a", "split": "test"}, "split goes with hf only"),
         ({"hf": "a", "format": "csv"}, "format goes with path only"),
         ({"path": "a", "limit": 0}, "limit: "),
@@ -234,7 +239,7 @@ def test_a_pattern_names_several_files(tmp_path: Path) -> None:
     assert places == ["a.jsonl:1", "a.jsonl:2", "b.jsonl:1", "c.csv:2"]
     assert golden.name == tmp_path.name
     (tmp_path / "c.csv").write_text("id,input\na,x\n", encoding="utf-8")
-    (tmp_path / "d.jsonl").write_text("{}", encoding="utf-8")
+    (tmp_path / "d.jsonl").write_text('{"input": "x"}', encoding="utf-8")
     with pytest.raises(GoldenSetError) as error:
         load("*.*", tmp_path)
     assert str(error.value).splitlines()[1:] == [
