@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -311,7 +312,7 @@ def _told(error: ValidationError, present: Mapping[str, Any]) -> Iterator[tuple[
     for each in error.errors(include_url=False):
         reason = _why(each)
         if each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
-            meant = near(str(each["loc"][0]), sorted(FIELDS), least=0.75)
+            meant = _meant(str(each["loc"][0])[:100])
             if meant is not None:
                 missing = "" if asks or meant not in ("input", "messages") else ", which is missing"
                 asks = asks or bool(missing)
@@ -319,6 +320,11 @@ def _told(error: ValidationError, present: Mapping[str, Any]) -> Iterator[tuple[
         yield _place(each["loc"]), reason
     if not asks:
         yield "input", _NO_QUESTION
+
+
+@lru_cache(maxsize=256)  # a file of other rows has the same names in each
+def _meant(name: str) -> str | None:
+    return near(name, sorted(FIELDS), least=0.75)
 
 
 def _why(error: ErrorDetails) -> str:
