@@ -393,8 +393,10 @@ def _target(
     from guardrails.config import build
     from guardrails.source import Source
 
-    name, lines = endpoint_name(config), {(): 1} if folder else {}
-    home = Source(str((folder or Path()) / "suite"), {**config, "name": name}, lines, place)
+    name = endpoint_name(config)
+    home = Source(
+        str((folder or Path()) / "suite"), {**config, "name": name}, {(): 1} if folder else {}, place
+    )
     return Target(build(home, store=store), name, about(config), _price(config, folder))
 
 

@@ -22,7 +22,7 @@ tried again, its 401 not. Say yourself what others mean, since retries, fallback
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,8 +91,18 @@ class FunctionEndpoint:
         """Nothing is held open."""
 
 
+class _Unfit(TypeError):
+    """The function gave what is no answer. The message names the type and quotes nothing."""
+
+
 def _broken(entered: bool, name: str, error: Exception) -> GuardrailsError:
     """The error for an exception that nobody but the function's author knows."""
+    if isinstance(error, _Unfit):
+        made = Interrupted if entered else Refused
+        hint = (
+            "it returns a str, a guardrails.Response or a list of events, or yields pieces of text or events"
+        )
+        return made(str(error), kind="exception", hint=hint, endpoint=name)
     before = Transient if isinstance(error, OSError) else Refused
     hint = (
         "raise guardrails.Transient instead for what may be tried again, guardrails.Refused for what may not"
@@ -133,13 +143,19 @@ def _whole(answer: Any) -> list[Event]:
         return [Delta(answer), Finish("stop")]
     if isinstance(answer, Response):
         return _events(answer)
-    return [_checked(event) for event in answer]
+    if not isinstance(answer, Iterable) or isinstance(answer, Mapping | bytes):
+        raise _Unfit(f"the function returned {_kind(answer)}, which is no answer")
+    return [_checked(event, "returned a list with") for event in answer]
 
 
-def _checked(event: Any) -> Event:
+def _checked(event: Any, how: str = "yielded") -> Event:
     if isinstance(event, Delta | Finish | Opaque):
         return event
-    raise TypeError(f"an endpoint's function gave a {type(event).__name__}, not text or an event")
+    raise _Unfit(f"the function {how} {_kind(event)}, which is no event")
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 def _events(response: Response) -> list[Event]:

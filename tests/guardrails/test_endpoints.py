@@ -115,6 +115,32 @@ async def test_the_functions_own_errors_are_wrapped_without_their_text() -> None
         await answer(later)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (42, "the function returned a value of type int, which is no answer"),
+        (None, "the function returned None, which is no answer"),
+        ({"text": "hi"}, "the function returned a value of type dict, which is no answer"),
+        (["hi"], "the function returned a list with a value of type str, which is no event"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_is_no_answer_is_named_by_its_type(given: Any, said: str) -> None:
+    async def odd(_: Request) -> Any:
+        return given
+
+    async def later(_: Request) -> AsyncIterator[Any]:
+        yield "yes"
+        yield given
+
+    with pytest.raises(Refused) as found:
+        await answer(odd)
+    assert found.value.message == said
+    assert "it returns a str, a guardrails.Response or a list of events" in found.value.hint
+    with pytest.raises(Interrupted, match=r"the function yielded .*, which is no event"):
+        await answer(later)
+
+
 @pytest.mark.asyncio
 async def test_an_early_break_closes_the_generator() -> None:
     closed = []
