@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 LEFT = "interrupted: what was finished is kept"
+GONE = "interrupted: the store did not answer, and what it had not kept by then is lost"
 
 MARK = "<!-- evalkit -->"
 """What a summary begins with that has a file of its own; no service shows it."""
@@ -130,11 +131,11 @@ def placed(path: Path) -> Iterator[IO[bytes]]:
         raise ConfigError(error.message, hint="name another file") from None
 
 
-def left(err: Console, files: Files, *, results: bool = False) -> int:
+def left(err: Console, files: Files, *, results: bool = False, why: str = LEFT) -> int:
     """Say that somebody left; the exit code. `results`: the run has an outcome, and files that are there its
     numbers."""
-    files.refuse(LEFT, clear=not results)
-    err.print(LEFT, highlight=False)
+    files.refuse(why, clear=not results)
+    err.print(why, highlight=False)
     return INTERRUPTED
 
 

@@ -6,8 +6,9 @@ import asyncio
 import gc
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +16,10 @@ from evalkit import progress, view
 from evalkit.against import moved
 from evalkit.config import Suite
 from evalkit.evaluate import AGAINST, Outcome, arms_of, baselines, carry_out, check_rows, conclude
-from evalkit.files import INTERRUPTED, NOTHING, Ended, Files, left, placed, sentence
+from evalkit.files import GONE, INTERRUPTED, NOTHING, Ended, Files, left, placed, sentence
 from evalkit.fitting import doubts
 from evalkit.gate import BASELINE
-from evalkit.interrupt import interruptible
+from evalkit.interrupt import interruptible, leaving
 from evalkit.plan import Plan
 from evalkit.report_end import capped
 from evalkit.rescoring import Rescoring, kept_suite, origin, resumable
@@ -96,32 +97,38 @@ class Session:
         # What is loaded by now stays: collections, and the interpreter's own end, need not walk it.
         gc.freeze()
         outcome = None
-        try:
-            with files.refusing():
-                check_tags(tags)
-                files.check()
-                files.clear()
-            kept, earlier = self._carried_out(executor, files, banner)
-            # Here no event loop stands between Ctrl-C and the summing up, which may take its time.
-            with files.refusing():
-                outcome = conclude(self.plan, self.store, kept, earlier)
-            code = self.finish(outcome, files, banner=banner, interrupted=outcome.status == "interrupted")
-            self._tag(kept.id, tags, passed=code == 0)
-            if command and (code == INTERRUPTED or outcome.status == "capped"):
-                again = shlex.join([*map(shown, command), "--resume", kept.id])
-                how = "Go on with" if code == INTERRUPTED else "Raise the cap, and go on with"
-                self.err.print(f"{how}:\n  {again}", markup=False, highlight=False, soft_wrap=True)
-            return code
-        except KeyboardInterrupt:
-            return left(self.err, files, results=outcome is not None)
-        finally:
-            self.store.close()
+        with leaving(partial(left, self.err, files, why=GONE)) as leaves, closing(self.store):
+            try:
+                with files.refusing():
+                    check_tags(tags)
+                    files.check()
+                    files.clear()
+                kept, earlier = self._carried_out(executor, files, banner, leaves)
+                # Here no event loop stands between Ctrl-C and the summing up, which may take its time.
+                with files.refusing():
+                    outcome = conclude(self.plan, self.store, kept, earlier)
+                interrupted = outcome.status == "interrupted"
+                code = self.finish(outcome, files, banner=banner, interrupted=interrupted)
+                self._tag(kept.id, tags, passed=code == 0)
+                if command and (interrupted or outcome.status == "capped"):
+                    self._go_on(
+                        command, kept.id, "Go on with" if interrupted else "Raise the cap, and go on with"
+                    )
+                return code
+            except KeyboardInterrupt:
+                return left(self.err, files, results=outcome is not None)
 
-    def _carried_out(self, executor: str, files: Files, banner: str) -> tuple[Run, Mapping[str, str]]:
+    def _go_on(self, command: Sequence[str], run: str, how: str) -> None:
+        again = shlex.join([*map(shown, command), "--resume", run])
+        self.err.print(f"{how}:\n  {again}", markup=False, highlight=False, soft_wrap=True)
+
+    def _carried_out(
+        self, executor: str, files: Files, banner: str, leaves: Callable[[], None]
+    ) -> tuple[Run, Mapping[str, str]]:
         """Make the calls. An error that ends them is said in the files too, with what there is by then."""
         begun: list[Run] = []  # one, if it got so far
         try:
-            return asyncio.run(self._run(executor, begun.append))
+            return asyncio.run(self._run(executor, begun.append, leaves))
         except Exception as error:
             self._told(begun, files, banner, sentence(error))
             raise
@@ -164,7 +171,9 @@ class Session:
             raise unwritten
         return CODES[outcome.verdict]
 
-    async def _run(self, executor: str, begun: Callable[[Run], None]) -> tuple[Run, Mapping[str, str]]:
+    async def _run(
+        self, executor: str, begun: Callable[[Run], None], leaves: Callable[[], None]
+    ) -> tuple[Run, Mapping[str, str]]:
         control = Control()
         total = self.plan.size // len(self.plan.targets) // len(self.plan.prompts)
         done = 0 if self.resumed is None else len(await asyncio.to_thread(self.store.done, self.resumed.id))
@@ -181,7 +190,7 @@ class Session:
         cap = None if suite.budget is None else suite.budget.max_usd
         bar = progress.progress(self.err, totals, answers=suite.sampling.n, cap=cap)
         made = self._executor(executor)  # before the signals are ours: Ray would take SIGTERM for itself
-        with bar as seen, interruptible(control, self.err.print):
+        with bar as seen, interruptible(control, self.err.print, leaves):
             return await carry_out(
                 self.plan,
                 self.store,
@@ -275,25 +284,24 @@ def rescored(
         return left(consoles[1], files)
     control, outcome = Control(), None
 
-    async def again() -> tuple[Run, Mapping[str, str]]:
+    async def again(leaves: Callable[[], None]) -> tuple[Run, Mapping[str, str]]:
         earlier = await asyncio.to_thread(baselines, plan, store, old=old, arms=arms_of(old))
         called = {**{name: name for name in earlier}, BASELINE: plan.suite.baseline or ""}
         for line in await asyncio.to_thread(lambda: list(moved(store, called, earlier))):
             consoles[1].print(line, markup=False, highlight=False, soft_wrap=True)
-        with interruptible(control, consoles[1].print):
+        with interruptible(control, consoles[1].print, leaves):
             return await Rescoring(plan, store, old).run(control, SYSTEM), earlier
 
-    try:
-        with files.refusing():
-            files.check()
-            files.clear()
-            outcome = conclude(plan, store, *asyncio.run(again()))
-        interrupted = control.stopping and outcome.status == "interrupted"
-        return Session(plan, store, None, *consoles).finish(outcome, files, interrupted=interrupted)
-    except KeyboardInterrupt:
-        return left(consoles[1], files, results=outcome is not None)
-    finally:
-        store.close()
+    with leaving(partial(left, consoles[1], files, why=GONE)) as leaves, closing(store):
+        try:
+            with files.refusing():
+                files.check()
+                files.clear()
+                outcome = conclude(plan, store, *asyncio.run(again(leaves)))
+            interrupted = control.stopping and outcome.status == "interrupted"
+            return Session(plan, store, None, *consoles).finish(outcome, files, interrupted=interrupted)
+        except KeyboardInterrupt:
+            return left(consoles[1], files, results=outcome is not None)
 
 
 def _rescoring(name: str, suite: Path | None, options: Mapping[str, Any]) -> tuple[Store, Run, Plan]:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from io import StringIO
@@ -21,7 +22,7 @@ from rich.console import Console
 from evalkit import cli
 from evalkit.config import Suite
 from evalkit.files import INTERRUPTED, Files
-from evalkit.interrupt import interruptible, terminable
+from evalkit.interrupt import interruptible, leaving, terminable
 from evalkit.plan import Plan, Target
 from evalkit.runner import Control
 from evalkit.session import Session
@@ -37,12 +38,13 @@ from guardrails.testing import ScriptedEndpoint
     [
         (signal.SIGINT, "stopping: finishing what is in flight (Ctrl-C again to quit at once)"),
         (signal.SIGTERM, "stopping on SIGTERM: finishing what is in flight (another one quits at once)"),
+        (signal.SIGHUP, "stopping on SIGHUP: finishing what is in flight (another one quits at once)"),
     ],
 )
 def test_the_first_finishes_the_second_drops_and_the_third_leaves(
     number: signal.Signals, sentence: str
 ) -> None:
-    control, said, steps = Control(), list[str](), list[tuple[bool, bool]]()
+    control, said, steps, left = Control(), list[str](), list[tuple[bool, bool]](), list[str]()
 
     async def hangs() -> None:
         told = asyncio.Event()
@@ -51,7 +53,7 @@ def test_the_first_finishes_the_second_drops_and_the_third_leaves(
             said.append(text)
             told.set()
 
-        with interruptible(control, say):
+        with interruptible(control, say, lambda: left.append("now")):
             async with asyncio.timeout(10):
                 signal.raise_signal(number)
                 await told.wait()
@@ -59,6 +61,7 @@ def test_the_first_finishes_the_second_drops_and_the_third_leaves(
                 signal.raise_signal(number)
                 assert await control.carry(asyncio.Event().wait()) is None
                 steps.append((control.stopping, control.dropping))
+                assert not left
                 signal.raise_signal(number)
                 await asyncio.Event().wait()
 
@@ -67,10 +70,56 @@ def test_the_first_finishes_the_second_drops_and_the_third_leaves(
 
     assert steps == [(True, False), (True, True)]
     assert said == [sentence]
+    assert left == ["now"]
+
+
+def test_whoever_leaves_waits_for_no_store_that_does_not_answer() -> None:
+    said: list[object] = []
+    ended = threading.Event()
+
+    def end(code: int) -> None:
+        said.append(code)
+        ended.set()
+
+    with leaving(lambda: said.append("gone"), grace=0, end=end) as leaves:
+        assert not said, "nobody leaves yet"
+        leaves()
+        assert ended.wait(30), "the store answers never"
+    assert said == ["gone", 130]
+
+
+def test_whoever_leaves_in_time_ends_nothing() -> None:
+    said: list[object] = []
+
+    with leaving(lambda: said.append("gone"), grace=3600, end=said.append) as leaves:
+        before = threading.active_count()
+        leaves()
+        (watching,) = [each for each in threading.enumerate() if each.name == "evalkit-leaving"]
+        assert threading.active_count() == before + 1
+    watching.join(30)
+
+    assert not said
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def runs() -> None:
+        with terminable(), interruptible(control := Control(), lambda text: None):
+            signal.raise_signal(signal.SIGHUP)
+            await asyncio.sleep(0)
+            assert not control.stopping
+
+    try:
+        asyncio.run(runs())
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_third_leaves_even_where_a_scorer_blocks_the_event_loop(number: signal.Signals) -> None:
     sent = 0
 
@@ -264,7 +313,7 @@ def test_a_job_that_is_told_to_end_writes_its_reports(tmp_path: Path) -> None:
     assert run.trials < 3, "a loop hears of a signal a turn later: one more question may be under way"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_leaving_anywhere_else_is_130_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
