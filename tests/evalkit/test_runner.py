@@ -403,7 +403,7 @@ def test_a_gate_on_a_tag_that_no_sample_has_is_said_before_the_first_call(tmp_pa
         ConfigError, match=r"pass_rate\[evn\] >= 0.5` means a tag 'evn' that no sample"
     ) as refused:
         plan(tmp_path, handler, gates=["pass_rate[evn] >= 0.5"])
-    assert refused.value.hint == "there are even, odd"
+    assert refused.value.hint == "there are even, odd – did you mean `even`?"
 
     made = plan(tmp_path, handler, gates=["pass_rate[odd] >= 0.5"], limit=1)
     assert made.size == 1, "a sample has it, though none that this run asks"
@@ -415,7 +415,7 @@ def test_a_gate_on_a_scorer_that_judges_nothing_is_said_before_the_first_call(tm
         ConfigError, match=r"`contain\.pass_rate >= 0.5` means a scorer 'contain' that no sample"
     ) as refused:
         plan(tmp_path, handler, gates=["contain.pass_rate >= 0.5"])
-    assert refused.value.hint == "there are contains"
+    assert refused.value.hint == "there are contains – did you mean `contains`?"
     with pytest.raises(ConfigError, match="means a scorer 'x'") as bare:
         plan(tmp_path, handler, gates=["x.mean_score >= 0.5"], scorers=["none"])
     assert bare.value.hint == "no scorer judges the samples"
