@@ -20,6 +20,7 @@ from guardrails.errors import ConfigError
 
 _TARGET, _CHOICES = "doc_to_target", "doc_to_choice"
 _ALIASES = {"doc_to_text": "input", _TARGET: "reference"}
+_UNLABELLED = -1  # what data sets of Hugging Face have for a row whose answer is kept secret
 _MAX_WRITTEN = 100_000  # characters of a list that a template writes out
 _TEXTS = frozenset({"id", "input", "reference", "references", "context", "tags", "turns"})
 
@@ -201,8 +202,9 @@ def _choose(made: dict[str, Any], *, named: bool) -> None:
     if not isinstance(choices, list) or not choices:
         raise Unfit(_CHOICES, "must give a list of choices, such as the column `choices` or ['yes', 'no']")
     made.setdefault("metadata", {})["choices"] = choices
-    if "reference" in made:
-        made["reference"] = _picked(made["reference"], choices, named)
+    target = made.pop("reference", _UNLABELLED)
+    if target != _UNLABELLED:
+        made["reference"] = _picked(target, choices, named)
 
 
 def _picked(target: Any, choices: list[Any], named: bool) -> Any:

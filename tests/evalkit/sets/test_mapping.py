@@ -130,7 +130,8 @@ def test_lm_evals_words_mean_what_they_mean_there(
 def test_a_choice_that_is_not_there_is_told(tmp_path: Path) -> None:
     fields = {"doc_to_text": "question", "doc_to_target": "n", "doc_to_choice": ["a"]}
     said = "picks a choice that is not there: the row has 1"
-    for number in (-1, "9" * 5_000):
+    assert mapped(tmp_path, {**ARC, "n": -1}, fields).references == ()
+    for number in (-2, "9" * 5_000):
         assert refused(tmp_path, {**ARC, "n": number}, fields) == ("reference", said)
     fields["doc_to_target"] = "answer"
     assert refused(tmp_path, ARC, {**fields, "doc_to_choice": "{{question}}"})[0] == "doc_to_choice"
