@@ -1,9 +1,7 @@
-"""promptfoo's test files: `tests` with `vars` and `assert`, in YAML or JSON.
+"""promptfoo's test files: `tests` with `vars` and `assert`, in YAML or JSON, or a row a test in CSV.
 
-Assertions become scorers of ours. One that has no counterpart is a problem, never left out: a test that asks
-for less than it says would pass too often. What is covered: `contains`, `icontains`, their `-all` and `-any`,
-`equals`, `regex`, `starts-with`, `is-json`, `is-refusal`, `latency`, `cost`, each also with `not-`. What is
-not: judging models, scripts, weights and thresholds of tests, `file://`.
+Assertions become scorers of ours (see `promptfoo_asserts`). What is not covered is a problem, never left out:
+scripts, weights, thresholds and options of tests, scenarios, `file://`.
 """
 
 from __future__ import annotations
@@ -12,16 +10,18 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+from evalkit import rows
 from evalkit.rows import Problems, Row, shown
+from evalkit.sets import promptfoo_csv
 from evalkit.sets.mapping import Mapping as Fields
 from evalkit.sets.mapping import Unfit
-from evalkit.sets.template import Template, TemplateError, is_template
+from evalkit.sets.promptfoo_asserts import Assertion, Loc, Told, Written, assertions, numbered, rendered
 from guardrails.source import load_yaml
 
 MAX_COMBINATIONS = 1_000
@@ -37,7 +37,20 @@ _PATH = re.compile(
 """A name or a pattern of files, where the prompts stand that the file itself does not hold."""
 
 _SCRIPTS = frozenset({"py", "js", "mjs", "ts"})
+_NO_COUNTERPART = "changes how a test is judged, and has no counterpart here: leave it out"
+_ELSEWHERE = (
+    "names a file: give that one as the golden set (`{path: …, format: promptfoo}`), and the prompt as "
+    "`fields: {input: …}`"
+)
 _FILLED = re.compile(r"\{\{[^{}]*\}\}")
+
+
+_CHANGES = {"threshold": 1, "options": {}, "assertScoringFunction": None, "providerOutput": None}
+"""What changes how a test is judged, or what, and the value that does not."""
+
+_HARMLESS = frozenset(
+    {"provider", "rubricPrompt"}
+)  # options of judging models, whose assertions are none here
 
 
 def read(path: Path, problems: Problems, *, own: bool = True) -> Iterator[Row | str]:
@@ -45,31 +58,50 @@ def read(path: Path, problems: Problems, *, own: bool = True) -> Iterator[Row | 
 
     `own`: whether the file's prompt makes the question; the suite's `fields` say it otherwise.
     """
+    if path.name.lower().removesuffix(".gz").endswith(".csv"):
+        yield from _table(path, problems, own)
+        return
     source = load_yaml(path)  # bounded: size, depth, what aliases unfold to
+    told = Told(problems, lambda loc: source.line(loc) or 1)
     data = source.data if isinstance(source.data, dict) else {"tests": source.data}
-    tests, default = data.get("tests"), data.get("defaultTest") or {}
     base = ("tests",) if isinstance(source.data, dict) else ()
-    if not isinstance(tests, list):
-        said = "is text: name that file as the golden set" if isinstance(tests, str) else "must be a list"
-        problems.add(source.line(base) or 1, "tests", said)
-        tests = []
     prompt = None
     if own:
         try:
             prompt = _prompt(data.get("prompts"), path.parent)
         except Unfit as error:
-            problems.add(source.line(("prompts",)) or 1, error.place, error.message)
-    for number, test in enumerate(tests):
-        line = source.line((*base, number)) or 1
-        try:
-            rows = list(_expanded(_merged(test, default), prompt))
-        except Unfit as error:
-            problems.add(line, error.place, error.message)
-            continue
-        for count, row in enumerate(rows, start=1):
-            suffix = f"-{count}" if len(rows) > 1 else ""
-            yield Row(line, {"id": f"test-{number + 1}{suffix}", **row})
+            told(("prompts",), error.place, error.message)
+    default = _test(data.get("defaultTest") or {}, ("defaultTest",), told, "defaultTest")
+    shared = _Shared(told, default or _Test(()), prompt, own)
+    for number, test in enumerate(_tests(data, base, told)):
+        before = problems.count
+        yield from shared.rows(_test(test, (*base, number), told), number + 1, before)
     yield hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tests(data: dict[str, Any], base: Loc, told: Told) -> list[Any]:
+    tests, scenarios = data.get("tests"), data.get("scenarios")
+    if scenarios:
+        told(("scenarios",), "scenarios", "have no counterpart here: write them out under `tests`")
+    if isinstance(tests, list):
+        return tests
+    if isinstance(tests, str):
+        told(base, "tests", _ELSEWHERE)
+    elif tests is not None or not scenarios:
+        told(base, "tests", "must be a list")
+    return []
+
+
+def _table(path: Path, problems: Problems, own: bool) -> Iterator[Row | str]:
+    told = Told(problems, lambda loc: int(loc[0]))
+    shared = _Shared(told, _Test(()), None, own)
+    for number, row in enumerate(rows.read(path, problems, "csv", own=False), start=1):
+        if isinstance(row, str):
+            yield row
+            return
+        before, loc = problems.count, (row.line,)
+        test, written = promptfoo_csv.parsed(row.fields, loc, told)
+        yield from shared.rows(_made(test, loc, told, written), number, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +117,11 @@ class Adapter:
         if self.fields is not None:
             made = self.fields(Row(row.line, {**values, "id": test["id"]}), file)
         else:
-            made = {"id": test["id"], "input": _question(values, test["prompt"])}
+            made = {"id": test["id"], "input": test["question"]}
         metadata = {"vars": values, **test["metadata"], **made.get("metadata", {})}
         if test["description"]:
             metadata["description"] = test["description"]
-        scorers, references = _scorers(test["assert"], values)
+        scorers, references = test["scorers"], test["references"]
         if scorers:
             metadata["scorer"] = scorers[0] if len(scorers) == 1 else {"all": scorers}
         if references and not made.keys() & {"reference", "references"}:
@@ -97,37 +129,103 @@ class Adapter:
         return {**made, "metadata": metadata}
 
 
-def _merged(test: Any, default: Any) -> dict[str, Any]:
-    """The test with what `defaultTest` says for all of them. Raises `Unfit`."""
-    if not isinstance(test, dict) or not isinstance(default, dict):
-        raise Unfit("test", "must be an object with vars and assert")
-    for name in ("threshold", "options", "assertScoringFunction"):
-        if test.get(name, default.get(name)):
-            raise Unfit(name, "changes how a test is judged, and has no counterpart here: leave it out")
-    parts: dict[str, Any] = {}
-    for name in ("vars", "metadata"):
-        parts[name] = {**_object(default, name, "defaultTest."), **_object(test, name)}
-    asserted = [*_list(default, "assert", "defaultTest."), *_list(test, "assert")]
-    return {**parts, "assert": asserted, "description": test.get("description") or ""}
+# --- tests -------------------------------------------------------------------------------------------------
 
 
-def _object(test: dict[str, Any], name: str, place: str = "") -> dict[str, Any]:
-    value = test.get(name) or {}
-    if not isinstance(value, dict):
-        raise Unfit(f"{place}{name}", "must be an object")
-    return value
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """A test (or what is said for all of them), as far as it could be read."""
+
+    loc: Loc
+    vars: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    asserted: tuple[Assertion, ...] = ()
+    description: Any = ""
 
 
-def _list(test: dict[str, Any], name: str, place: str = "") -> list[Any]:
-    value = test.get(name) or []
-    if not isinstance(value, list):
-        raise Unfit(f"{place}{name}", "must be a list")
-    return value
+def _test(test: Any, loc: Loc, told: Told, place: str = "") -> _Test | None:
+    if not isinstance(test, dict):
+        elsewhere = isinstance(test, str) and test.startswith("file://")
+        told(loc, place or "test", _ELSEWHERE if elsewhere else "must be an object with vars and assert")
+        return None
+    before = f"{place}." if place else ""
+    written = numbered(f"{before}assert", (*loc, "assert"), test.get("assert"), told)
+    return _made(test, loc, told, written, before)
 
 
-def _expanded(test: dict[str, Any], prompt: str | None) -> Iterator[dict[str, Any]]:
+def _made(
+    test: dict[str, Any], loc: Loc, told: Told, written: Iterable[Written], before: str = ""
+) -> _Test | None:
+    """The test; what it says of how it is judged is told. `before`: what its places begin with."""
+    for name, same in _CHANGES.items():
+        value = test.get(name)
+        if name == "options" and isinstance(value, dict):
+            for option in sorted(str(key) for key in value if value[key] and key not in _HARMLESS):
+                told((*loc, name, option), f"{before}{name}.{shown(option)}", _NO_COUNTERPART)
+        elif value is not None and value != same:
+            told((*loc, name), f"{before}{name}", _NO_COUNTERPART)
+    asserted = tuple(assertions(written, told))
+    objects = {name: test.get(name) or {} for name in ("vars", "metadata")}
+    odd = [name for name, value in objects.items() if not isinstance(value, dict)]
+    for name in odd:
+        told((*loc, name), f"{before}{name}", "must be an object")
+    return (
+        None if odd else _Test(loc, **objects, asserted=asserted, description=test.get("description") or "")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all tests of a file share."""
+
+    told: Told
+    default: _Test
+    prompt: str | None
+    own: bool
+
+    def rows(self, test: _Test | None, number: int, before: int) -> Iterator[Row]:
+        """A row for each combination. None where there are more problems than `before`: the first one's."""
+        if test is None:
+            return
+        values = {**self.default.vars, **test.vars}
+        try:
+            combinations = list(_combinations(values))
+        except Unfit as error:
+            self.told(test.loc, error.place, error.message)
+            return
+        line = self.told.line(test.loc)
+        for count, each in enumerate(combinations, start=1):
+            suffix = f"-{count}" if len(combinations) > 1 else ""
+            fields = {"id": f"test-{number}{suffix}", "vars": each, "description": test.description}
+            fields["metadata"] = {**self.default.metadata, **test.metadata}
+            fields |= self._asked(test, each)
+            if self.told.problems.count > before:
+                return
+            yield Row(line, fields)
+
+    def _asked(self, test: _Test, values: dict[str, Any]) -> dict[str, Any]:
+        """The question, the scorers, and the answers that these say are right."""
+        scorers: list[Any] = []
+        references: list[str] = []
+        question = None
+        try:
+            question = _question(values, self.prompt) if self.own else None
+        except Unfit as error:
+            self.told(test.loc, error.place, error.message)
+        for each in (*self.default.asserted, *test.asserted):
+            try:
+                scorer, right = each.scorer(values)
+            except Unfit as error:
+                loc = test.loc if each in self.default.asserted else each.loc
+                self.told(loc, error.place, error.message)
+                continue
+            scorers.append(scorer)
+            references += right
+        return {"question": question, "scorers": scorers, "references": references}
+
+
+def _combinations(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A variable that is a list stands for one test for each of its values. Raises `Unfit`."""
-    values = test["vars"]
     for name, value in values.items():
         if any(isinstance(each, str) and each.startswith("file://") for each in _several(value)):
             raise Unfit(f"vars.{shown(str(name))}", "names a file; write its text here")
@@ -135,11 +233,14 @@ def _expanded(test: dict[str, Any], prompt: str | None) -> Iterator[dict[str, An
     if len(combinations) > MAX_COMBINATIONS:
         raise Unfit("vars", f"make more than {MAX_COMBINATIONS:,} combinations")
     for combination in combinations:
-        yield {**test, "vars": dict(zip(values, combination, strict=True)), "prompt": prompt}
+        yield dict(zip(values, combination, strict=True))
 
 
 def _several(value: Any) -> list[Any]:
     return value if isinstance(value, list) and value else [value]
+
+
+# --- the question ------------------------------------------------------------------------------------------
 
 
 def _prompt(prompts: Any, folder: Path) -> str | None:
@@ -185,100 +286,10 @@ def _is_conversation(prompt: str) -> bool:
 
 def _question(values: Mapping[str, Any], prompt: str | None) -> Any:
     if prompt is not None:
-        return _rendered(prompt, values, "prompts[0]")
+        return rendered(prompt, values, "prompts[0]")
     for name in _QUESTION:
         if name in values:
             return values[name]
     if len(values) == 1:
         return next(iter(values.values()))
     raise Unfit("vars", "are several: say with `fields: {input: …}` which is the question")
-
-
-def _rendered(text: str, values: Mapping[str, Any], place: str) -> str:
-    if not is_template(text):
-        return text
-    try:
-        return Template(text).render(values)
-    except TemplateError as error:
-        raise Unfit(place, f"the template {error.message}") from None
-
-
-# --- assertions --------------------------------------------------------------------------------------------
-
-Made = Callable[[Any], Any]
-
-
-def _contains(*, fold: bool, every: bool = False) -> Made:
-    def make(value: Any) -> Any:
-        words = value if isinstance(value, list) else [value]
-        plain = [str(word) for word in words if isinstance(word, str | int | float)]
-        if len(plain) != len(words) or not plain or not all(plain):
-            return None
-        return {"contains": {"words": plain, "all": every, "casefold": fold, "whitespace": False}}
-
-    return make
-
-
-def _text(make: Made) -> Made:
-    return lambda value: make(str(value)) if isinstance(value, str | int | float) and str(value) else None
-
-
-def _number(make: Made) -> Made:
-    return lambda value: make(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _quoted(text: str) -> str:
-    import re2
-
-    return str(re2.escape(text))
-
-
-_COUNTERPARTS: Mapping[str, Made] = {
-    "contains": _text(_contains(fold=False)),
-    "icontains": _text(_contains(fold=True)),
-    "contains-any": _contains(fold=False),
-    "icontains-any": _contains(fold=True),
-    "contains-all": _contains(fold=False, every=True),
-    "icontains-all": _contains(fold=True, every=True),
-    "equals": _text(lambda text: {"regex": {"pattern": _quoted(text.strip()), "full": True}}),
-    "starts-with": _text(lambda text: {"regex": {"pattern": r"\A" + _quoted(text)}}),
-    "regex": _text(lambda text: {"regex": {"pattern": text}}),
-    "is-json": lambda value: (
-        {"json_schema": {"schema": value or {}, "fence": False}}
-        if value is None or isinstance(value, dict)
-        else None
-    ),
-    "is-refusal": lambda value: "refusal",
-    "latency": _number(lambda value: {"latency": {"e2e_ms": value}}),
-    "cost": _number(lambda value: {"cost": {"max_usd": value}}),
-}
-_THRESHOLD = frozenset({"latency", "cost"})
-
-
-def _scorers(asserted: Any, values: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
-    """The scorers of a test's assertions, and the answers that they say are right. Raises `Unfit`."""
-    scorers, references = [], []
-    for number, each in enumerate(asserted if isinstance(asserted, list) else [asserted]):
-        place = f"assert[{number}]"
-        if not isinstance(each, dict) or not isinstance(each.get("type"), str):
-            raise Unfit(place, "must be an object with a type")
-        kind = each["type"].removeprefix("not-")
-        denied = kind != each["type"]
-        if kind not in _COUNTERPARTS:
-            known = ", ".join(sorted(_COUNTERPARTS))
-            raise Unfit(f"{place}.type", f"has no counterpart here; what has one: {known}")
-        if odd := each.keys() & {"threshold", "weight", "transform"} - ({"threshold"} & _allowed(kind)):
-            raise Unfit(f"{place}.{min(odd)}", "has no counterpart here: leave it out")
-        value = each.get("threshold" if kind in _THRESHOLD else "value")
-        value = _rendered(value, values, f"{place}.value") if isinstance(value, str) else value
-        made = _COUNTERPARTS[kind](value)
-        if made is None:
-            raise Unfit(f"{place}.value", f"is nothing that {kind} can compare with")
-        scorers.append({"not": made} if denied else made)
-        if kind in ("equals", "contains", "icontains") and not denied:
-            references.append(str(value))
-    return scorers, references
-
-
-def _allowed(kind: str) -> frozenset[str]:
-    return frozenset({"threshold"}) if kind in _THRESHOLD else frozenset()

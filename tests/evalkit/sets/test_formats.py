@@ -144,15 +144,15 @@ def test_an_assertion_becomes_a_scorer(tmp_path: Path, asserted: str, right: str
 @pytest.mark.parametrize(
     ("text", "line", "field"),
     [
-        ("tests:\n  - vars: {q: x}\n    assert: [{type: llm-rubric, value: nice}]\n", 2, "assert[0].type"),
-        ("tests:\n  - vars: {q: x}\n    assert: [{type: javascript, value: nice}]\n", 2, "assert[0].type"),
-        ("tests:\n  - vars: {q: x}\n    assert: [{type: contains}]\n", 2, "assert[0].value"),
+        ("tests:\n  - vars: {q: x}\n    assert: [{type: llm-rubric, value: nice}]\n", 3, "assert[0].type"),
+        ("tests:\n  - vars: {q: x}\n    assert: [{type: javascript, value: nice}]\n", 3, "assert[0].type"),
+        ("tests:\n  - vars: {q: x}\n    assert: [{type: contains}]\n", 3, "assert[0].value"),
         (
             "tests:\n  - vars: {q: x}\n    assert: [{type: equals, value: x, weight: 0}]\n",
-            2,
+            3,
             "assert[0].weight",
         ),
-        ("tests:\n  - vars: {q: x}\n    threshold: 0.5\n", 2, "threshold"),
+        ("tests:\n  - vars: {q: x}\n    threshold: 0.5\n", 3, "threshold"),
         ("tests:\n  - vars: {q: 'file://x'}\n", 2, "vars.q"),
         ("tests:\n  - vars: {a: x, b: y}\n", 2, "vars"),
         ("tests:\n  - vars: [1]\n", 2, "vars"),
