@@ -6,7 +6,7 @@ What is shown comes from a database that others may write to: all of it goes thr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evalkit.asked import Asked
     from evalkit.stats import Measured
     from evalkit.stores import Run, Tally
     from evalkit.trial import Trial
+    from judges.judge import Question
+
+LONGEST = 300
+"""Characters of a question or an answer beside a row that did not pass."""
+SHOWN = 3
+"""Right answers that are named there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +188,8 @@ def _age(age: timedelta) -> str:
 # --- rows that did not pass --------------------------------------------------------------------------------
 
 
-def failing(console: Console, rows: Iterator[Trial], limit: int, several: bool = False) -> None:
-    """So many rows that did not pass, each with why, and whether there are more.
+def failing(console: Console, rows: Iterable[Trial], limit: int, asked: Asked, several: bool = False) -> None:
+    """So many rows that did not pass, each with what was `asked` and why, and whether there are more.
 
     `several`: there is more than one answer to a sample.
     """
@@ -196,14 +203,27 @@ def failing(console: Console, rows: Iterator[Trial], limit: int, several: bool =
             return
         where = " ".join(part for part in (row.set, words.called(row, several), row.arm) if part)
         console.print(f"\n[bold]{escape(where)}[/]", highlight=False)
+        for word, text in _question(asked.get((row.set, row.sample))):
+            console.print(f"  [dim]{word}:[/] {escape(_cut(text))}", highlight=False)
         for line in _why(row):
             console.print(f"  [red]{escape(line)}[/]", highlight=False)
         if row.answer is not None:
-            text = row.answer.text or row.answer.refusal
-            shown = text if len(text) <= 300 else f"{text[:300]}…"
-            console.print(f"  [dim]{escape(' '.join(shown.split()))}[/]", highlight=False)
+            text = _cut(row.answer.text or row.answer.refusal)
+            console.print(f"  [dim]answered: {escape(text)}[/]", highlight=False)
     if not count:
         console.print("every row passed")
+
+
+def _question(asked: Question | None) -> Iterator[tuple[str, str]]:
+    if asked is not None:
+        yield "asked", asked.prompt
+        if asked.references:
+            yield "expected", " or ".join(asked.references[:SHOWN])
+
+
+def _cut(text: str) -> str:
+    """One line, not too long."""
+    return " ".join((text if len(text) <= LONGEST else f"{text[:LONGEST]}…").split())
 
 
 def _why(row: Trial) -> Iterator[str]:

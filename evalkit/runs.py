@@ -25,7 +25,6 @@ from guardrails.record import total
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evalkit.columns import Columns
     from evalkit.gate import Gate
     from evalkit.stores import Run, Store, Tally
     from evalkit.trial import Trial
@@ -94,6 +93,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """A run's numbers and where they come from; with --failing, the rows that did not pass."""
+    from evalkit.asked import asked
     from evalkit.known_judges import digests, flags, known
     from evalkit.stores import as_found
 
@@ -112,8 +112,9 @@ def show(
         console = _console()
         _head(console, found)
         if failing:
-            rows = kept.trials(found.id, failing=True, limit=limit + 1)
-            listing.failing(console, rows, limit, several=_several(found.info))
+            rows = list(kept.trials(found.id, failing=True, limit=limit + 1))
+            questions = asked(found.info, rows[:limit])
+            listing.failing(console, rows, limit, questions, several=_several(found.info))
             return
         _numbers(console, kept, found, out)
 
@@ -125,14 +126,23 @@ def compare(
     store: Url = None,
     out: Out = HOME,
     limit: Annotated[int, typer.Option(min=1, help="So many samples that pass less or more often.")] = 20,
+    as_json: AsJson = False,
 ) -> None:
-    """Hold a run against another: the difference with its interval, and the samples that changed sides."""
+    """Hold a run against another: the difference with its interval, and the samples that changed sides.
+
+    In JSON all of these samples are named, whatever --limit says.
+    """
     from evalkit.columns import Columns
+    from evalkit.sides import Sides
 
     with _kept(store, out) as kept:
         found = [kept.find(name) for name in (run, other)]
         ours, theirs = (Columns.of(kept.trials(each.id)) for each in found)
-    _compared(_console(), ours, theirs, found[1].id, limit)
+    sides = Sides.of(ours, theirs, found[1].id)
+    if as_json:
+        _print_json({"run": found[0].id, **sides.plain()})
+        return
+    sides.show(_console(), limit)
 
 
 class Form(StrEnum):
@@ -305,24 +315,6 @@ def _numbers(console: Console, store: Store, run: Run, home: Path) -> None:
     judges = [name for each in endpoints for name in each.scorers]
     for doubt in (*flags(judges, known(home), digests(run.info)), *against.doubts(run, others, wanted)):
         console.print(f"[yellow]warning:[/] {view.escape(doubt)}", highlight=False, soft_wrap=True)
-
-
-def _compared(console: Console, ours: Columns, theirs: Columns, name: str, limit: int) -> None:
-    from evalkit import compare, view
-
-    view.comparisons(console, compare.compare_runs(ours, theirs, name))
-    for number, group in enumerate(ours.groups):
-        place = view.escape(f"{group.arm} on {group.set}" if group.set else group.arm)
-        other = compare.counterpart(group, theirs)
-        if other is None:
-            console.print(f"\n{place}: {view.escape(name)} has no such arm", highlight=False)
-            continue
-        sides = compare.changed(ours.group(number), theirs.group(other))
-        for word, ids in zip(("less", "more"), sides, strict=True):
-            more = f" and {len(ids) - limit:,} more" if len(ids) > limit else ""
-            listed = view.escape(", ".join(ids[:limit])) + more
-            passes = "passes" if len(ids) == 1 else "pass"
-            console.print(f"{place}: {len(ids):,} {passes} {word} often: {listed or '–'}", highlight=False)
 
 
 def _gates(info: Mapping[str, Any]) -> list[Gate]:

@@ -61,7 +61,7 @@ def plain(numbers: Numbers) -> dict[str, Any]:
     rescored = bool(numbers.run.info.get("rescored"))
     return {
         "endpoints": [_json(_endpoint(each, rescored)) for each in numbers.endpoints],
-        "comparisons": [_json({**asdict(each), "verdict": each.verdict}) for each in numbers.comparisons],
+        "comparisons": [comparison(each) for each in numbers.comparisons],
         "gates": [_gate(each) for each in gates(numbers)],
     }
 
@@ -136,6 +136,12 @@ def _gate(each: Decided) -> dict[str, Any]:
         "more_samples": said.more,
         "sentence": said.sentence,
     }
+
+
+def comparison(each: Comparison) -> dict[str, Any]:
+    """A comparison with its sentence."""
+    plain: dict[str, Any] = _json({**asdict(each), "verdict": each.verdict})
+    return plain
 
 
 def _json(value: Any) -> Any:

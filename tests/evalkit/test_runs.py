@@ -14,7 +14,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from evalkit.columns import Columns
+from evalkit.content import content
 from evalkit.runs import app
+from evalkit.sample import load
 from evalkit.stores import Run, open_store, run_id
 from evalkit.summary import summarise
 from evalkit.trial import Failure, Trial
@@ -224,6 +226,33 @@ def test_show_failing_says_why(home: Path) -> None:
     assert [each["sample"] for each in failing] == ["s2", "s3"]
 
 
+def test_show_failing_says_what_was_asked_and_expected_as_long_as_the_set_says_so(home: Path) -> None:
+    samples = [
+        {"id": f"s{n}", "input": f"question {n} [bold]" + "x" * 400 * (n == 1), "references": ["yes", "ja"]}
+        for n in range(3)
+    ]
+    golden = home / "facts.jsonl"
+    golden.write_text("".join(json.dumps(each) + "\n" for each in samples), encoding="utf-8")
+    held = {one.id: content(one.plain()) for one in load("facts.jsonl", home).samples}
+    info = {"folder": str(home), "suite": {"golden": [{"path": "gone.jsonl"}, {"path": "facts.jsonl"}]}}
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1), info=info))
+    changed = row(run.id, 2, passed=False, content="0" * 64)
+    store.append([*(row(run.id, n, passed=False, content=held[f"s{n}"]) for n in (0, 1)), changed])
+    store.close()
+
+    shown = said(home, "show", "r", "--failing")
+    assert (
+        "asked: question 0 [bold]\n  expected: yes or ja\n  exact: it differs\n  answered: answer 0" in shown
+    )
+    assert f"asked: question 1 [bold]{'x' * 283}…" in shown.replace("\n", "")
+    assert "question 2" not in shown, "the sample is not the one that was asked"
+    golden.unlink()
+    shown = said(home, "show", "r", "--failing")
+    assert "answer 0" in shown
+    assert "asked" not in shown
+
+
 def test_text_of_others_does_not_steer_the_terminal(home: Path) -> None:
     store = open_store(home / "runs.db")
     run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1), tags=("\x1b[31m",)))
@@ -323,6 +352,17 @@ def test_two_runs_are_held_against_each_other_sample_by_sample(home: Path) -> No
     assert "renamed on facts: 1 passes more often: s2" in shown
     assert "renamed on other:" in shown
     assert "has no such arm" in shown
+
+    plain = json.loads(said(home, "compare", "r", "baseline", "--json"))
+    assert plain["run"] == "r"
+    assert plain["baseline"].endswith("-old")
+    (compared,) = plain["comparisons"]
+    assert compared["a"] == "renamed"
+    assert "(n = 3, paired)" in compared["verdict"]
+    assert plain["changed"] == [
+        {"set": "facts", "endpoint": "renamed", "less_often": ["s0"], "more_often": ["s2"]},
+        {"set": "other", "endpoint": "renamed", "less_often": None, "more_often": None},
+    ]
 
 
 def test_a_store_may_be_named_by_its_url_or_by_the_environment(home: Path) -> None:
