@@ -19,6 +19,10 @@ from judges.answer import answered as answered
 MAX_ANSWER = 200_000
 """Characters. A longer answer is not judged: no judge here is asked to hold the process up for one row."""
 
+MAX_READ = 2_000_000
+"""Characters, for judges that read a text once and keep little of it: an answer that runs away is a wrong
+answer there, and no failure of the judge."""
+
 ASIDE = 2_000
 """Characters: longer work than on so many goes to a thread, because other calls are timed in this loop."""
 
@@ -147,10 +151,10 @@ class Judge(Protocol):
         """Score the answer. Never raises on what it says."""
 
 
-def unfit(judge: Judge, question: Question, answer: Answer) -> Score | None:
+def unfit(judge: Judge, question: Question, answer: Answer, *, most: int = MAX_ANSWER) -> Score | None:
     """The error row of a question or an answer that `judge` cannot work with; None when it can."""
-    if (length := len(answer.text)) > MAX_ANSWER:
-        reason = f"the answer has {length:,} characters; {MAX_ANSWER:,} are the most that is judged"
+    if (length := len(answer.text)) > most:
+        reason = f"the answer has {length:,} characters; {most:,} are the most that is judged"
         return Score.unjudged("too_long", reason)
     return misasked(judge, question)
 
@@ -165,7 +169,8 @@ def no_reference(question: Question) -> str | None:
     """The complaint of a judge that compares with references, when there are none."""
     if not question.references:
         return "the sample has no reference to compare with"
-    return None if all(question.references) else "a reference is empty, and every answer contains it"
+    blank = not all(reference.strip() for reference in question.references)
+    return "a reference is blank: there is nothing to compare with" if blank else None
 
 
 async def aside(size: int, work: Callable[[], T]) -> T:

@@ -20,10 +20,10 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 from guardrails.errors import ConfigError
-from judges.judge import Answer, Judge, Question, Score, aside, no_reference, passing, unfit
+from judges.judge import MAX_READ, Answer, Judge, Question, Score, aside, no_reference, passing, unfit
 
 MAX_CHARACTERS = 50_000
-"""Of an answer, and of a reference: n-grams take memory that grows with the text."""
+"""Of a reference, and of an answer where n-grams are counted: they take memory that grows with the text."""
 
 MAX_CELLS = 4_000_000
 """Words of the answer × words of the reference: rouge-score fills a table of that size, in about a second."""
@@ -45,13 +45,15 @@ def _complaint(question: Question) -> str | None:
 
 
 async def _score(
-    judge: Judge, question: Question, answer: Answer, threshold: float | None, compare: Compare
+    judge: Judge,
+    question: Question,
+    answer: Answer,
+    threshold: float | None,
+    compare: Compare,
+    most: int = MAX_CHARACTERS,
 ) -> Score:
-    if (failed := unfit(judge, question, answer)) is not None:
+    if (failed := unfit(judge, question, answer, most=most)) is not None:
         return failed
-    if (length := len(answer.text)) > MAX_CHARACTERS:
-        reason = f"the answer has {length:,} characters; {MAX_CHARACTERS:,} are the most that is compared"
-        return Score.unjudged("too_long", reason)
     # Half a surrogate pair is no text: tokenizers and encoders of the libraries may stumble over it.
     text, *references = (_whole(each) for each in (answer.text, *question.references))
     size = max(map(len, (text, *references)))
@@ -111,7 +113,7 @@ class F1:
         def compare(text: str, references: Sequence[str]) -> float:
             return max(token_f1(text, reference) for reference in references)
 
-        return await _score(self, question, answer, self.threshold, compare)
+        return await _score(self, question, answer, self.threshold, compare, MAX_READ)
 
 
 # --- BLEU and chrF -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import re2
 
 from guardrails.errors import ConfigError
 from guardrails.patterns import linear_pattern
-from judges.judge import Answer, Question, Score, aside, no_reference, unfit
+from judges.judge import MAX_READ, Answer, Question, Score, aside, no_reference, unfit
 
 # --- exact and contains ------------------------------------------------------------------------------------
 
@@ -52,9 +52,9 @@ class Exact:
 
     async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Compares the whole answer."""
-        if (failed := unfit(self, question, answer)) is not None:
+        if (failed := unfit(self, question, answer, most=MAX_READ)) is not None:
             return failed
-        tidied = self._tidy(answer.text)
+        tidied = await aside(len(answer.text), lambda: self._tidy(answer.text))
         for number, reference in enumerate(question.references, start=1):
             if self._tidy(reference) == tidied:
                 return Score.verdict(True, f"is reference {number}")
@@ -85,8 +85,9 @@ class Contains:
     def __post_init__(self) -> None:
         if self.all and self.absent:
             raise ConfigError("all and absent contradict each other", hint="absent means none of them")
-        if not all(self.words):
-            raise ConfigError("one of the words is empty, and every answer contains it")
+        if not all(map(self._tidy, self.words)):
+            hint = "to look for white space itself, set `whitespace: false`"
+            raise ConfigError("one of the words is blank, and every answer contains it", hint=hint)
 
     def check(self, question: Question, /) -> str | None:
         """Complains about a sample without references, or with an empty one, unless `words` are given."""
@@ -94,16 +95,19 @@ class Contains:
 
     async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Looks for each reference in the answer."""
-        if (failed := unfit(self, question, answer)) is not None:
+        if (failed := unfit(self, question, answer, most=MAX_READ)) is not None:
             return failed
-        text = self._tidy(answer.text)
-        found = [self._tidy(word) in text for word in self.words or question.references]
+        found = await aside(len(answer.text), lambda: self._found(question, answer.text))
         reason = f"{sum(found)} of {len(found)} {'words' if self.words else 'references'} found"
         if self.absent:
             return Score.verdict(not any(found), reason)
         if not self.all:
             return Score.verdict(any(found), reason)
         return Score(sum(found) / len(found), sum(found) == len(found), reason)
+
+    def _found(self, question: Question, answer: str) -> list[bool]:
+        text = self._tidy(answer)
+        return [self._tidy(word) in text for word in self.words or question.references]
 
     def _tidy(self, text: str) -> str:
         return _tidy(text, strip=False, casefold=self.casefold, whitespace=self.whitespace)
@@ -118,6 +122,9 @@ class Regex:
 
     Patterns are RE2's (Perl's syntax without look-around and back-references), so that no pattern and no
     answer takes more than linear time. `full` asks for the whole answer (outer white space aside) to match.
+
+    `\w`, `\d`, `\s` and `\b` know ASCII only: to `\w+` a "Café" is a "Caf". Write `[\pL\pN_]` for a letter or
+    digit of any script, `\pN` for a digit, and `(?:^|[^\pL\pN_])été(?:[^\pL\pN_]|$)` for a whole word.
     """
 
     pattern: str | None = None
@@ -128,6 +135,8 @@ class Regex:
     _compiled: Any = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
+        if self.pattern == "" and not self.full:
+            raise ConfigError("the pattern is empty, and every answer matches it")
         if self.pattern is not None:
             object.__setattr__(self, "_compiled", linear_pattern(self.pattern, casefold=self.casefold))
 
@@ -146,8 +155,11 @@ class Regex:
 
     async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Searches the answer, or matches all of it."""
-        if (failed := unfit(self, question, answer)) is not None:
+        if (failed := unfit(self, question, answer, most=MAX_READ)) is not None:
             return failed
+        return await aside(len(answer.text), lambda: self._searched(question, answer))
+
+    def _searched(self, question: Question, answer: Answer) -> Score:
         text = (answer.text.strip() if self.full else answer.text).encode("utf-8", "replace")
         for number, pattern in enumerate(self._patterns(question), start=1):
             if (pattern.fullmatch(text) if self.full else pattern.search(text)) is not None:
@@ -232,7 +244,7 @@ class Choice:
 
     async def __call__(self, question: Question, answer: Answer, /) -> Score:
         """Reads the letter that the answer names."""
-        if (failed := unfit(self, question, answer)) is not None:
+        if (failed := unfit(self, question, answer, most=MAX_READ)) is not None:
             return failed
         named = await aside(len(answer.text), lambda: letters(answer.text))
         if self.options:

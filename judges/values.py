@@ -77,9 +77,9 @@ class Rule:
     """When a leaf is right.
 
     `exact`: the same value (1 is 1.0 and not true). `casefold`: the same text but for case and outer white
-    space. `contains`: a text that has the expected one in it, but for case. `near`: a number within
-    `tolerance` or the share `relative` of the expected one, anything else exactly. `number`: as `near`, and a
-    text may be the number ("$1,234.50"). `ignore`: always.
+    space. `contains`: a text that has the expected one in it, but for case; where a blank one is expected, a
+    blank one. `near`: a number within `tolerance` or the share `relative` of the expected one, anything else
+    exactly. `number`: as `near`, and a text may be the number ("$1,234.50"). `ignore`: always.
     """
 
     kind: Literal["exact", "casefold", "contains", "near", "number", "ignore"] = "exact"
@@ -102,7 +102,7 @@ class Rule:
             case "casefold" if isinstance(wanted, str) and isinstance(given, str):
                 return wanted.strip().casefold() == given.strip().casefold()
             case "contains" if isinstance(wanted, str) and isinstance(given, str):
-                return wanted.casefold() in given.casefold()
+                return wanted.casefold() in given.casefold() if wanted.strip() else not given.strip()
             case "near" | "number":
                 read_text = self.kind == "number"
                 left, right = _number(wanted, read_text), _number(given, read_text)

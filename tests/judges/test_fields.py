@@ -53,6 +53,8 @@ def score(wanted: Any, answer: Any, **options: Any) -> Score:
         ({"n": "Ada"}, {"n": " ADA"}, {"rules": {"n": "casefold"}}, 1.0),
         ({"n": "Ada"}, {"n": "Ada Lovelace"}, {"rules": {"n": "contains"}}, 1.0),
         ({"n": 1}, {"n": 2}, {"rules": {"n": "contains"}}, 0.0),
+        ({"n": ""}, {"n": "zzz"}, {"rules": {"n": "contains"}}, 0.0),
+        ({"n": " "}, {"n": ""}, {"rules": {"n": "contains"}}, 1.0),
         ({"i": [{"p": 1, "n": "x"}, {"p": 2, "n": "y"}]}, {"i": [{"p": 1, "n": "X"}, {"p": 2, "n": "Y"}]},
          {"rules": {"i.*.n": "casefold"}}, 1.0),
         ({"a": {"b": 1, "c": 2}}, {"a": {"b": 9, "c": 2}}, {"rules": {"a": "ignore", "a.c": "exact"}}, 1.0),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
 from judges import overlap
-from judges.judge import Answer, Question, Score
+from judges.judge import MAX_READ, Answer, Question, Score
 from judges.overlap import MAX_CHARACTERS, squad_tokens, token_f1
 from judges.registry import judge
 
@@ -115,7 +115,12 @@ def test_a_missing_library_is_said_at_load(monkeypatch: pytest.MonkeyPatch) -> N
 # --- bounds ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["f1", "bleu", "chrf", "rouge"])
+def test_f1_of_an_answer_that_ran_away_is_0() -> None:
+    assert score("f1", "a b " * 250_000, "cat").value == 0
+    assert score("f1", "x" * (MAX_READ + 1), "cat").error == "too_long"
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge"])
 def test_long_texts_are_not_compared(name: str) -> None:
     _need_libraries()
     assert score(name, "a" * (MAX_CHARACTERS + 1), "a").error == "too_long"

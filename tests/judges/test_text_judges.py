@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
-from judges.judge import MAX_ANSWER, Answer, Judge, Question, Score
+from judges.judge import MAX_ANSWER, MAX_READ, Answer, Judge, Question, Score
 from judges.registry import judge
 from judges.text import letters
 
@@ -49,11 +49,27 @@ def test_no_reference_is_an_error_row_not_a_zero(name: str) -> None:
     assert score(name, "x", "").error == "reference"
 
 
+@pytest.mark.parametrize("name", ["exact", "contains", "regex", "numeric", "choice", "f1"])
+def test_a_blank_reference_is_an_error_row(name: str) -> None:
+    assert score(name, "", "B", " \n").reason == "a reference is blank: there is nothing to compare with"
+
+
 @pytest.mark.parametrize("name", TEXT_JUDGES)
 def test_an_answer_beyond_the_bound_is_an_error_row(name: str) -> None:
     spec = {name: {"schema": {}}} if name == "json_schema" else name
-    assert score(spec, "1" * (MAX_ANSWER + 1), "A" if name == "choice" else "1").error == "too_long"
-    assert score(spec, "1" * MAX_ANSWER, "A" if name == "choice" else "1").error is None
+    most = MAX_ANSWER if name == "json_schema" else MAX_READ
+    assert score(spec, "1" * (most + 1), "A" if name == "choice" else "1").error == "too_long"
+    assert score(spec, "1" * most, "A" if name == "choice" else "1").error is None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["exact", "contains", "regex", "numeric", "choice"])
+@pytest.mark.parametrize(
+    "piece", ["a", "1 ", "not A ", "A, B", "1.2.3 ", "1,", "answer: ", "-", "\u0301é", "\t"]
+)
+def test_an_answer_that_ran_away_is_wrong_and_no_failure_of_the_judge(name: str, piece: str) -> None:
+    said = score(name, piece * (1_000_000 // len(piece)), "Q" if name == "choice" else "77")
+    assert said.passed is False
 
 
 @given(answer=ANY_TEXT, reference=ANY_TEXT)
@@ -101,13 +117,13 @@ def test_any_reference_is_enough_or_all_are_needed() -> None:
     assert score("exact", "red", "blue", "red").reason == "is reference 2"
 
 
-@given(before=st.text(), reference=st.text(min_size=1), after=st.text())
+@given(before=st.text(), reference=st.text(min_size=1).filter(str.strip), after=st.text())
 def test_contains_finds_what_is_there(before: str, reference: str, after: str) -> None:
     spec = {"contains": {"casefold": False, "whitespace": False}}
     assert score(spec, before + reference + after, reference).passed
 
 
-@given(text=st.text(min_size=1))
+@given(text=st.text(min_size=1).filter(str.strip))
 def test_exact_is_reflexive(text: str) -> None:
     assert score("exact", text, text).passed
 
@@ -119,9 +135,12 @@ def test_words_stand_in_for_references_and_may_have_to_be_absent() -> None:
     assert score(forbidden, "we guarantee it") == Score(0.0, False, "1 of 2 words found")
     assert score(forbidden, "we hope so") == Score(1.0, True, "0 of 2 words found")
     assert score({"contains": {"absent": True}}, "no", "yes").passed
-    for options in ({"all": True, "absent": True}, {"words": [""]}):
+    for options in ({"all": True, "absent": True}, {"words": [""]}, {"words": ["yes", " \t"]}):
         with pytest.raises(ConfigError, match="contains"):
             judge({"contains": options})
+    tabs = {"contains": {"words": ["\t"], "absent": True, "whitespace": False}}
+    assert score(tabs, "a b").passed
+    assert score(tabs, "a\tb").passed is False
 
 
 # --- regex -------------------------------------------------------------------------------------------------
@@ -137,6 +156,11 @@ def test_words_stand_in_for_references_and_may_have_to_be_absent() -> None:
         ({"pattern": "yes", "casefold": True}, "YES", True),
         ({"pattern": "yes"}, "YES", False),
         ({"pattern": "é+"}, "caféé", True),
+        ({"pattern": r"\w+", "full": True}, "Café", False),  # ASCII only
+        ({"pattern": r"[\pL\pN_]+", "full": True}, "Café", True),
+        ({"pattern": r"(?:^|[^\pL\pN_])été(?:[^\pL\pN_]|$)"}, "un été chaud", True),
+        ({"pattern": r"(?:^|[^\pL\pN_])été(?:[^\pL\pN_]|$)"}, "étés", False),
+        ({"pattern": "", "full": True}, " ", True),
     ],
 )
 def test_regex(options: dict[str, Any], answer: str, passed: bool) -> None:
@@ -161,6 +185,7 @@ def test_references_are_patterns_when_none_is_configured() -> None:
         ("a{2000}", "repetition size"),
         ("x" * 10_001, "at most 10,000"),
         ("\ud800", "surrogate"),
+        ("", "empty"),
     ],
 )
 def test_a_pattern_that_re2_cannot_take_is_refused_at_load(pattern: str, said: str) -> None:
