@@ -21,6 +21,7 @@ from evalkit.told import told, told_scorer
 from guardrails.call import Request, Sampling
 from guardrails.client import Llm
 from guardrails.errors import ConfigError
+from judges.judge import Question
 from judges.registry import COMBINED, kind_of
 
 if TYPE_CHECKING:
@@ -198,11 +199,11 @@ class Plan:
             return [target.name for target in self.targets]
         return [f"{target.name}/{prompt.name}" for target in self.targets for prompt in self.prompts]
 
-    def references(self, golden: str, one: str) -> Sequence[str]:
-        """What was expected of a sample. Reads the set through: for the few that a page shows."""
+    def asked(self, golden: str, one: str) -> Question | None:
+        """A sample as a judge sees it. Reads the set through: for the few that a page shows."""
         found = (each for each in self.samples(self.part(golden)) if each.id == one)
         sample_ = next(found, None)
-        return () if sample_ is None else sample_.references
+        return None if sample_ is None else sample_.question()
 
     def count(self, part: Part) -> int:
         """How many samples of a set are asked."""

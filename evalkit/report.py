@@ -26,6 +26,7 @@ from evalkit.trial import Trial
 from evalkit.trouble import Trouble
 from evalkit.verdict import Decided, Verdict, brief, counted, urgent
 from evalkit.view import by_set, cost, frequent_tags, notes
+from judges.judge import Question
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -35,8 +36,10 @@ MAX_FAILING = 200
 MAX_ANSWER = 1_500
 MAX_TAGS = 16
 
-References = Callable[[str, str], Sequence[str]]
-"""What was expected of a sample, by its set and its id."""
+MAX_QUESTION = 1_500
+
+Asked = Callable[[str, str], Question | None]
+"""What a sample asks and what is expected, by its set and its id; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Content:
     comparisons: Sequence[Comparison] = ()
     gates: Sequence[Decided] = ()
     rows: Iterable[Trial] = ()
-    references: References = lambda at, sample: ()
+    asked: Asked = lambda at, sample: None
     banner: str = ""
     warnings: Sequence[str] = ()
     trouble: Trouble | None = None
@@ -308,6 +311,7 @@ class Failing:
     set: str
     sample: str
     tags: tuple[str, ...]
+    question: str
     references: tuple[str, ...]
     cells: tuple[Cell, ...]
 
@@ -380,7 +384,12 @@ def _shown(content: Content, marks: Sequence[_Mark], rows: Mapping[str, Trial]) 
     arms = [e.name for e in content.endpoints if e.set == at]
     tags = next((row.tags for row in rows.values()), ())
     cells = tuple(_cell(arm, by_arm.get(arm), rows.get(arm)) for arm in arms)
-    return Failing(at, sample, tags, tuple(content.references(at, sample))[:2], cells)
+    asked = content.asked(at, sample) or Question()
+    return Failing(at, sample, tags, _cut(asked.prompt, MAX_QUESTION), asked.references[:2], cells)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + " … (cut here)"
 
 
 def _cell(arm: str, mark: _Mark | None, row: Trial | None) -> Cell:
@@ -393,5 +402,4 @@ def _cell(arm: str, mark: _Mark | None, row: Trial | None) -> Cell:
         said.append(f"{row.error.kind}: {row.error.message}")
     said += [f"{name}: {score.reason}" for name, score in row.scores.items() if score.passed is not True]
     answer = row.answer.text if row.answer else ""
-    cut = answer if len(answer) <= MAX_ANSWER else answer[:MAX_ANSWER] + " … (cut here)"
-    return Cell(arm, mark.mark, "; ".join(said), cut)
+    return Cell(arm, mark.mark, "; ".join(said), _cut(answer, MAX_ANSWER))

@@ -21,7 +21,7 @@ from evalkit.trial import Failure, Trial
 from evalkit.trouble import Trouble
 from evalkit.verdict import decide_all
 from guardrails.errors import ConfigError
-from judges.judge import Answer, Score
+from judges.judge import Answer, Question, Score
 
 RECORD = {
     "model": "m",
@@ -110,7 +110,8 @@ def test_nothing_that_anybody_wrote_becomes_markup() -> None:
     info = {**INFO, "golden": [{"name": NASTY, "samples": 1, "sha256": NASTY}], "run": NASTY}
     clean = Tags(page([row("s1", False), row("s1", True, "b")], "pass_rate >= 1")).found
 
-    html = page(rows, "pass_rate >= 99%", info=info, references=lambda at, sample: (NASTY,), banner=NASTY)
+    asked = Question(NASTY, (NASTY,))
+    html = page(rows, "pass_rate >= 99%", info=info, asked=lambda at, sample: asked, banner=NASTY)
 
     tags = Tags(html).found
     assert {tag for tag, _ in tags} <= {tag for tag, _ in clean} | {"b", "p", "code", "h2", "h3"}
@@ -146,17 +147,22 @@ def test_samples_that_tell_the_endpoints_apart_come_first() -> None:
         row("one-wrong", True, "b"),
         *(row("both-right", True, name) for name in "ab"),
     ]
-    html = page(rows, references=lambda at, sample: ("forty-two",) if sample == "one-wrong" else ())
+    asked = {"one-wrong": Question("What is\n6 × 7?", ("forty-two", "42", "XLII", "x" * 100))}
+    html = page(rows, asked=lambda at, sample: asked.get(sample))
 
     assert html.index("one-wrong") < html.index("both-wrong")
     assert "both-right" not in html
-    assert "forty-two" in html
+    assert '<p class="answer asked">What is\n6 × 7?</p>' in html
+    assert "Expected: <code>forty-two</code> or <code>42</code></p>" in html
+    assert html.count('class="answer asked"') == 1, "nobody knows what the other one asks"
 
 
 def test_long_runs_and_long_answers_are_cut_and_said_so() -> None:
-    html = page([row(f"s{n}", False, answer=Answer("x" * 50_000)) for n in range(report.MAX_FAILING + 7)])
+    rows = [row(f"s{n}", False, answer=Answer("x" * 50_000)) for n in range(report.MAX_FAILING + 7)]
+    html = page(rows, asked=lambda at, sample: Question("y" * 50_000, ("z" * 100,)))
 
-    assert "(cut here)" in html
+    assert html.count("x … (cut here)") == html.count("y … (cut here)") == report.MAX_FAILING
+    assert f"<code>{'z' * 80}…</code>" in html
     assert "7 more samples failed" in html
     assert len(html) < 1_000_000
 

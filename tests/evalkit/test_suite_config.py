@@ -502,3 +502,11 @@ def test_a_mistake_in_an_endpoint_of_python_says_which_one_it_is() -> None:
     assert "suite: endpoints.1.modle: is not a known field – did you mean `model`?" in said
     assert "suite: endpoints.2.filters: unknown policy 'defualt'" in said
     assert "suite: judges.j.urll: is not a known field" in said
+
+
+def test_a_plan_knows_what_a_sample_asks_and_what_is_expected() -> None:
+    plan = Plan.of(Suite(golden="short-facts", endpoints=[ENDPOINT], limit=2))
+    first, second, third = (plan.parts[0].golden.samples[number] for number in range(3))
+
+    assert plan.asked("short-facts", second.id) == second.question() != first.question()
+    assert plan.asked("short-facts", third.id) is None, "the run does not ask it"
