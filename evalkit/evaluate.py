@@ -162,12 +162,15 @@ async def carry_out(
             if resume is None:
                 held.enter_context(store.writing(kept.id))
             begun(kept)
-            status: Status = "stopped"
             try:
                 status = await _run(plan, store, kept, resume is not None, seen, control, executor)
-            finally:
-                kept = replace(kept, status=status, ended_at=clock.wall())
-                await asyncio.to_thread(store.update, kept)
+            except BaseException:
+                stopped = replace(kept, status="stopped", ended_at=clock.wall())
+                with suppress(ConfigError):  # such as a store that is gone: it is said already
+                    await asyncio.to_thread(store.update, stopped)
+                raise
+            kept = replace(kept, status=status, ended_at=clock.wall())
+            await asyncio.to_thread(store.update, kept)
     finally:
         await executor.aclose()
     return kept, earlier

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
@@ -67,15 +68,19 @@ class Rescoring:
             run_id(name, started), name, self.plan.digest, "running", started, planned=planned, info=info
         )
         new = await asyncio.to_thread(self.store.create, fresh)
-        status: Status = "stopped"
         try:
             with self.store.writing(new.id):
                 through = await control.carry(self._judged(new.id, control))
-            status = self._ended if through else "capped" if control.capped else "interrupted"
+        except BaseException:
+            stopped = replace(new, status="stopped", ended_at=clock.wall())
+            with suppress(ConfigError):  # such as a store that is gone: it is said already
+                await asyncio.to_thread(self.store.update, stopped)
+            raise
         finally:
-            new = replace(new, status=status, ended_at=clock.wall())
-            await asyncio.to_thread(self.store.update, new)
             await Asker(self.plan).aclose()  # what judges hold; nobody else is asked
+        status: Status = self._ended if through else "capped" if control.capped else "interrupted"
+        new = replace(new, status=status, ended_at=clock.wall())
+        await asyncio.to_thread(self.store.update, new)
         return new
 
     @property

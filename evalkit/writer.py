@@ -2,7 +2,8 @@
 
 Whoever brings a row waits until it is kept, together with all who brought one in the meantime: so a row costs
 a share of a transaction, and a kill loses calls that were under way and nothing that was finished before. The
-store has a thread of its own here, which is handed the next rows as soon as it has kept the last.
+store has a thread of its own here, which is handed the next rows as soon as it has kept the last. There a
+store that is away, such as a server that begins anew, is waited for: what rows cost is paid already.
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import sleep
 from typing import Self
 
-from evalkit.stores import Store
+from evalkit.stores import Store, Unreachable
 from evalkit.trial import Trial
+from guardrails.errors import GuardrailsError
+from guardrails.record import total
+
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Seconds after which a store that cannot be reached is tried again, half a minute in all."""
 
 
 @dataclass(slots=True)
@@ -29,6 +36,7 @@ class Writer:
 
     store: Store
     seen: Callable[[Trial], None] = lambda trial: None
+    pause: Callable[[float], object] = sleep
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, "evalkit-writer"), repr=False
     )
@@ -61,7 +69,7 @@ class Writer:
             # anybody else may write the run.
             rows, self._rows = self._rows, []
             if rows and not self._refuses:
-                self._thread.submit(self.store.append, rows)
+                self._thread.submit(self._append, rows)
             self._thread.shutdown(wait=True)
         if self._error is not None:
             raise self._error
@@ -77,15 +85,25 @@ class Writer:
                 loop.call_soon_threadsafe(self._handed_over, batch, kept, future.exception())
 
         try:
-            self._thread.submit(self.store.append, batch).add_done_callback(done)
+            self._thread.submit(self._append, batch).add_done_callback(done)
         except RuntimeError as error:  # no thread can be started
-            self._refuse(error)
+            self._refuse(error, batch)
             kept.set()
+
+    def _append(self, batch: list[Trial]) -> None:
+        for seconds in PAUSES:
+            try:
+                self.store.append(batch)
+            except Unreachable:
+                self.pause(seconds)
+            else:
+                return
+        self.store.append(batch)
 
     def _handed_over(self, batch: list[Trial], kept: asyncio.Event, error: BaseException | None) -> None:
         try:
             if error is not None:
-                self._refuse(error)
+                self._refuse(error, batch)
                 return
             if self._rows:
                 self._hand_over()  # first of all: the store works while these are shown
@@ -95,7 +113,9 @@ class Writer:
         finally:
             kept.set()
 
-    def _refuse(self, error: BaseException) -> None:
+    def _refuse(self, error: BaseException, batch: list[Trial]) -> None:
+        if isinstance(error, GuardrailsError):
+            error.add(_lost(batch + self._rows))
         self._error, self._refuses = error, True
         self._kept.set()
         self._idle.set()
@@ -108,3 +128,12 @@ class Writer:
                 self.seen(trial)
         except BaseException as error:  # such as that of a test that fails: it is raised where rows come from
             self._error = error
+
+
+def _lost(rows: list[Trial]) -> str:
+    """What it means that rows cannot be kept: a run that goes on does not know of them."""
+    from evalkit import words
+
+    paid = total(row.known_usd for row in rows)
+    cost = f", for which {words.usd(float(paid))} was paid" if paid else ""
+    return f"{words.count(len(rows), 'row')} could not be kept{cost}"

@@ -5,7 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evalkit.stores.store import Kept, Run, RunGone, Status, Store, Tally, as_found, check_tags, run_id
+from evalkit.stores.store import (
+    Kept,
+    Run,
+    RunGone,
+    Status,
+    Store,
+    Tally,
+    Unreachable,
+    as_found,
+    check_tags,
+    run_id,
+)
 from guardrails.errors import ConfigError
 
 __all__ = [
@@ -15,6 +26,7 @@ __all__ = [
     "Status",
     "Store",
     "Tally",
+    "Unreachable",
     "as_found",
     "check_tags",
     "open_store",

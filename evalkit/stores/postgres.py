@@ -20,10 +20,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from evalkit.stores import tables
 from evalkit.stores.codec import plain
 from evalkit.stores.sql import SqlStore
-from evalkit.stores.store import damaged, held_elsewhere
+from evalkit.stores.store import Unreachable, damaged, held_elsewhere
 from guardrails.errors import ConfigError
 
-_DEFAULTS = {"connect_timeout": "10", "application_name": "evalkit", "keepalives_idle": "60"}
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "application_name": "evalkit",
+    # A network that is gone is noticed within two minutes; a server that is slow acknowledges what it gets.
+    "keepalives_idle": "60",
+    "keepalives_interval": "10",
+    "keepalives_count": "6",
+    "tcp_user_timeout": "120000",
+}
 
 # Hashed with the schema, since two stores may share a database, each in a schema of its own.
 _LOCK = "hashtextextended(current_schema() || ' evalkit ' || :name, 0)"
@@ -39,6 +47,8 @@ _LISTED = text(
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
     "AND CAST(classid AS bigint) = :upper AND CAST(objid AS bigint) = :lower)"
 )
+_AWAY = ("08", "57P", "53300")
+"""The SQLSTATEs of a connection that broke, of a server that ends or begins, and of one that has too many."""
 _THERE = text("SELECT 1")
 _WAIT = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
@@ -200,7 +210,8 @@ def _words(place: str, error: SQLAlchemyError, secrets: list[str]) -> ConfigErro
         if state == "53100":
             return ConfigError(f"{place} is full: {reason}", hint="make room, then go on with --resume")
         hint = "is the server running, and are host, port, user, password and database right?"
-        return ConfigError(f"{place} cannot be reached: {reason}", hint=hint)
+        kind = Unreachable if state is None or state.startswith(_AWAY) else ConfigError
+        return kind(f"{place} cannot be reached: {reason}", hint=hint)
     if state == "42501":
         return ConfigError(f"{place} cannot be used: its user lacks a right", hint="GRANT CREATE ON SCHEMA …")
     kind = type(error).__name__ + (f" ({state})" if state else "")

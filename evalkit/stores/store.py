@@ -90,6 +90,10 @@ class RunGone(ConfigError):
     """There is no such run, or not any more."""
 
 
+class Unreachable(ConfigError):
+    """The store does not answer now. It may in a moment, as a server does that begins anew."""
+
+
 def held_elsewhere(run: str) -> RunHeld:
     """What is said of a run that somebody else writes."""
     return RunHeld(

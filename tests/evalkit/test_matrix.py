@@ -27,7 +27,7 @@ from evalkit.plan import Job, Plan, Target
 from evalkit.rescoring import Rescoring
 from evalkit.runner import Control
 from evalkit.session import Session
-from evalkit.stores import Run, Store, open_store
+from evalkit.stores import Run, Store, Unreachable, open_store
 from evalkit.trial import Trial
 from evalkit.writer import Writer
 from guardrails.call import Call, Usage
@@ -535,6 +535,64 @@ async def test_whatever_a_look_at_rows_raises_ends_the_run(tmp_path: Path, raise
             await asyncio.wait_for(writer.add(row(n)), 5)
     with pytest.raises(type(raised)):
         await writer.__aexit__()
+
+
+class Away(Keeping):
+    """It cannot be reached the first times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def append(self, trials: Sequence[Trial]) -> None:
+        if self.times:
+            self.times -= 1
+            raise Unreachable("nobody answers", hint="is it running?")
+        super().append(trials)
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_is_away_for_a_moment_is_waited_for() -> None:
+    away, pauses = Away(3), list[float]()
+
+    async with Writer(as_store(away), pause=pauses.append) as writer:
+        await writer.add(row(0))
+
+    assert [each.sample for batch in away.batches for each in batch] == ["s0"]
+    assert pauses == [0.5, 1, 2]
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_is_away_for_good_says_what_was_lost() -> None:
+    away, pauses = Away(100), list[float]()
+    rows = [replace(row(n), record={"cost_usd": "0.21"}) for n in range(2)]
+
+    with pytest.raises(Unreachable) as caught:
+        async with Writer(as_store(away), pause=pauses.append) as writer:
+            await asyncio.gather(*map(writer.add, rows))
+
+    assert caught.value.message == "nobody answers; 2 rows could not be kept, for which $0.420 was paid"
+    assert caught.value.hint == "is it running?"
+    assert 30 <= sum(pauses) <= 60
+
+
+@pytest.mark.asyncio
+async def test_what_ended_a_run_is_said_though_its_end_cannot_be_kept(tmp_path: Path) -> None:
+    made = plan(tmp_path, ScriptedEndpoint("yes"))
+    store = open_store(made.suite.database)
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def append(self, trials: Sequence[Trial]) -> None:
+            raise ConfigError("the disk is full")
+
+        def update(self, run: Run) -> None:
+            raise ConfigError("the disk is still full")
+
+    with pytest.raises(ConfigError, match="the disk is full; 1 row could not be kept"):
+        await evaluate(made, store=Broken())  # type: ignore[arg-type]
 
 
 class NoThreads(ThreadPoolExecutor):

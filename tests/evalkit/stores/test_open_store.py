@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, create_engine, event, inspect, text
 
-from evalkit.stores import Run, Store, as_found, open_store, tables
+from evalkit.stores import Run, Store, Unreachable, as_found, open_store, tables
 from evalkit.stores.sqlite import _Held, _locked, _seems_locked, open_file
 from evalkit.stores.store import RunHeld
 from evalkit.trial import Failure, Trial
@@ -271,6 +271,23 @@ def test_a_store_outlives_its_connections(postgres: Any) -> None:
         pass
     store.close()
     other.close()
+
+
+def test_a_server_that_is_away_is_told_from_one_that_refuses(postgres: Any) -> None:
+    """What is away may be back in a moment."""
+    import psycopg
+
+    with pytest.raises(Unreachable):
+        open_store("postgresql://u@127.0.0.1:9/db")
+    url = postgres.schema()
+    store = open_store(url)
+    run = store.create(Run("r", "r", "d", "running", datetime(2026, 1, 1, tzinfo=UTC)))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE trials")
+    with pytest.raises(ConfigError) as caught:
+        store.append([Trial(run.id, "s", "e", "late", "")])
+    assert not isinstance(caught.value, Unreachable)
+    store.close()
 
 
 def test_a_run_that_was_lost_to_another_is_not_written(postgres: Any) -> None:
