@@ -10,6 +10,7 @@ a template may write a list out, and where there are choices, a target that is a
 from __future__ import annotations
 
 import ast
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,10 +77,12 @@ class Written:
         text = self.template.render(values)
         if len(text) > _MAX_WRITTEN or not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):
             return text
-        try:
-            return ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return text
+        with warnings.catch_warnings():  # Python's would quote the row
+            warnings.simplefilter("ignore")
+            try:
+                return ast.literal_eval(text.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                return text
 
 
 Rule = Path | Template | Written | Constant | tuple["Rule", ...]

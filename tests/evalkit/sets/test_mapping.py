@@ -127,6 +127,12 @@ def test_lm_evals_words_mean_what_they_mean_there(
     assert (sample.references, sample.metadata.get("choices")) == (references, choices)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_row_that_python_would_warn_of_is_not_quoted(tmp_path: Path) -> None:
+    fields = {"doc_to_text": "question", "doc_to_target": "['{{ text }}']"}
+    assert mapped(tmp_path, {**ARC, "text": "\\d+"}, fields).references == ("\\d+",)
+
+
 def test_a_choice_that_is_not_there_is_told(tmp_path: Path) -> None:
     fields = {"doc_to_text": "question", "doc_to_target": "n", "doc_to_choice": ["a"]}
     said = "picks a choice that is not there: the row has 1"
