@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from unicodedata import east_asian_width
 
 from evalkit.stats import Measured
 
 WIDTH = 460
-LABEL = 116
+LABEL = 132
+GAP = 10
 RIGHT = 20
 ROW = 26
+LONGEST = 17
+"""Characters of a label; the whole name is in its title."""
 
 
 def intervals(
@@ -39,10 +43,10 @@ def intervals(
     height = step * len(rows) + 34
     x = _scale(limit)
     parts = [_axis(limit, shown, height, x)]
+    names = shortened([label for label, _ in rows])
     for number, (label, measures) in enumerate(rows):
         middle = step * number + step / 2 + 6
-        name = label if len(label) <= 16 else label[:15] + "…"
-        parts.append(f'<text x="{LABEL - 10}" y="{middle + 4:.1f}" class="name">{escape(name)}</text>')
+        parts.append(_label(names[number], middle + 4, label))
         for index, m in enumerate(measures):
             if m is not None:
                 y = middle + (index - (len(measures) - 1) / 2) * 12
@@ -75,7 +79,7 @@ def ecdf(series: Mapping[str, tuple[int, Sequence[float]]], *, unit: str, title:
         y = bottom - share * (bottom - top)
         parts.append(
             f'<line x1="{LABEL}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-            f'<text x="{LABEL - 10}" y="{y + 4:.1f}" class="name">{100 * share:.0f}%</text>'
+            + _label(f"{100 * share:.0f}%", y + 4)
         )
     for index, name in enumerate(series):
         points = _steps(found.get(name, []), limit, x, top, bottom)
@@ -95,6 +99,42 @@ def _steps(
             break
         path.append(f"H{x(value):.1f}V{bottom - number / len(values) * (bottom - top):.1f}")
     return "".join(path) + f"H{x(limit):.1f}"
+
+
+# --- labels ------------------------------------------------------------------------------------------------
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """The names in `LONGEST` characters: cut in the middle, so that those that differ still do."""
+    for head in (6, 3, 10, 0, LONGEST - 1):
+        made = [_cut(name, head, LONGEST) for name in names]
+        if len(set(made)) == len(set(names)):
+            return made
+    known = {name: number for number, name in enumerate(dict.fromkeys(names), start=1)}
+    return [f"{_cut(name, 6, LONGEST - 4)} {known[name]}" for name in names]
+
+
+def _cut(name: str, head: int, most: int) -> str:
+    if len(name) <= most:
+        return name
+    head = min(head, most - 1)
+    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def _label(text: str, y: float, title: str = "") -> str:
+    """Left of the axis, squeezed where it would be cut off at the picture's edge."""
+    room = LABEL - GAP - 2
+    fitted = f' textLength="{room}" lengthAdjust="spacingAndGlyphs"' if _width(text) > room else ""
+    told = f"<title>{escape(title)}</title>" if title else ""
+    return f'<text x="{LABEL - GAP}" y="{y:.1f}" class="name"{fitted}>{told}{escape(text)}</text>'
+
+
+def _width(text: str) -> float:
+    """About so many units a text is wide, in the widest fonts that browsers have for `system-ui`."""
+    return sum(14 if east_asian_width(one) in "WF" else _WIDTHS.get(one, 8.3) for one in text)
+
+
+_WIDTHS = {**dict.fromkeys("mwMW@%…", 12.8), **dict.fromkeys("fijlrtI.,:;'|!-/() ", 5)}
 
 
 # --- parts -------------------------------------------------------------------------------------------------

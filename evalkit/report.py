@@ -35,6 +35,8 @@ MAX_FAILING = 200
 """Samples in the table of failures; the others are in the store."""
 MAX_ANSWER = 1_500
 MAX_TAGS = 16
+MAX_DOTS = 32
+"""In the picture of tags, a dot for each tag and arm; at least five tags are shown."""
 
 MAX_QUESTION = 1_500
 
@@ -245,7 +247,7 @@ def _pictures(endpoints: Sequence[Endpoint]) -> list[tuple[str, str, str]]:
     """(heading, what to look at, SVG). The SVG is ours: it goes into the page as it is."""
     share = "{:.0%}".format
     names = [e.name for e in endpoints]
-    tags = frequent_tags(endpoints, MAX_TAGS)
+    tags = frequent_tags(endpoints, max(5, min(MAX_TAGS, MAX_DOTS // len(endpoints))))
     thousand = [(e.name, [_times(e.cost.per_call, 1000)]) for e in endpoints]
     made = [
         (

@@ -369,6 +369,43 @@ def test_a_curve_rises_to_the_share_of_values_that_are_shown() -> None:
     assert len(heights) == 4
 
 
+LONG = "an-endpoint-with-a-long-name-in-production-eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        ([f"{LONG}/plain", f"{LONG}/terse", "other"], "an-end…st-1/plain"),
+        ([f"a-{LONG}", f"b-{LONG}"], "a-an-e…-eu-west-1"),
+        ([f"{'x' * 8}1{'y' * 20}", f"{'x' * 8}2{'y' * 20}"], "xxxxxxxx1y…yyyyyy"),
+        ([f"{'x' * 20}1{'y' * 20}", f"{'x' * 20}2{'y' * 20}"], "xxxxxx…yyyyyy 1"),
+        (["same" * 9, "same" * 9], "samesa…mesamesame"),
+    ],
+)
+def test_names_that_differ_do_so_when_they_are_shortened(names: list[str], first: str) -> None:
+    made = charts.shortened(names)
+    assert made[0] == first
+    assert len(set(made)) == len(set(names))
+    assert all(len(each) <= charts.LONGEST for each in made)
+    svg = charts.intervals([(name, [Measured(0.5, 0.4, 0.6, 9)]) for name in names], str, title="t")
+    assert f"<title>{names[0]}</title>{made[0]}</text>" in svg, "the whole name is its title"
+
+
+def test_a_label_that_is_too_wide_is_squeezed_and_others_are_left_alone() -> None:
+    some = [Measured(0.5, 0.4, 0.6, 9)]
+    assert "textLength" not in charts.intervals([("topic-number-00", some)], str, title="t")
+    assert 'textLength="120"' in charts.intervals([("W" * 17, some)], str, title="t")
+    assert 'textLength="120"' in charts.intervals([("题" * 12, some)], str, title="t")
+
+
+def test_fewer_tags_are_shown_the_more_arms_there_are() -> None:
+    def shown(arms: str) -> int:
+        rows = [row(f"s{n}", n > 0, arm, tags=(f"t{n}",)) for n in range(20) for arm in arms]
+        return int(re.findall(r"The (\d+) most frequent tags", page(rows))[0])
+
+    assert [shown(arms) for arms in ("a", "abcd", "abcdefgh")] == [16, 8, 5]
+
+
 def test_labels_are_escaped() -> None:
     svg = charts.intervals([(SCRIPT, [Measured(0.5, 0.4, 0.6, 3)])], str, title='"><script>')
 
