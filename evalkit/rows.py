@@ -328,6 +328,9 @@ def _header_works(header: list[str], line: int, problems: Problems, own: bool) -
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
         problems.add(line, "header", "is not separated by commas; save the file with commas")
         return False
+    if own and any(name.startswith("__expected") for name in header):
+        problems.add(line, "__expected", "is promptfoo's: read this file with `format: promptfoo`")
+        return False
     for name in dict.fromkeys(header):
         kind, _, rest = name.partition(".")
         if not own or name in (*_SINGLE, *_SPLIT) or kind == "context" or (kind == "metadata" and rest):
@@ -338,7 +341,7 @@ def _header_works(header: list[str], line: int, problems: Problems, own: bool) -
         problems.add(line, shown(name), "is the name of two columns")
     missing = [name for name in ("id", "input") if own and name not in header]
     for name in missing:
-        problems.add(line, name, "is missing from the header")
+        problems.add(line, name, f"is missing from the header; `fields: {{{name}: COLUMN}}` says which it is")
     return not missing
 
 
