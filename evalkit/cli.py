@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 COULD_NOT_RUN = 2
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+_unshown: list[OSError] = []
+"""Why the output ended in the middle, if it did."""
 
 app = typer.Typer(
     name="evalkit",
@@ -155,10 +159,24 @@ def consoles() -> tuple[Console, Console]:
     from rich.console import Console
 
     class Patient(Console):
+        """It goes on unheard where nothing can be said: the results have files, and the exit code."""
+
         def on_broken_pipe(self) -> None:
-            """Go on unheard when the reader is gone, as `head` goes: the exit code says what was measured."""
+            """The reader is gone, as `head` goes."""
             self.quiet = True
             _unheard(self.file)
+
+        def _check_buffer(self) -> None:
+            """Where the console writes. That results could not be shown is told at the end, by `_flush`."""
+            try:
+                super()._check_buffer()
+            except OSError as error:
+                if error.errno not in UNWRITABLE:
+                    raise
+                self.quiet = True
+                _unheard(self.file)
+                if not self.stderr:
+                    _unshown.append(error)
 
     made = Patient(), Patient(stderr=True)
     for console in made:
@@ -169,6 +187,7 @@ def consoles() -> tuple[Console, Console]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit. No traceback, unless EVALKIT_DEBUG asks for it."""
+    _open_streams()
     gc.set_threshold(50_000, 20, 20)  # what a command loads is no garbage, and was walked for it many times
     # Nothing here needs numpy's threads for large matrices: to start them takes 60 ms and more of CPU.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -184,22 +203,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _leave()
         raise
     except GuardrailsError as error:
-        if os.environ.get("EVALKIT_DEBUG"):
-            raise
+        _trace()
         complain(error.message, error.hint)
     except KeyboardInterrupt:
         if arguments is None:
             _leave()
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if os.environ.get("EVALKIT_DEBUG"):
-            raise
+        _trace()
         if isinstance(error, OSError) and error.errno in UNWRITABLE:  # of other files it was said before
             complain(f"the output cannot be written: {error.strerror}", "where does it go to?")
             sys.exit(COULD_NOT_RUN)
         # Its message may quote a prompt or an answer, so only its type is shown.
         complain(f"unexpected {type(error).__name__}", "EVALKIT_DEBUG=1 shows where; please report it")
     sys.exit(COULD_NOT_RUN)
+
+
+def _trace() -> None:
+    if os.environ.get("EVALKIT_DEBUG"):
+        traceback.print_exc()
+
+
+def _open_streams() -> None:
+    """What was closed, as by `>&-`, leads nowhere. Else it is None, and the next file gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            file = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open as long as the process
+            setattr(sys, name, file)
 
 
 def _leave() -> None:
@@ -217,6 +247,8 @@ def _flush() -> None:
     """Write what is left for the output. Python itself does it when nothing can be said any more."""
     try:
         sys.stdout.flush()
+        if _unshown:
+            raise _unshown.pop()
     except BrokenPipeError:
         _unheard(sys.stdout)
     except OSError:

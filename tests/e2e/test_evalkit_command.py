@@ -281,6 +281,7 @@ def test_an_unexpected_error_hides_its_text_until_asked(tmp_path: Path) -> None:
     assert "EVALKIT_DEBUG" in done.stderr
     assert "a prompt" not in done.stderr
     assert "a prompt" in debugged.stderr
+    assert debugged.returncode == 2, "1 is a failed gate"
 
 
 # --- interrupted

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -159,3 +161,40 @@ def test_a_full_disk_behind_the_output_is_said(home: Path, words: list[str], unb
     assert "the output cannot be written: No space left on device" in done.stderr
     assert "unexpected" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+# --- nobody listens
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, shells do not close what a command writes to")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [["list"], ["show", "r", "--json"], ["export", "r", "--dir", "."]])
+def test_what_is_closed_is_no_error(home: Path, words: list[str], closed: str) -> None:
+    env = {**os.environ, "EVALKIT_STORE": "runs.db"}
+    command = shlex.join([sys.executable, "-m", "evalkit", "runs", *words])
+
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=home, env=env, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize(("stream", "code"), [("stdout", 2), ("stderr", 1)])
+def test_a_full_disk_behind_the_output_leaves_the_files_of_results(
+    tmp_path: Path, stream: str, code: int
+) -> None:
+    """What they say was paid for."""
+    (tmp_path / "g.jsonl").write_text('{"id": "a", "input": "q", "reference": "yes"}\n', encoding="utf-8")
+    endpoints = [{"name": "e", "url": "http://x/v1"}]
+    suite = Suite.model_validate(
+        {"golden": str(tmp_path / "g.jsonl"), "endpoints": endpoints, "out": tmp_path}
+    )
+    asyncio.run(evaluate(Plan.of(suite, [Target(Llm(ScriptedEndpoint("no"), name="e"), "e")])))
+    words = ["rescore", "latest", "--out", str(tmp_path), "--gate", "pass_rate >= 90%"]
+    junit = tmp_path / "junit.xml"
+    with Path("/dev/full").open("wb") as full:
+        where: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        done = subprocess.run([sys.executable, "-m", "evalkit", *words, "--junit", str(junit)], **where)
+
+    assert done.returncode == code
+    assert 'failures="1"' in junit.read_text(encoding="utf-8")
