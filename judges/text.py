@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import re2
-
 from guardrails.errors import ConfigError
 from guardrails.patterns import linear_pattern
 from judges.judge import MAX_READ, Answer, Question, Score, aside, no_reference, unfit
+from judges.letters import letters
 
 # --- exact and contains ------------------------------------------------------------------------------------
 
@@ -176,55 +175,13 @@ class Regex:
 
 # --- choice ------------------------------------------------------------------------------------------------
 
-# Each step reads letters in one way; the first step that finds any decides. Two different letters in one step
-# are ambiguous. Groups hold letters, nothing else.
-_LETTER = r"[\[({*_`\"']*(?:([A-Z])\b|([a-z])(?:[)\].:}*_`\"']|\s*$))"
-_ALSO = r"(?:[)\]}*_`\"'.:]*\s*(?:,|/|&|\bor\b|\band\b)\s*[\[({*_`\"']*([A-Z])\b)?"
-_CHOICE_STEPS = tuple(
-    re2.compile(step)
-    for step in (
-        r"^[^\pL\pN]*([A-Za-z])[^\pL\pN]*$",
-        r"(?m:\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z])\)?\}?\s*\}"
-        r"|(?i:\b(?:answer|choice|option|choose|pick|select)\b(?:\s+(?:is|would\s+be|option|choice|answer))*)"
-        r"[\s:=*_]*" + _LETTER + _ALSO + ")",
-        r"(?m:^[^\pL\pN\n]*([A-Za-z])[)\].:][)\].:*_]*(?:\s|$))",
-    )
-)
-# A capital on its own, unless something just before it says "not this one".
-_LONE = re2.compile(
-    r"(?i:(\bnot|n['’]t|\bnever|\bnor|\bneither|\bexcept|\bthan)\s+(?:option\s+|choice\s+)?)?[(*\"']*\b([A-Z])\b"
-    r"(?:['’]|\s+([a-z]+))?"
-)
-_AFTER_OPTION = frozenset({"and", "or", "nor", "but", "is", "was", "because", "since", "as", "then", "seems"})
-
-
-def letters(answer: str) -> set[str]:
-    """The letters that an answer to a multiple-choice question names, in upper case.
-
-    Read in this order, until something is found: the whole answer is a letter (`B`, `(b)`, `**B**`); a stated
-    answer (`Answer: B`, `the correct option is (b)`, `\\boxed{B}`); a labelled line (`**B)** Mercury`, `B.`);
-    capitals on their own, but not the words "A" and "I", nor what follows a "not".
-    """
-    text = answer.encode("utf-8", "replace").decode()
-    for step in _CHOICE_STEPS:
-        found = {group.upper() for match in step.finditer(text) for group in match.groups() if group}
-        if found:
-            return found
-    lone = (match.groups() for match in _LONE.finditer(text))
-    return {letter for denied, letter, word in lone if not denied and not _is_word(letter, word)}
-
-
-def _is_word(letter: str, after: str | None) -> bool:
-    """Whether a capital is the English word "A" or "I", going by the word after it."""
-    return letter == "I" or (letter == "A" and after is not None and after not in _AFTER_OPTION)
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Passes when the answer names the reference's letter, and no other.
 
-    An answer that names several letters fails as ambiguous. `options` are the letters that count; any letter
-    when it is empty. A reference is one letter, perhaps in brackets.
+    `judges.letters` says which letters an answer names. One that names several fails as ambiguous. `options`
+    are the letters that count; any letter when it is empty. A reference is one letter, perhaps in brackets.
     """
 
     options: str = ""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from guardrails.errors import ConfigError
 from judges.judge import MAX_ANSWER, MAX_READ, Answer, Judge, Question, Score
+from judges.letters import letters
 from judges.registry import judge
-from judges.text import letters
 
 TEXT_JUDGES = ["choice", "contains", "exact", "json_schema", "numeric", "regex"]
 ANY_TEXT = st.text(st.characters(codec=None, categories=None), max_size=200)  # surrogates too
@@ -242,6 +242,43 @@ def test_patterns_that_explode_elsewhere_end_here(pattern: str) -> None:
         ("The answer is a planet", ""),
         ("I do not know", ""),
         ("", ""),
+        # A statement counts for more than a letter in passing.
+        ("Let's see. Option A is about plants. Option B is about rocks. The answer is C.", "C"),
+        ("ANSWER: B\n\nNote: choice A was tempting", "B"),
+        ("Some would pick A. The answer is C.", "C"),
+        ("Answer A is about plants. Between B and C, I choose C.", "C"),
+        ("The correct answer would be: option (B) Mars", "B"),
+        ("**Answer:** **B**", "B"),
+        ("Option A is about plants. Option B is about rocks.", "AB"),
+        ("Final answer: B. Wait, the answer is C.", "BC"),
+        ("Let me look at each option:\nA) no\nB) yes", "AB"),
+        # What is denied is not named.
+        ("Option B is wrong.", ""),
+        ("Choice B is incorrect; choice C is right", "C"),
+        ("Option A is wrong because it is dry. Therefore the answer is B.", "B"),
+        ("The answer cannot be B", ""),
+        ("The correct answer is not B.", ""),
+        ("I don't think the answer is B", ""),
+        ("I can't choose A", ""),
+        ("It is neither A nor B", ""),
+        ("It is not A or B", ""),
+        ("Definitely not option B", ""),
+        ("The wrong answer is B", ""),
+        ("Answer: A and B are both wrong, so none", ""),
+        ("Both A and B are wrong", ""),
+        ("A, C, and D are incorrect, which leaves B", "B"),
+        ("The answer is B and A is wrong", "B"),
+        ("The answer is B, not A", "B"),
+        ("It is not A but B", "B"),
+        ("B isn't right, C is", "C"),
+        ("I'm not sure, but the answer is B", "B"),
+        ("The answer is not only B but also C", "BC"),
+        # I am no option.
+        ("The answer is I don't know", ""),
+        ("The answer is I cannot determine this", ""),
+        ("Answer: I'm not sure", ""),
+        ("Answer: I", "I"),
+        ("The answer is I because it is smooth", "I"),
     ],
 )
 def test_letters(answer: str, named: str) -> None:
