@@ -151,6 +151,7 @@ class SqlStore:
         """Write down its status, end, planned and info."""
         values = codec.run_values(run)
         changed = {name: values[name] for name in ("status", "ended_at", "planned", "info")}
+        self._locks.keep(run.id)
         with self._writes() as connection:
             done = connection.execute(updating(tables.runs).where(_IN_RUNS.id == plain(run.id)), changed)
             if done.rowcount != 1:

@@ -52,8 +52,9 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
     def words(error: SQLAlchemyError) -> ConfigError:
         return _words(path, error)
 
-    locks = _Files(path.with_name(path.name + ".locks"))
-    return SqlStore(_opened(path, locks.folder, create), str(path), locks, words)
+    folder = path.with_name(path.name + ".locks")
+    engine = _opened(path, folder, create)
+    return SqlStore(engine, str(path), _Files(folder, path, _identity(path)), words)
 
 
 def _opened(path: Path, locks: Path, create: bool) -> Engine:
@@ -178,6 +179,9 @@ def _words(path: Path, error: SQLAlchemyError) -> ConfigError:
             f"{path} is no SQLite database, or a damaged one: {reason}",
             hint="name another file with --store; `sqlite3 FILE .recover` may save a damaged one",
         )
+    if "disk I/O" in reason:  # a limit on the size of files is one too
+        hint = "make room, or mend the disk, then go on with --resume"
+        return ConfigError(f"{path} cannot be written: {reason}", hint=hint)
     if "full" in reason:
         return ConfigError(f"{path} cannot be written: {reason}", hint="make room, then go on with --resume")
     if "locked" in reason:
@@ -196,9 +200,11 @@ class _Held(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """One file in `folder` for each run that is written."""
+    """One file in `folder` for each run that is written. `store` is the database, `identity` its file's."""
 
     folder: Path
+    store: Path
+    identity: tuple[int, int] | None
 
     @contextmanager
     def claim(self, run: str, /) -> Iterator[None]:
@@ -212,7 +218,13 @@ class _Files:
             yield
 
     def keep(self, run: str, /) -> None:
-        """The system takes no lock away from a process that lives."""
+        """The system takes no lock away from a process that lives. But what is written to a file that was
+        removed is gone when its last reader is: raises `ConfigError` then."""
+        if self.identity is not None and _identity(self.store) != self.identity:
+            raise ConfigError(
+                f"{self.store} was removed or replaced while runs were written to it",
+                hint="what it held is lost, unless somebody has a copy; run the suite again",
+            )
 
     def held(self, run: str, /) -> bool:
         try:
@@ -277,6 +289,15 @@ def _seems_locked(path: Path) -> bool:
                 return False  # what a killed process left behind
         finally:
             os.close(file)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """By what a file is known from another with its name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_at(file: int, path: Path) -> bool:

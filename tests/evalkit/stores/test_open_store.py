@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -208,6 +209,52 @@ def test_a_store_that_cannot_be_written_can_be_read(
 )
 def test_urls_that_are_none_of_ours(url: str) -> None:
     assert "postgresql://USER:PASSWORD@HOST" in refused(url).hint
+
+
+# --- files that go away ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "another"])
+def test_a_file_that_is_removed_meanwhile_is_missed(tmp_path: Path, again: bool) -> None:
+    """Its open connections go on as if nothing were the matter, and all rows are gone when they end."""
+    home = tmp_path / "home"
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
+    store.append([Trial(run.id, "s", "e", "k", "now")])
+    shutil.rmtree(home)
+    if again:
+        open_store(home / "runs.db").close()
+
+    with pytest.raises(ConfigError, match="was removed or replaced"):
+        store.append([Trial(run.id, "s", "e", "other", "now")])
+    with pytest.raises(ConfigError, match="was removed or replaced"):
+        store.update(replace(run, status="complete"))
+    store.close()
+
+
+SMALL = """
+import resource, sys
+from datetime import UTC, datetime
+from evalkit.stores import Run, open_store
+from evalkit.trial import Trial
+store = open_store(sys.argv[1])
+run = store.create(Run("r", "r", "d", "running", datetime.now(UTC)))
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+try:
+    for n in range(1000):
+        store.append([Trial(run.id, f"s{n}", "e", "k" * 2000 + str(n), "now")])
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")
+def test_a_file_that_may_not_grow_is_none_to_begin_another_run_in(tmp_path: Path) -> None:
+    """All that is kept is paid for, and goes on where there is room."""
+    words = [sys.executable, "-c", SMALL, str(tmp_path / "runs.db")]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "runs.db cannot be written: disk I/O error – make room" in said
+    assert "then go on with --resume" in said
 
 
 # --- PostgreSQL --------------------------------------------------------------------------------------------
