@@ -310,7 +310,7 @@ async def test_a_suite_names_the_models_that_its_scorers_ask(tmp_path: Path) -> 
     scorers = [{"rubric": {"criteria": "Is it right?", "model": "strict"}}]
     named = {"strict": {"url": "http://j/v1", "model": "judge-model"}}
     suite = plan(tmp_path, ScriptedEndpoint("yes"), scorers=scorers, judges=named).suite
-    with pytest.raises(ValueError, match="none of the suite's `judges`"):
+    with pytest.raises(ConfigError, match="none of the suite's `judges`"):
         plan(tmp_path, ScriptedEndpoint("yes"), scorers=[{"rubric": {"model": "other"}}], judges=named)
     judge = ScriptedEndpoint(verdict)
     (tmp_path / "suite.yaml").write_text(
