@@ -14,7 +14,7 @@ from typing import Any
 from guardrails.errors import ConfigError
 from judges.judge import Answer, Question, Score, aside, passing, unfit
 from judges.schema import unfenced
-from judges.values import Leaves, Path, Rules, Unreadable, leaves, read, rule_of
+from judges.values import Leaves, Path, Rules, Unreadable, filled, leaves, read, rule_of
 
 METADATA = "fields"
 
@@ -25,7 +25,8 @@ class Fields:
 
     What is expected stands in the sample's metadata under `fields`, as JSON, or in its references as JSON
     text (any of which will do). A field is a leaf of it: a text, a number, true, false, null, or an empty
-    list or object. `rules` says when one is right, by its path, `default` for all others (see
+    list or object. With `extra`, an object in it that is empty may have something in it in the answer; a list
+    may not. `rules` says when a field is right, by its path, `default` for all others (see
     `judges.values.Rule`)::
 
         fields:
@@ -81,20 +82,21 @@ class Fields:
         return [self._rules.counted(leaves(value)) for value in values]
 
     def _score(self, wanted: Leaves, given: Leaves) -> Score:
+        right = filled(wanted, given) if self.extra else frozenset()
         wrong = [
             path
             for path, value in wanted.items()
-            if path not in given or not self._rules.at(path).fits(value, given[path])
+            if path not in right and (path not in given or not self._rules.at(path).fits(value, given[path]))
         ]
         extra = 0 if self.extra else sum(path not in wanted for path in given)
-        right, count = len(wanted) - len(wrong), len(wanted) + extra
-        reason = f"{right} of {len(wanted)} fields right"
+        count = len(wanted) + extra
+        reason = f"{len(wanted) - len(wrong)} of {len(wanted)} fields right"
         if wrong:
             reason += f"; wrong or missing: {', '.join(map(_shown, wrong[:3]))}"
             reason += f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         if extra:
             reason += f"; {extra} not expected"
-        return passing(right / count, self.threshold, reason)
+        return passing((len(wanted) - len(wrong)) / count, self.threshold, reason)
 
 
 def _reference(number: int, text: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from guardrails.call import ToolUse
 from guardrails.errors import ConfigError
 from judges.judge import MAX_ANSWER, Answer, Question, Score, aside, misasked, passing
-from judges.values import Leaves, Rule, Rules, Unreadable, leaves, read
+from judges.values import Leaves, Rule, Rules, Unreadable, filled, leaves, read
 
 METADATA = "tool_calls"
 MAX_CALLS = 50
@@ -159,8 +159,9 @@ class ToolCalls:
         ):
             return False
         given = made.arguments
+        right = filled(wanted.arguments, given) if self.arguments == "subset" else frozenset()
         return all(
-            path in given and self._rules.at(path).fits(value, given[path])
+            path in right or (path in given and self._rules.at(path).fits(value, given[path]))
             for path, value in wanted.arguments.items()
         )
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+import re2
+
 from guardrails.errors import ConfigError
 from judges.numeric import excess, one_number
 
@@ -28,7 +30,10 @@ class Unreadable(ValueError):
 
 
 def read(text: str) -> Any:
-    """The JSON value in a text. Raises `Unreadable`; NaN and Infinity are not JSON."""
+    """The JSON value in a text. Raises `Unreadable`; NaN and Infinity are not JSON.
+
+    Of a key that stands twice in an object the last one counts, as most parsers have it.
+    """
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except json.JSONDecodeError as error:
@@ -67,7 +72,21 @@ def leaves(value: Any) -> dict[Path, Any]:
     return found
 
 
+def filled(wanted: Leaves, given: Leaves) -> frozenset[Path]:
+    """The paths where an empty object is expected and one with something in it is given.
+
+    Not the whole value: where all that is expected is `{}`, that is what is meant.
+    """
+    empty = {path for path, value in wanted.items() if path and value == {}}
+    depths = {len(path) for path in empty}
+    longer = ((path, depth) for path in given for depth in depths if len(path) > depth)
+    return frozenset(path[:depth] for path, depth in longer if isinstance(path[depth], str)) & empty
+
+
 # --- rules -------------------------------------------------------------------------------------------------
+
+_FOREIGN = re2.compile(r"\[(?:\*|\d*|'.*'|\".*\")\]|^\$(?:$|[.\[])|^\.|\.\.|\.$|^$")
+"""What paths look like that are written as elsewhere: `a[*].n`, `a[0]`, `$.a`. They would match nothing."""
 
 KINDS = ("exact", "casefold", "contains", "near", "number", "ignore")
 
@@ -147,6 +166,11 @@ class Rules:
         cls, given: Mapping[str, Any], *, default: Rule | None = None, ignore: Iterable[str] = ()
     ) -> Rules:
         """From `{path: "casefold"}` or `{path: {"number": {"tolerance": 0.01}}}`. Raises `ConfigError`."""
+        ignore = tuple(ignore)
+        for path in (*given, *ignore):
+            if _FOREIGN.search(path) is not None:
+                hint = "write items.0.price, or items.*.price for each of a list"
+                raise ConfigError(f"{path[:80]}: the steps of a path have dots between them", hint=hint)
         made = [(path, rule_of(spec, path)) for path, spec in given.items()]
         made += [(path, Rule("ignore")) for path in ignore]
         steps = [(tuple(path.split(".")), rule) for path, rule in made]

@@ -42,7 +42,15 @@ def score(wanted: Any, answer: Any, **options: Any) -> Score:
         ({"a": 1}, {"a": 1.0}, {}, 1.0),
         ({"a": [1, 2]}, {"a": [1, 3]}, {}, 0.5),
         ({"a": []}, {"a": {}}, {}, 0.0),
-        ({"a": {}}, {"a": {"b": 1}}, {}, 0.0),
+        ({"a": {}}, {"a": {"b": 1}}, {}, 1.0),
+        ({"a": {}}, {"a": {"b": 1}}, {"extra": False}, 0.0),
+        ({"a": {}}, {"a": {"b": {"c": []}, "d": 1}, "e": 2}, {}, 1.0),
+        ({"a": {}}, {"a": [1]}, {}, 0.0),
+        ({"a": {}}, {"b": 1}, {}, 0.0),
+        ({}, {"b": 1}, {}, 0.0),
+        ({"a": []}, {"a": [1]}, {}, 0.0),
+        ({"a": 2}, '{"a": 1, "a": 2}', {}, 1.0),
+        ({"a": 1}, '{"a": 1, "a": 2}', {}, 0.0),
         ({"a": 1}, {"a": 1, "b": 2}, {}, 1.0),
         ({"a": 1}, {"a": 1, "b": 2}, {"extra": False}, 0.5),
         ({"a": 1}, {"a": 1, "b": 2}, {"extra": False, "rules": {"b": "ignore"}}, 1.0),
@@ -108,6 +116,15 @@ def test_a_question_without_fields_is_complained_about(question: Question, said:
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="fields"):
         judge({"fields": options})
+
+
+@pytest.mark.parametrize("path", ["a[*].n", "a[0]", "a[]", "$.a", "$['a']", "a..b", ".a", "a.", ""])
+def test_paths_that_are_written_as_elsewhere_are_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"dots between them.*items\.\*\.price"):
+        judge({"fields": {"rules": {path: "casefold"}}})
+    with pytest.raises(ConfigError, match="dots between them"):
+        judge({"tool_calls": {"ignore": [path]}})
+    judge({"fields": {"rules": {"a.0.n": "exact", "*.n": "exact", "price[usd]": "exact", "$ref": "exact"}}})
 
 
 @given(value=JSON)

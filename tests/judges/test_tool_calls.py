@@ -88,6 +88,8 @@ def test_extra_calls_can_be_wrong_everywhere() -> None:
         ({}, "", {}, True),
         ({}, {"x": 1}, {}, False),
         ({}, {"x": 1}, {"arguments": "subset"}, True),
+        ({"q": {}}, {"q": {"a": 1}}, {"arguments": "subset"}, True),
+        ({"q": {}}, {"q": {"a": 1}}, {}, False),
         (None, {"x": 1}, {}, True),
         (None, "no JSON", {}, True),
         ({"x": 10.0}, {"x": 10.05}, {"tolerance": 0.05}, True),
