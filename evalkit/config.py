@@ -173,7 +173,7 @@ class Suite(Strict):
     `ConfigError` with every mistake but those of the endpoints, whose files only a run knows the place of.
     """
 
-    if TYPE_CHECKING:  # it would keep pydantic's own from being told where files are
+    if TYPE_CHECKING:  # at run time pydantic's own is used, which `check` can tell where files are
 
         def __init__(self, **given: Unpack[Given]) -> None: ...
 
