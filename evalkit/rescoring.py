@@ -43,6 +43,8 @@ READ = 64
 
 GONE = Failure("sample_gone", "the golden set has no such sample any more", "run the suite instead")
 CHANGED = Failure("sample_changed", "the sample is not the one that was answered", "run the suite instead")
+OTHERS = frozenset({GONE.kind, CHANGED.kind})
+"""The kinds of failure of rows that belong to no sample as it is now."""
 
 
 @dataclass(frozen=True, slots=True)

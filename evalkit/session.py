@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -20,12 +19,13 @@ from evalkit.files import GONE, INTERRUPTED, NOTHING, Ended, Files, left, placed
 from evalkit.fitting import doubts
 from evalkit.gate import BASELINE
 from evalkit.interrupt import interruptible, leaving
+from evalkit.no_verdict import no_verdict
 from evalkit.plan import Plan
+from evalkit.repeat import going_on
 from evalkit.report_end import capped
-from evalkit.rescoring import Rescoring, kept_suite, origin, resumable
+from evalkit.rescoring import Rescoring, kept_suite, resumable
 from evalkit.runner import Control
 from evalkit.stores import Run, Store, check_tags, open_store
-from evalkit.told import shown
 from guardrails.errors import ConfigError, GuardrailsError
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from evalkit.asking import Executor
     from evalkit.report import Content
-    from evalkit.trouble import Trouble
 
 CODES = {"pass": 0, "fail": 1, "undecided": 3}
 SAID = {
@@ -119,8 +118,8 @@ class Session:
                 return left(self.err, files, results=outcome is not None)
 
     def _go_on(self, command: Sequence[str], run: str, how: str) -> None:
-        again = shlex.join([*map(shown, command), "--resume", run])
-        self.err.print(f"{how}:\n  {again}", markup=False, highlight=False, soft_wrap=True)
+        again, lacking = going_on(command, run)
+        self.err.print(f"{how}{lacking}:\n  {again}", markup=False, highlight=False, soft_wrap=True)
 
     def _carried_out(
         self, executor: str, files: Files, banner: str, leaves: Callable[[], None]
@@ -166,7 +165,7 @@ class Session:
         if said := capped(outcome) if outcome.status == "capped" else SAID.get(outcome.status):
             self.err.print(said, markup=False, highlight=False, soft_wrap=True)
         if (trouble := outcome.trouble) is not None:
-            raise _too_many(outcome, trouble)
+            raise no_verdict(outcome, trouble)
         if unwritten is not None:
             raise unwritten
         return CODES[outcome.verdict]
@@ -339,43 +338,9 @@ def _unfinished(plan: Plan, store: Store) -> Run | None:
 def _ended(outcome: Outcome, interrupted: bool) -> Ended | None:
     """What of a run's end is in none of its rows; None of one that is complete and sound."""
     if (trouble := outcome.trouble) is not None and not interrupted:
-        return Ended(_too_many(outcome, trouble).message)
+        return Ended(no_verdict(outcome, trouble).message)
     said = SAID.get(outcome.status)
     return None if said is None else Ended(said, failed=interrupted)
-
-
-def _too_many(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
-    again, judged = _again(outcome.run, outcome.store)
-    if trouble.what == "no_call":
-        if outcome.status == "capped":
-            return GuardrailsError(
-                "the cost cap is below what the first call may cost, so none was made",
-                hint="raise budget.max_usd, or lower sampling.max_tokens: the dearest outcome is what counts",
-            )
-        return GuardrailsError("no call was made", hint="nothing was measured")
-    where = f" to {trouble.where}" if trouble.where else ""
-    if trouble.what == "no_answer":
-        return GuardrailsError(
-            f"no call{where} brought an answer",
-            hint=f"see the failures above; nothing was measured. {again} asks again",
-        )
-    if trouble.what == "unjudged":
-        return GuardrailsError(
-            f"no answer{where.replace(' to ', ' of ', 1)} could be judged",
-            hint=f"see the judges' errors; {judged} judges again, once they are mended, and calls nobody",
-        )
-    return GuardrailsError(
-        f"{trouble.share:.1%} of the calls or their judges failed, the suite allows {trouble.allowed:.1%}",
-        hint=f"see above; {again} asks again what failed; or raise `max_error_rate`",
-    )
-
-
-def _again(run: Run, store: Store) -> tuple[str, str]:
-    """What asks again and what judges again. A run that judged another one again cannot be gone on with."""
-    source = run.info.get("rescored")
-    if not source:
-        return f"`--resume {run.id}`", f"`--resume {run.id} --cache`"
-    return f"`evalkit run SUITE --resume {origin(store, run)}`", f"`evalkit rescore {source}`"
 
 
 def content(outcome: Outcome, banner: str = "") -> Content:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from evalkit.config import Suite
 from evalkit.files import INTERRUPTED, Files
 from evalkit.interrupt import interruptible, leaving, terminable
 from evalkit.plan import Plan, Target
+from evalkit.repeat import going_on
 from evalkit.runner import Control
 from evalkit.session import Session
 from evalkit.stores import open_store
@@ -280,14 +282,34 @@ def test_the_command_to_go_on_with_shows_no_password(tmp_path: Path) -> None:
     session = Session(
         made, open_store(made.suite.database), None, Console(file=StringIO()), Console(file=said, width=500)
     )
-    urls = ["postgresql://ci:S3CRET@db/evals", "--store=postgresql://ci:S3CRET@db/evals"]
+    urls = ["--store", "postgresql://ci:S3CRET@db/evals", "--store=postgresql://ci@db/evals?password=S3CRET"]
 
-    code = session.run(command=["evalkit", "run", "suite.yaml", "--store", *urls])
+    code = session.run(command=["evalkit", "run", "suite.yaml", *urls, "--limit", "3"])
 
     assert code == INTERRUPTED
-    (line,) = (line for line in said.getvalue().splitlines() if "--resume" in line)
     assert "S3CRET" not in said.getvalue()
-    assert line.count("postgresql://***@db/evals") == 2
+    above, line = said.getvalue().splitlines()[-2:]
+    assert above == "Go on with, with the same --store or EVALKIT_STORE:"
+    assert line.startswith("  evalkit run suite.yaml --limit 3 --resume 2")
+
+
+@pytest.mark.parametrize(
+    ("option", "shown", "lacking"),
+    [
+        ("--store=postgresql://ci@db/evals?host=h", "--store=postgresql://ci@db/evals?host=h", ""),
+        ("--store=postgresql://db/a@b", "--store=postgresql://db/a@b", ""),
+        ("--store=runs.db", "--store=runs.db", ""),
+        ("--store=postgresql://ci:S3/CRET@db/evals", None, ", with the same --store or EVALKIT_STORE"),
+        ("--endpoint=http://u:p@h/v1", "--endpoint=http://***@h/v1", ", with what *** stands for"),
+    ],
+)
+def test_the_command_to_go_on_with_is_whole_where_it_can_be(
+    option: str, shown: str | None, lacking: str
+) -> None:
+    command, more = going_on(["evalkit", "run", option], "old")
+
+    assert shlex.split(command) == ["evalkit", "run", *filter(None, [shown]), "--resume", "old"]
+    assert more == lacking
 
 
 def test_a_job_that_is_told_to_end_writes_its_reports(tmp_path: Path) -> None:

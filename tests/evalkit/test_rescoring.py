@@ -360,6 +360,29 @@ def test_the_run_that_it_judged_again_is_the_one_to_go_on_with(
     assert hint.format(old=old) in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("changed", "said", "hint"),
+    [
+        (6, "no answer could be judged: the samples are not those", "--fresh` asks them as they are now"),
+        (3, "of the calls or their judges failed", "--fresh` asks again what failed"),
+    ],
+    ids=["all", "some"],
+)
+def test_nobody_is_told_to_go_on_with_samples_that_are_others_by_now(
+    tmp_path: Path, changed: int, said: str, hint: str
+) -> None:
+    """It is refused: the rows of the run are of samples that there are no more."""
+    asyncio.run(evaluate(plan(tmp_path, ScriptedEndpoint("yes"), n=6)))
+    golden = tmp_path / "g.jsonl"
+    lines = golden.read_text(encoding="utf-8").replace('"q', '"another q', changed)
+    golden.write_text(lines, encoding="utf-8")
+
+    with pytest.raises(GuardrailsError, match=said) as caught:
+        again(tmp_path)
+
+    assert f"`evalkit run SUITE {hint}" in caught.value.hint
+
+
 @pytest.mark.asyncio
 async def test_a_run_that_is_deleted_meanwhile_is_not_judged_as_a_whole(tmp_path: Path) -> None:
     """What was read of it by then would pass its gates like a complete run."""
