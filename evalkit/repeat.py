@@ -18,7 +18,7 @@ def going_on(command: Sequence[str], run: str) -> tuple[str, str]:
         pair = [argument, next(arguments, "")] if argument == "--store" else [argument]
         if not argument.startswith("--store=") and len(pair) == 1:
             kept.append(shown(argument))
-        elif _is_open(pair[-1]):
+        elif _is_open(pair[-1].removeprefix("--store=")):
             kept += pair
         else:
             lacking = ", with the same --store or EVALKIT_STORE"

@@ -210,8 +210,8 @@ def _words(place: str, error: SQLAlchemyError, secrets: list[str]) -> ConfigErro
         if state == "53100":
             return ConfigError(f"{place} is full: {reason}", hint="make room, then go on with --resume")
         hint = "is the server running, and are host, port, user, password and database right?"
-        kind = Unreachable if state is None or state.startswith(_AWAY) else ConfigError
-        return kind(f"{place} cannot be reached: {reason}", hint=hint)
+        away = state is None or state.startswith(_AWAY)
+        return (Unreachable if away else ConfigError)(f"{place} cannot be reached: {reason}", hint=hint)
     if state == "42501":
         return ConfigError(f"{place} cannot be used: its user lacks a right", hint="GRANT CREATE ON SCHEMA …")
     kind = type(error).__name__ + (f" ({state})" if state else "")
