@@ -46,7 +46,7 @@ from pydantic import (
 )
 
 from evalkit import gate
-from evalkit.meant import looks_like_a_set
+from evalkit.meant import did_you_mean, looks_like_a_set
 from evalkit.prompts import PromptSpec, valid_template
 from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
@@ -370,7 +370,8 @@ def _gate_mistakes(source: Source) -> Iterator[str]:
         for what, name, there in places:
             # An arm is called `endpoint/prompt`.
             if name and there and name not in there and name.rpartition("/")[0] not in there:
-                yield f"{source.at(('gates', at))}: the run has no {what} {name!r}"
+                meant = did_you_mean(name, sorted(there))
+                yield f"{source.at(('gates', at))}: the run has no {what} {name!r}{meant}"
 
 
 def _set_names(golden: Iterable[Any]) -> set[str]:

@@ -141,8 +141,13 @@ def compare(
     sides = Sides.of(ours, theirs, found[1].id)
     if as_json:
         _print_json({"run": found[0].id, **sides.plain()})
-        return
-    sides.show(_console(), limit)
+    else:
+        sides.show(_console(), limit)
+    if not any(each.rates or each.ttft_ms or each.cost_ratio for each in sides.comparisons):
+        raise ConfigError(
+            f"nothing can be compared: no arm of {found[0].id} shares a sample with {found[1].id}",
+            hint="an arm is held against its own, on the same set: `evalkit runs show RUN` names them",
+        )
 
 
 class Form(StrEnum):
@@ -242,6 +247,9 @@ def tag(
     move: Annotated[bool, typer.Option("--move", help="Take them away from all other runs.")] = False,
 ) -> None:
     """Give a run tags, by which it is found: `evalkit runs tag latest baseline --move`."""
+    from evalkit import words
+    from evalkit.stores import as_found
+
     if remove and move:
         raise ConfigError("--move gives tags and --remove takes them away", hint="leave one of them out")
     with _kept(store, out) as kept:
@@ -249,13 +257,12 @@ def tag(
         if remove and (strange := [name for name in names if name not in found.tags]):
             has = ", ".join(found.tags) or "none"
             raise ConfigError(f"{found.id} has no tag {', '.join(strange)}", hint=f"its tags are: {has}")
-        kept.tag(found.id, add=() if remove else names, remove=names if remove else ())
-        for name in names if move else ():
-            while others := [each for each in kept.runs(tag=name) if each.id != found.id]:
-                for each in others:
-                    kept.tag(each.id, remove=[name])
-        tags = kept.find(found.id).tags
-    typer.echo(f"{found.id}: {', '.join(tags) or 'no tags'}", err=True)
+        kept.tag(found.id, add=() if remove else names, remove=names if remove else (), move=move)
+        found = as_found(kept, kept.find(found.id))
+    typer.echo(f"{found.id}: {', '.join(found.tags) or 'no tags'}", err=True)
+    if not remove and found.status != "complete":
+        rows = f"{found.trials:,} of {words.count(found.planned, 'row')}"
+        typer.echo(f"warning: this run is no whole one ({found.status}, {rows})", err=True)
 
 
 def _tallies(store: Store, run: Run) -> Sequence[Tally]:

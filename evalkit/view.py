@@ -190,7 +190,8 @@ def notes(endpoints: Sequence[Endpoint]) -> list[str]:
         said.append("Nothing judged these answers (scorer `none`): one that came has passed.")
     if any(e.weighted for e in endpoints):
         said.append(
-            "Pass rates count each sample by its weight in the golden set, the comparison counts each once."
+            "Pass rates, mean scores and their differences count a sample by its weight in the golden set, "
+            "latencies and costs count each call."
         )
     if any(0 < e.latency["ttft"].n < least_for_bound(0.99) for e in endpoints):
         said.append(f"∞: fewer than {least_for_bound(0.99)} answers say nothing of how high the p99 may be.")

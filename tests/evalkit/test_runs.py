@@ -312,6 +312,27 @@ def test_tags_are_given_and_taken(home: Path) -> None:
     assert said(home, "tag", "best", "x", "--remove").strip().endswith(": best")
 
 
+def test_a_run_that_is_no_whole_one_is_tagged_with_a_warning(home: Path) -> None:
+    assert "warning" not in said(home, "tag", "baseline", "main")
+    store = open_store(home / "runs.db")
+    store.create(Run("cut", "r", "d", "interrupted", NOW, planned=100))
+    store.close()
+    assert "this run is no whole one (interrupted, 0 of 100 rows)" in said(
+        home, "tag", "cut", "main", "--move"
+    )
+
+
+def test_two_runs_without_a_sample_in_common_are_no_comparison(home: Path) -> None:
+    store = open_store(home / "runs.db")
+    run = store.create(Run("r", "r", "d", "complete", NOW + timedelta(days=1)))
+    store.append([row(run.id, 9, set="other")])
+    store.close()
+    result = called(home, "compare", "r", "baseline")
+    assert isinstance(result.exception, ConfigError)
+    assert "nothing can be compared" in result.exception.message
+    assert "has no such arm" in result.output
+
+
 def test_a_tag_that_the_run_does_not_have_is_not_taken(home: Path) -> None:
     result = called(home, "tag", "baseline", "baseline", "nosuchtag", "--remove")
     assert isinstance(result.exception, ConfigError)

@@ -343,6 +343,16 @@ gates:
     ]
 
 
+def test_a_gate_on_a_misspelt_set_says_which_is_meant(tmp_path: Path) -> None:
+    found = mistakes(
+        tmp_path,
+        "golden: short-facts\nendpoints: [{url: http://h/v1}]\ngates: [pass_rate on shrt-facts > 0]\n",
+    )
+    assert found == [
+        "/suite.yaml:3: gates.0: the run has no golden set 'shrt-facts' – did you mean `short-facts`?"
+    ]
+
+
 @pytest.mark.parametrize(
     "golden",
     ["sets/*.jsonl", "[short-facts, {hf: a/b}]", "{path: x/samples.jsonl}", "{path: a.jsonl, name: x}"],
