@@ -41,14 +41,14 @@ _NEAR = 60
 
 _NOT_BEFORE = re2.compile(
     r"(?i)(?:(?:\b(?:not|never|nor|neither|except|than|cannot|unlike|without|reject|exclude|eliminate|rule\s+out"
-    r"|instead\s+of)|n['’]t)\s+"
+    r"|instead\s+of)|n['’]t)[*_]*\s+"
     r"(?:(?:be|is|choose|pick|select|think|believe|say|that|it\s+is|it['’]s|the|correct|right|best)\s+)*"
     r"(?:(?:option|choice|answer)s?\s+)?(?:is\s+)?"
     r"(?:[(\[*_]*[A-Z][)\]*_]*\s+(?:or|nor)\s+(?:(?:option|choice|answer)\s+)?)*"
     r"|\b(?:wrong|incorrect|false)\s+)[(\[{*_`\"']*$"
 )
 _IS_WRONG = (
-    r"\s+(?:(?:VERBS)(?:n['’]t\b|(?:\s+(?:\w+ly|also|both|all|thus|so|just|be)){0,2}?\s+"
+    r"\s+(?:(?:VERBS)(?:n['’]t\b|(?:\s+(?:\w+ly|also|both|all|thus|so|just|be)){0,2}?\s+[*_]*"
     r"(?:wrong|incorrect|false|invalid|impossible|not|out|excluded|eliminated|ruled\s+out)\b)|cannot\b)"
 )
 # "B is wrong", or "A, B and C are wrong" from its A on.

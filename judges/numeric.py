@@ -34,17 +34,18 @@ MAX_NUMBERS = 1_000
 
 _SIGN = r"[-+–]?(?:\\?[$€£¥])?"
 _RUN = r"\.?\d+(?:[.,'’_/]\d+|[\x{A0}\x{2009}\x{202F}]\d{3,})*"
-_POWER_OF = r"\^\s?\{?\s?[-+]?\d+\}?|\*\*[-+]?\d+|[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"
+_EXPONENT = r"[-+]?\d+(?:[.,/]\d+)*"
+_POWER_OF = r"\^\s?\{?\s?" + _EXPONENT + r"\}?|\*\*" + _EXPONENT + r"|[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"
 _FRAC = r"\\[dt]?frac\{\s?\d+\s?\}\{\s?\d+\s?\}"
 _AFTER = r"(?:[ \x{A0}-]?(?i:hundred|thousand|million|billion|trillion)s?\b)?(?:\s?\\?%)?"
 # Whatever may be a number, as long as it goes on, so that no part of it is taken for one. RE2 finds the
 # tokens without groups, at a tenth of the cost; only those that count are taken apart.
 _TOKEN = re2.compile(
-    r"0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|\^\s?\{?\s?[-+]?\d+|\d+(?:-\d+){2,}"
+    r"0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|\^\s?\{?\s?" + _EXPONENT + r"|\d+(?:-\d+){2,}"
     r"|" + _SIGN + r"(?:"
     r"(?:\d{1,3}[ \x{A0}]?)?" + _FRAC + r"|\d{1,3}[ \x{A0}]\d+(?:/\d+)+"
     r"|(?:" + _RUN + r"\s{0,2}(?:×|x|\*|·|\\times|\\cdot)\s{0,2})?10(?:" + _POWER_OF + r")"
-    r"|" + _RUN + r"(?:[eE][-+]?\d+|" + _POWER_OF + r")?"
+    r"|" + _RUN + r"(?:[eE]" + _EXPONENT + "|" + _POWER_OF + r")?"
     r")" + _AFTER
 )
 _PARTS = re2.compile(

@@ -255,6 +255,7 @@ def test_patterns_that_explode_elsewhere_end_here(pattern: str) -> None:
         # What is denied is not named.
         ("Option B is wrong.", ""),
         ("Choice B is incorrect; choice C is right", "C"),
+        ("The answer is **not** B, and **A** is **wrong**", ""),
         ("Option A is wrong because it is dry. Therefore the answer is B.", "B"),
         ("The answer cannot be B", ""),
         ("The correct answer is not B.", ""),
