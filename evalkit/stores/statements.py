@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, case, func, or_, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, case, func, null, or_, tuple_
 
 from evalkit.stores import tables
 from evalkit.stores.codec import plain
@@ -40,8 +40,14 @@ def upsert(engine: Engine) -> str:
     """Keeps a row, in place of the one with its run and key; see `Store.append`."""
     made = insert(engine)(tables.trials)
     names = [column.name for column in tables.trials.primary_key]
-    # A call that is only judged again is still paid by the row that has it now.
+    # The very same row comes again where its server broke off, and nobody knows whether it was kept. A call
+    # that is only judged again is still paid by the row that has it now.
+    same = (
+        _IN_TRIALS[name].is_not_distinct_from(made.excluded[name])
+        for name in ("started_at", "scores", "record")
+    )
     gone = case(
+        (and_(*same), null()),
         (_IN_TRIALS.record == made.excluded.record, _IN_TRIALS.judging_usd),
         else_=func.coalesce(_IN_TRIALS.cost_usd, _IN_TRIALS.known_usd, _IN_TRIALS.judging_usd),
     )

@@ -539,8 +539,19 @@ def test_what_is_known_of_an_unknown_cost_was_paid_too(store: Store) -> None:
 
     store.append([replace(first, record={**first.record, "id": "another"})])
     assert store.replaced(run.id) == {("", "e"): Decimal("0.75")}, "with the call"
-    store.append([replace(first, record={**first.record, "id": "another"})])
+    store.append([replace(first, record={**first.record, "id": "another"}, started_at="later")])
     assert store.replaced(run.id) == {("", "e"): Decimal("1.25")}, "the same call, judged again"
+
+
+def test_a_row_that_is_written_twice_is_paid_once(store: Store) -> None:
+    """As where a server broke off before it said that the row is kept."""
+    run = made(store)
+    judged = row(run.id, scores={"rubric": Score(None, None, "no", "timeout", cost_usd=0.5)})
+    for _ in range(2):
+        store.append([judged])
+    assert store.replaced(run.id) == {}
+    store.append([replace(judged, started_at="later")])
+    assert store.replaced(run.id) == {("", "e"): Decimal("0.5")}
 
 
 def test_a_call_that_is_judged_again_is_paid_once(store: Store) -> None:
