@@ -28,7 +28,7 @@ def rescore(
     store: Annotated[
         str | None, typer.Option(envvar="EVALKIT_STORE", help="A database for runs, such as postgresql://…")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path(".evalkit"),
+    out: Annotated[Path, typer.Option("--out", "--dir", help="Where runs are kept.")] = Path(".evalkit"),
     html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,

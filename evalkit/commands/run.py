@@ -85,7 +85,9 @@ def run(
     store: Annotated[
         str | None, typer.Option(envvar="EVALKIT_STORE", help="A database for runs, such as postgresql://…")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where runs are kept (default: .evalkit).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--dir", help="Where runs are kept (default: .evalkit).")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
