@@ -29,8 +29,8 @@ _STEPS = tuple(
         r"(?m:\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z])\)?\}?\s*\}"
         r"|(?i:\banswer(?:\s+(?:option|choice))*[*_]*(?:\s*[:：=\n]|\s+" + _BE + r")"
         r"|\b(?:option|choice)\s+" + _BE + r")" + _NAMED + ")",
-        r"(?m:(?i:\b(?:choose|pick|select))" + _NAMED + ")",
-        r"(?m:(?i:\b(?:answer|choice|option))" + _PASSED + ")",
+        r"(?m:(?i:\b(?:choose|pick|select)\b)" + _NAMED + ")",
+        r"(?m:(?i:\b(?:answer|choice|option)\b)" + _PASSED + ")",
         r"(?m:^[^\pL\pN\n]*([A-Za-z])[)\].:][)\].:*_]*(?:\s|$))",
     )
 )
@@ -81,8 +81,6 @@ def letters(answer: str) -> set[str]:
     for match in _LONE.finditer(text):
         if match[1] not in found and match.start() not in denied and not _is_word(text, match):
             found.update(_named(text, match, denied))
-        if len(found) > 1:
-            break  # ambiguous, whatever follows
     return found
 
 

@@ -52,7 +52,8 @@ _PARTS = re2.compile(
     r"(?s)" + _SIGN + r"(.*?)(?:[ \x{A0}-]?(?i:(hundred|thousand|million|billion|trillion)s?))?(?:\s?\\?%)?"
 )
 _FRACTION = re2.compile(
-    r"(?:(\d{1,3})[ \x{A0}]?)?\\[dt]?frac\{\s?(\d+)\s?\}\{\s?(\d+)\s?\}|(?:(\d{1,3})[ \x{A0}])?(\d+)/(\d+)"
+    r"(?:(\d{1,3})[ \x{A0}]?)?\\[dt]?frac\{\s?(\d+)\s?\}\{\s?(\d+)\s?\}"
+    r"|(?:(\d{1,3})[ \x{A0}])?(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)"
 )
 _DIGITS = (
     r"(?:[1-9]\d{0,2}(?:(?:,\d{3})+|(?:'\d{3})+|(?:’\d{3})+|(?:_\d{3})+|(?:[\x{A0}\x{2009}\x{202F}]\d{3})+)|\d+)"
@@ -128,11 +129,11 @@ def _taken_apart(token: str, fractions: bool) -> list[Number]:
         return []
     values: list[Fraction] = []
     if (match := _FRACTION.fullmatch(body)) is not None:
-        *whole, top, bottom = (int(digits) for digits in match.groups() if digits is not None)
+        *whole, top, bottom = (Fraction(digits) for digits in match.groups() if digits is not None)
         if not fractions:
-            values = [Fraction(each) for each in (*whole, top, bottom)]
+            values = [*whole, top, bottom]
         elif bottom and (not whole or top < bottom):
-            values = [sum(whole) + Fraction(top, bottom)]
+            values = [sum(whole) + top / bottom]
     elif (match := _POWER.fullmatch(body)) is not None:
         mantissa, power, superscript = match.groups()
         values = _scaled(mantissa or "1", power or superscript)

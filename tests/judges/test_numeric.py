@@ -59,6 +59,7 @@ def score(options: dict[str, Any], answer: str, *references: str) -> Score:
         ("5 Millionen, 5k", ["5", "5"]),
         ("1 1/2, -2 3/4; 1\\frac{1}{2}", ["1.5", "-2.75", "1.5"]),
         ("2 3/2 1½ ½", []),
+        ("4.9/10, 1.5/0", ["0.49"]),
         ("In 2023 1/2 of them", ["2023", "0.5"]),
         ("2^3 2**3 2³ 10^n 0x10 0b11 0o17", []),
         ("2^0.5 10^{1/2} x^2.5 1e5.5 9**0.5", []),
@@ -75,6 +76,7 @@ def test_numbers(text: str, values: list[str]) -> None:
 def test_percent_and_split_fractions() -> None:
     assert [number.percent for number in numbers(r"12% 12 % 12\% 12")] == [True, True, True, False]
     assert [number.value for number in numbers("9/10", fractions=False)] == [9, 10]
+    assert [number.value for number in numbers("4.5/10", fractions=False)] == [Fraction("4.5"), 10]
 
 
 @pytest.mark.parametrize(

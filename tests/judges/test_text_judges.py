@@ -252,6 +252,7 @@ def test_patterns_that_explode_elsewhere_end_here(pattern: str) -> None:
         ("Option A is about plants. Option B is about rocks.", "AB"),
         ("Final answer: B. Wait, the answer is C.", "BC"),
         ("Let me look at each option:\nA) no\nB) yes", "AB"),
+        ("There are many options. Several people had answers.", ""),
         # What is denied is not named.
         ("Option B is wrong.", ""),
         ("Choice B is incorrect; choice C is right", "C"),
@@ -292,6 +293,7 @@ def test_choice() -> None:
     assert score("choice", "Answer: A or B", "B").reason == "ambiguous: names 2 options"
     assert score("choice", "I do not know", "B").reason == "names no option"
     assert score({"choice": {"options": "ABCD"}}, "Plan B beats vitamin K", "B").passed
+    assert score({"choice": {"options": "ABCD"}}, "Vitamins K and E, so B", "B").passed
 
 
 @pytest.mark.parametrize("reference", ["Mercury", "7", "AB", "é"])
