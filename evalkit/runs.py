@@ -39,7 +39,10 @@ Url = Annotated[
         help="Where runs are kept: a file, or postgresql://USER:PASSWORD@HOST/DATABASE.",
     ),
 ]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds `runs.db`, without --store.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "--dir", metavar="DIR", help="The folder that holds `runs.db`, without --store."),
+]
 Name = Annotated[
     str,
     typer.Argument(
