@@ -54,7 +54,8 @@ def open_file(path: Path, *, create: bool = True) -> SqlStore:
 
     folder = path.with_name(path.name + ".locks")
     engine = _opened(path, folder, create)
-    return SqlStore(engine, str(path), _Files(folder, path, _identity(path)), words)
+    locks = _Files(folder, path.absolute(), _identity(path))  # absolute: a scorer may change the folder
+    return SqlStore(engine, str(path), locks, words)
 
 
 def _opened(path: Path, locks: Path, create: bool) -> Engine:
