@@ -35,6 +35,16 @@ from guardrails.client import Llm
 from guardrails.testing import ScriptedEndpoint
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_in_a_terminal() -> Iterator[None]:
+    """What runs the tests may ignore some, as `nohup` and a shell's background jobs do."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, default) for number, default in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
