@@ -65,8 +65,13 @@ _POWER = re2.compile(
 _PLAIN = re2.compile(r"(" + _DIGITS + r")(?:[eE]([-+]?\d+))?")
 _LIST = re2.compile(_SIGN + r"\d+(?:[./]\d+)?(?:,\d+(?:[./]\d+)?)+" + _AFTER)
 _THOUSANDS = re2.compile(r",\d{3}(?:\D|$)")
+_SPACE = re2.compile(r"[^\S\x{A0}\x{2009}\x{202F}]")
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _GOES_ON = frozenset("^¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞")
+# A degree, an ordinal and a prime are raised like a power, and are units all the same: 45^\\circ, 37^{th}.
+_RAISED = re2.compile(
+    r"\^\s?\{?\s?(?:\\circ|\\degree|\\prime|[∘°o'*](?:\W|$)|(?:\\(?:text|mathrm|rm)\s?\{?\s?)?(?:th|st|nd|rd|o)\b)"
+)
 _MINUSES = str.maketrans("−‐‑﹣－", "-----")
 _ASCII = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _UNITS = "%$€£¥"
@@ -102,7 +107,8 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 def _read(text: str, span: tuple[int, int], fractions: bool = True) -> list[Number]:
     """The number in a token; none when it cannot be read, several when it is a list or a split fraction."""
     start, end = span
-    if end - start > MAX_LIST or text[end : end + 1] in _GOES_ON:
+    goes_on = text[end : end + 1] in _GOES_ON and _RAISED.match(text[end : end + 20]) is None
+    if end - start > MAX_LIST or goes_on:
         return []
     negative = text[start] in "-–" and _is_sign(text, start)
     if text[start] == "." and start and (text[start - 1] == "." or text[start - 1].isalnum()):
@@ -232,7 +238,7 @@ class Numeric:
         return Score.verdict(gap <= 0, reason)
 
     def _chosen(self, answer: str) -> list[Number]:
-        text = _prepared(answer if self.which == "first" else answer[-MAX_ANSWER:])
+        text = _prepared(answer if self.which == "first" else _end(answer))
         spans: Iterable[tuple[int, int]] = _spans(text)
         if self.which != "first":
             spans = reversed(deque(spans, MAX_NUMBERS))
@@ -251,6 +257,15 @@ class Numeric:
 
     def _excess(self, value: Fraction, reference: Fraction) -> Fraction:
         return excess(value, reference, self.tolerance, self.relative)
+
+
+def _end(answer: str) -> str:
+    """The end of a long answer, from where no number can have begun before."""
+    if len(answer) <= MAX_ANSWER:
+        return answer
+    cut = answer[-MAX_ANSWER:]
+    space = _SPACE.search(cut)
+    return cut[space.end() :] if space is not None else ""
 
 
 def _show(value: Fraction) -> str:

@@ -62,6 +62,10 @@ def score(options: dict[str, Any], answer: str, *references: str) -> Score:
         ("4.9/10, 1.5/0", ["0.49"]),
         ("In 2023 1/2 of them", ["2023", "0.5"]),
         ("2^3 2**3 2³ 10^n 0x10 0b11 0o17", []),
+        (
+            "45^\\circ \\boxed{90^{\\circ}} 37^{th} 37^\\text{th} 2^\\prime 5^{*}",
+            ["45", "90", "37", "37", "2", "5"],
+        ),
         ("2^0.5 10^{1/2} x^2.5 1e5.5 9**0.5", []),
         ("5x^2 + x^{-1}, 7 km^2", ["5", "7"]),
         ("**5** 3 **10** 4", ["5", "3", "10", "4"]),
@@ -170,3 +174,11 @@ def test_answers_made_to_be_slow_end(piece: str) -> None:
     answer = (piece * MAX_ANSWER)[:MAX_ANSWER]
     for which in ("last", "first", "any"):
         assert score({"which": which}, answer, "1").error is None
+
+
+def test_a_long_answer_is_not_cut_within_a_number() -> None:
+    long = "123" + "x" * (MAX_ANSWER - 2)
+    assert not asyncio.run(judge("numeric")(Question("q", ("23",)), Answer(long))).passed
+    assert asyncio.run(
+        judge("numeric")(Question("q", ("42",)), Answer("7" * 99 + " x" * MAX_ANSWER + " 42"))
+    ).passed

@@ -245,6 +245,24 @@ def test_patterns_that_explode_elsewhere_end_here(pattern: str) -> None:
         # A statement counts for more than a letter in passing.
         ("Let's see. Option A is about plants. Option B is about rocks. The answer is C.", "C"),
         ("ANSWER: B\n\nNote: choice A was tempting", "B"),
+        # What stands on another line denies nothing, and nor does what follows a stated answer.
+        ("Statement 2 is false\n\nAnswer: B", "B"),
+        ("True, False\nAnswer: C", "C"),
+        ("A is wrong\nB is wrong\nC is wrong\n\n**Answer: D**", "D"),
+        ("A) True\nB) True\nC) False\n\nAnswer: C", "C"),
+        ("Answer: B is not only correct but elegant", "B"),
+        ("Answer: B can't be beaten.", "B"),
+        # Some questions ask for what is wrong.
+        ("The incorrect option is B.", "B"),
+        ("The wrong answer is B.", "B"),
+        ("The one that is not correct is option D.", "D"),
+        # The options again, below words that look like a statement.
+        ("Select the correct answer:\nA) Paris\nB) Lyon\n\nI pick B.", "B"),
+        ("Here is the question and answer:\n\nA) 1\nB) 2\nC) 3\n\nI choose C", "C"),
+        ("**Answer:**\nB", "B"),
+        ("The correct answer is:\n\n**B**", "B"),
+        ("Answer: I is correct", "I"),
+        ("The answer is I which is lithium", "I"),
         ("Some would pick A. The answer is C.", "C"),
         ("Answer A is about plants. Between B and C, I choose C.", "C"),
         ("The correct answer would be: option (B) Mars", "B"),
@@ -265,7 +283,6 @@ def test_patterns_that_explode_elsewhere_end_here(pattern: str) -> None:
         ("It is neither A nor B", ""),
         ("It is not A or B", ""),
         ("Definitely not option B", ""),
-        ("The wrong answer is B", ""),
         ("Answer: A and B are both wrong, so none", ""),
         ("Both A and B are wrong", ""),
         ("A, C, and D are incorrect, which leaves B", "B"),
