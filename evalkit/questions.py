@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evalkit import stats
 from evalkit.columns import Columns
 from evalkit.stats import LEVEL, Measured
-from evalkit.stats_cluster import bounded_mean, kish, share, unmet
+from evalkit.stats_cluster import bounded_mean, kish, share, unmet, weighted_mean
 from evalkit.stats_passk import pass_all_k, pass_at_k
 
 if TYPE_CHECKING:
@@ -99,18 +99,16 @@ def mean_score(of: Values, rng: np.random.Generator, level: float = LEVEL) -> Me
 
     if bool(np.all((of.value >= 0) & (of.value <= 1))):
         return bounded_mean(of.value, of.weight, of.answers, level)
-    return stats.mean(_evened(of.value, of.weight), rng, level)
+    return _weighted(of.value, of.weight, rng, level)
 
 
-def _evened(value: Floats, weight: Floats) -> Floats:
-    """Values whose plain mean is the weighted one, and whose spread is what the weights make of it."""
-    import numpy as np
-
+def _weighted(
+    value: Floats, weight: Floats, rng: np.random.Generator, level: float = LEVEL
+) -> Measured | None:
+    """A mean of values that may be any numbers, by weight."""
     if len(value) == 0 or weight.min() == weight.max():
-        return value
-    mean = float(np.average(value, weights=weight))
-    evened: Floats = mean + (value - mean) * weight / float(np.mean(weight))
-    return evened
+        return stats.mean(value, rng, level)
+    return weighted_mean(value, weight, level)
 
 
 def score_difference(
@@ -126,11 +124,11 @@ def score_difference(
     a, b = paired(a, b)
     if len(a) == 0:
         return None
-    differences = _evened(a.value - times * b.value, a.weight)
+    differences = a.value - times * b.value
     if not bool(np.all((a.value >= 0) & (a.value <= 1) & (b.value >= 0) & (b.value <= 1))):
-        return stats.mean(differences, rng, level)
+        return _weighted(differences, a.weight, rng, level)
     if float(np.ptp(differences)) > _SAME:
-        found = stats.mean(differences, rng, level)
+        found = _weighted(differences, a.weight, rng, level)
         assert found is not None
     else:
         value = float(np.mean(differences))
@@ -224,14 +222,13 @@ class Questions:
     """The judged answers of one group by question, in the order of their hashes.
 
     `of` are the answers' questions; `first` is a row of each question. `open_of` and `open_answer` are the
-    answers that a judge failed on, to questions of which others were judged; `asked` counts all.
+    answers that a judge failed on, to questions of which others were judged.
     """
 
     of: Whole
     first: Whole
     judged: Whole
     passed: Whole
-    asked: Whole
     answer: npt.NDArray[np.uint64]
     right: npt.NDArray[np.bool_]
     open_of: Whole
@@ -251,13 +248,11 @@ class Questions:
         unjudged = columns.take(~kept).rows
         open_of, known = found_in(sample, unjudged["sample"])
         open_of = open_of[known]
-        counts = np.bincount(of, minlength=len(sample))
         return cls(
             of=of,
             first=np.flatnonzero(kept)[first],
-            judged=counts,
+            judged=np.bincount(of, minlength=len(sample)),
             passed=np.bincount(of[right], minlength=len(sample)),
-            asked=counts + np.bincount(open_of, minlength=len(sample)),
             answer=judged["answer"],
             right=right,
             open_of=open_of,
@@ -277,26 +272,17 @@ class Questions:
 
     def pass_at(self, k: int) -> Values:
         """pass@k of each question with k answers at least; `answers` counts draws of k."""
-        return self._drawn(k, pass_at_k, self.judged < 0)
+        return self._drawn(k, pass_at_k)
 
     def pass_all(self, k: int) -> Values:
-        """pass^k of each question with k answers at least.
+        """pass^k of each question with k answers at least."""
+        return self._drawn(k, pass_all_k)
 
-        Where judges failed on too many, it is 0 if fewer than k can have passed: else questions with a failed
-        answer would be left out, and those without would not.
-        """
-        few = (self.judged < k) & (self.asked >= k) & (self.asked - self.judged + self.passed < k)
-        return self._drawn(k, pass_all_k, few)
-
-    def _drawn(self, k: int, chance: Callable[[Any, Any, int], Floats], none: Mask) -> Values:
-        import numpy as np
-
+    def _drawn(self, k: int, chance: Callable[[Any, Any, int], Floats]) -> Values:
         enough = self.judged >= k
-        value = np.zeros(len(enough))
-        value[enough] = chance(self.judged[enough], self.passed[enough], k)
-        kept = enough | none
-        answers = int(self.judged[enough].sum() + k * none.sum()) // k
-        return Values(self.sample[kept], value[kept], self.weight[kept], answers)
+        judged = self.judged[enough]
+        value = chance(judged, self.passed[enough], k)
+        return Values(self.sample[enough], value, self.weight[enough], int(judged.sum()) // k)
 
     def flaky(self) -> Values:
         """1 for a question whose answers pass sometimes, else 0, of those with two answers and more."""
@@ -309,8 +295,8 @@ class Questions:
         """Whether a question's most frequent answer passes, and how many questions have several of them.
 
         Those count with the mean of their verdicts. A failed call has no vote, and without any answer a
-        question has not passed. Where the most frequent answer is one that judges failed on, nothing is known
-        of the question.
+        question has not passed. Where judges failed on all of the most frequent answers, nothing is known of
+        the question.
         """
         import numpy as np
 
@@ -334,8 +320,11 @@ class Questions:
         np.maximum.at(most, asked, votes)
         top = votes == most[asked]
         tops = np.bincount(asked[top], minlength=len(value))
-        sums = np.bincount(asked[top], verdict[top], minlength=len(value))
-        value[tops > 0] = sums[tops > 0] / tops[tops > 0]
+        known = top & ~np.isnan(verdict)
+        judged = np.bincount(asked[known], minlength=len(value))
+        sums = np.bincount(asked[known], verdict[known], minlength=len(value))
+        value[judged > 0] = sums[judged > 0] / judged[judged > 0]
+        value[(tops > 0) & (judged == 0)] = np.nan
         return self._each(value, ~np.isnan(value)), int(np.sum(tops > 1))
 
     def _each(self, value: Floats, known: Mask) -> Values:

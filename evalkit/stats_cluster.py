@@ -111,13 +111,36 @@ def bounded_mean(values: Floats, weights: Floats, answers: int, level: float = L
         return found
     hidden, mean = unmet(kish(weights), level), found.value
     ends = mean * (1 - hidden), mean + hidden * (1 - mean)
-    most = min(critical(level) ** 2 * end * (1 - end) / (mean - end) ** 2 for end in ends)  # Wilson's n
+    apart = [(end, (mean - end) ** 2) for end in ends]  # next to 1, rounding may leave no distance
+    # So many answers would make Wilson's interval end there.
+    most = [critical(level) ** 2 * end * (1 - end) / squared for end, squared in apart if squared > 0]
     return replace(
         found,
         low=min(found.low, ends[0]),
         high=max(found.high, ends[1]),
-        effective=min(found.effective, most),
+        effective=min(found.effective, *most),
     )
+
+
+def weighted_mean(values: Floats, weights: Floats, level: float = LEVEL) -> Measured | None:
+    """The weighted mean of values that may be any numbers; None without values.
+
+    x̄ ± t·s/√k with k = `kish` and Student's t of ⌊k⌋ − 1 degrees of freedom, s² the weighted variance times
+    k/(k−1). Where k is below 2, as when one question has most of the weight, the interval is open: by itself
+    it says nothing of its spread.
+    """
+
+    n = len(values)
+    if n == 0:
+        return None
+    part = weights / weights.max()
+    part /= part.sum()
+    mean, k = float(part @ values), kish(weights)
+    if k < 2:
+        return Measured(mean, -math.inf, math.inf, n, level, k)
+    variance = float(part @ (values - mean) ** 2) * k / (k - 1)
+    half = student(math.floor(k) - 1, level) * math.sqrt(variance / k)
+    return Measured(mean, mean - half, mean + half, n, level, k)
 
 
 def unmet(n: float, level: float = LEVEL) -> float:

@@ -94,14 +94,19 @@ def test_failed_calls_count_and_answers_without_a_verdict_do_not(made: Made) -> 
     found = said(made, [[True, "reset", None], [True, True, True]])
     assert found.answers == (2, 3)
     assert found.at_least[1].value == pytest.approx((0.5 + 1) / 2)
-    assert found.at_least[3].n == 1, "only one question has three judged answers"
-    assert (found.every[3].n, found.every[3].value) == (2, 0.5), "and of the other not all can have passed"
+    assert found.every[3].n == 1, "only one question has three judged answers"
 
 
-def test_a_question_that_judges_failed_on_is_open_where_it_can_have_passed(made: Made) -> None:
-    found = said(made, [[True, True, None], [True, True, True], [None, None, False]])
-    assert (found.every[3].n, found.every[3].value) == (2, 0.5)
-    assert (found.every[2].n, found.every[2].value) == (2, 1.0), "of the third, two may have passed"
+def test_judges_that_fail_at_random_do_not_change_what_is_expected(made: Made) -> None:
+    generator = rng()
+    rows = [
+        made(q, None if generator.random() < 0.1 else bool(generator.random() < 0.9), k=k)
+        for q in range(2_000)
+        for k in range(3)
+    ]
+    found = repeats(Columns.of(rows), rng())
+    assert found is not None
+    assert found.every[3].low <= 0.9**3 <= found.every[3].high
 
 
 def test_a_sample_asked_once_has_nothing_to_say(made: Made) -> None:

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit import stats
-from evalkit.stats_cluster import _parts, _sums, bounded_mean, ranks, share, split_variance, worth
+from evalkit.stats_cluster import (
+    _parts,
+    _sums,
+    bounded_mean,
+    ranks,
+    share,
+    split_variance,
+    weighted_mean,
+    worth,
+)
 from evalkit.stats_student import student
 
 
@@ -269,6 +278,35 @@ def test_rare_zeros_that_were_not_met_are_left_in() -> None:
         assert found is not None
         above += found.low > truth
     assert above <= 15
+
+
+def test_scores_a_rounding_below_1_have_an_interval() -> None:
+    """As a cosine of 32 bits may be."""
+    found = bounded_mean(np.r_[np.ones(100_000), 0.99999994], np.ones(100_001), 100_001)
+    assert found is not None
+    assert 0.9999 < found.low <= found.value <= found.high <= 1
+    heavy = bounded_mean(np.array([0.2, 0.9]), np.array([1e-320, 1e300]), 2)
+    assert heavy is not None
+    assert heavy.low <= 0.9 <= heavy.high
+
+
+@pytest.mark.parametrize(("n", "heavy"), [(20, 10.0), (20, 50.0), (50, 200.0), (10, 3.0)])
+def test_a_heavy_value_does_not_make_its_own_mean_sure(n: int, heavy: float) -> None:
+    r, inside = np.random.default_rng(4), 0
+    weights = np.r_[heavy, np.ones(n - 1)]
+    for _ in range(400):
+        found = weighted_mean(r.integers(1, 6, n).astype(float), weights)
+        assert found is not None
+        inside += found.low <= 3 <= found.high
+    assert inside >= 372
+
+
+def test_weights_of_any_size_are_as_good() -> None:
+    values = np.array([1.0, 4.0, 2.0, 5.0, 3.0])
+    small, large = (weighted_mean(values, np.array([1, 2, 1, 2, 1]) * scale) for scale in (1e-300, 1e300))
+    assert small is not None
+    assert large is not None
+    assert (small.value, small.low) == (pytest.approx(large.value), pytest.approx(large.low))
 
 
 def test_weights_move_a_mean_of_scores_and_make_it_say_less() -> None:
