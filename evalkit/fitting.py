@@ -36,9 +36,12 @@ def _check(plan: Plan, each: Gate) -> None:
 
 
 def doubts(plan: Plan) -> Iterator[str]:
-    """What is no mistake, and may not be meant: a first run of all has no baseline that decides its gates."""
+    """What is no mistake, and may not be meant: tags that a set has not, a prompt without the question, and
+    gates that nothing decides, since a first run of all has no baseline."""
     for part in plan.parts:
         yield from (f"{part.golden.name}: {doubt}" for doubt in part.golden.doubts)
+    for prompt in plan.prompts:
+        yield from prompt.doubts(chain.from_iterable(map(plan.samples, plan.parts)))
     if plan.suite.baseline is not None or BASELINE in plan.arm_names:
         return
     for each in plan.gates:

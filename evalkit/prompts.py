@@ -11,8 +11,9 @@ prompts:
   - file: prompts/terse.txt          # or a text, which is all of `user`: .txt, .md, .j2, .jinja
 
 Templates see `input`, `context`, `tags`, `metadata` and `id`; a name that a sample lacks is an error before
-the first call, and so is a prompt that would ask every sample the same. References are not in reach: a prompt
-cannot leak an answer by a slip.
+the first call, and so is `{input}` in single braces where nothing else shows the sample. A prompt that asks
+several samples the same is a doubt: it may be meant, to see what a model says without the question.
+References are not in reach: a prompt cannot leak an answer by a slip.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,15 +33,17 @@ from evalkit.sample import Sample, with_context
 from evalkit.sets.template import MAX_SOURCE, Template, TemplateError
 from guardrails.call import Message, Request, Sampling
 from guardrails.errors import ConfigError
-from guardrails.source import Source, explain, load_yaml
+from guardrails.source import Source, explain, load_yaml, parse_yaml
 
 PLAIN = (".txt", ".md", ".j2", ".jinja", ".jinja2")
-"""Suffixes of files that are the text of `user`."""
+"""Suffixes of files that are the text of `user`, but for those that hold nothing but `FIELDS` in YAML."""
+
+FIELDS = frozenset({"name", "system", "user", "few_shot"})
 
 _MOST = 4 * MAX_SOURCE + 4  # bytes: more than a template may have characters
 _IN_A_FILE = f"it has to have `system` or `user`; a file that is all of `user` is named {', '.join(PLAIN)}"
-_FORMATTED = re.compile(r"(?<!\{)\{((?:input|context|tags|metadata|id)(?:[.\[][^{}\s]*)?)\}(?!\})")
-"""A field as f-strings have it, which in a template is plain text."""
+_FORMATTED = re.compile(r"(?<!\{)\{(input|context)\}(?!\})")
+"""A question as f-strings have it, which in a template is plain text."""
 
 
 def valid_template(text: str | None) -> str | None:
@@ -61,7 +65,13 @@ def _asked_for(text: str | None) -> set[str]:
 
 def _is_fixed(user: str, system: str | None) -> bool:
     """Whether `user` shows nothing of a sample, and `system` does not in its stead."""
-    return not _asked_for(user) and (_FORMATTED.search(user) is not None or not _asked_for(system))
+    return not _asked_for(user) and not _asked_for(system)
+
+
+def _slip(user: str, system: str | None) -> str:
+    """The field that `user` was to show: it has it in single braces, and no field in double ones."""
+    meant = _FORMATTED.search(user)
+    return meant[1] if meant and not _asked_for(user) and meant[1] not in _asked_for(system) else ""
 
 
 class Shot(BaseModel):
@@ -121,7 +131,8 @@ class PromptSpec(BaseModel):
 def _read(file: Path) -> Source:
     """The fields in a prompt's file."""
     if file.suffix.lower() in PLAIN:
-        return Source(str(file), {"user": _text(file)})
+        text = _text(file)
+        return _listed(text, file) or Source(str(file), {"user": text})
     try:
         source = load_yaml(file)
     except ConfigError as error:
@@ -131,13 +142,25 @@ def _read(file: Path) -> Source:
     return source
 
 
+def _listed(text: str, file: Path) -> Source | None:
+    """The fields that a text lists in YAML, if it holds nothing else."""
+    try:
+        source = parse_yaml(text, str(file))
+    except ConfigError:
+        return None
+    return source if isinstance(source.data, dict) and source.data and source.data.keys() <= FIELDS else None
+
+
 def _text(file: Path) -> str:
     """What is in a plain file. The newline that editors put at its end is none of the prompt."""
     if not file.is_file():  # a pipe may never end
         raise ConfigError(f"{file} {'is no regular file' if file.exists() else 'does not exist'}")
     try:
         with file.open("rb") as opened:
-            text = opened.read(_MOST).decode("utf-8-sig")
+            read = opened.read(_MOST)
+        if len(read) == _MOST:  # it may end within a character
+            raise ConfigError(f"{file} is too long: a template has at most {MAX_SOURCE:,} characters")
+        text = read.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
     except OSError as error:
@@ -148,7 +171,8 @@ def _text(file: Path) -> str:
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A variant, ready to make requests. `sha256` is that of all its texts, in hex; `tagged` says whether
-    they may show a sample's tags, `fixed` whether they show nothing of it in the question's place."""
+    they may show a sample's tags, `fixed` whether they show nothing of it in the question's place, and
+    `slip` is a field that was meant to stand there."""
 
     name: str
     sha256: str
@@ -157,6 +181,7 @@ class Prompt:
     shots: tuple[Message, ...] = ()
     tagged: bool = False
     fixed: bool = False
+    slip: str = ""
 
     @classmethod
     def of(cls, spec: PromptSpec) -> Prompt:
@@ -175,6 +200,7 @@ class Prompt:
             ),
             any("tags" in text for text in (spec.system, spec.user) if text is not None),
             spec.user is not None and _is_fixed(spec.user, spec.system),
+            "" if spec.user is None else _slip(spec.user, spec.system),
         )
 
     def request(self, sample: Sample, sampling: Sampling) -> Request:
@@ -189,11 +215,13 @@ class Prompt:
 
     def check(self, sample: Sample) -> Iterator[ConfigError]:
         """Fill the templates in: the errors that come of it, which name the sample. It is one, too, if
-        nothing of the sample would be sent."""
-        if self.user is not None and self.fixed:
-            meant = _FORMATTED.search(self.user.source)
-            if meant or not _sends_more(sample):
-                yield self._without_question(meant[1] if meant else None)
+        the question was to be shown and is not."""
+        if self.slip:
+            yield ConfigError(
+                f"prompt {self.name}: `{{{self.slip}}}` in single braces is plain text, "
+                "and `user` shows nothing else of a sample",
+                hint=f"did you mean `{{{{ {self.slip} }}}}`?",
+            )
         for template in (self.system, self.user):
             if template is not None:
                 try:
@@ -201,12 +229,14 @@ class Prompt:
                 except ConfigError as error:
                     yield error
 
-    def _without_question(self, meant: str | None) -> ConfigError:
-        hint = "write `{{ input }}` where the question belongs"
-        if meant is not None:
-            hint = f"did you mean `{{{{ {meant} }}}}`? In single braces it is plain text"
-        said = "`user` shows nothing of a sample, so that all of them are asked the same"
-        return ConfigError(f"prompt {self.name}: {said}", hint=hint)
+    def doubts(self, samples: Iterable[Sample]) -> Iterator[str]:
+        """A question that shows nothing of the samples may be meant, as one to hold the others against."""
+        alike = (sample for sample in samples if not _sends_more(sample)) if self.fixed else iter(())
+        if len(list(islice(alike, 2))) == 2:
+            yield (
+                f"prompt {self.name}: `user` shows nothing of a sample, so that they are asked the same "
+                "– if that is not meant, write `{{ input }}` where the question belongs"
+            )
 
     def _filled(self, template: Template, sample: Sample, question: str | None) -> str:
         asked = question if question is not None else sample.input

@@ -95,3 +95,16 @@ def test_a_doubt_about_a_set_is_said_before_anybody_is_asked(tmp_path: Path) -> 
     assert list(doubts(made)) == [
         "g: `where.not` means the tag 'Geography' that no sample has – did you mean `geography`?"
     ]
+
+
+def test_a_prompt_without_the_question_is_made_and_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    """It shows what a model knows without the question."""
+    plain, blind = {"name": "plain"}, {"name": "blind", "user": "Pick A, B, C or D."}
+    rows = [{"id": name, "input": name, "reference": "A"} for name in "xy"]
+    (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    golden = [str(tmp_path / "g.jsonl"), str(tmp_path / "two.jsonl")]
+    made = plan(tmp_path, ScriptedEndpoint("A"), golden=golden, prompts=[plain, blind])
+
+    (doubt,) = doubts(made)
+    assert doubt.startswith("prompt blind: `user` shows nothing of a sample")
+    assert not list(doubts(plan(tmp_path, ScriptedEndpoint("A"), prompts=[blind]))), "one sample is asked"

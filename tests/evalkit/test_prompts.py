@@ -84,23 +84,38 @@ CHAT = Sample("c", messages=(Message.of("assistant", "Yes?"), Message.of("user",
 @pytest.mark.parametrize(
     ("spec", "sample", "hint"),
     [
-        (PromptSpec(user="Hello"), SAMPLE, "write `{{ input }}` where"),
-        (PromptSpec(user="Hello", system="Be brief."), SAMPLE, "write `{{ input }}` where"),
-        (PromptSpec(user="{{ 'Hello' }} {# {{ input }} #}"), SAMPLE, "write `{{ input }}` where"),
         (PromptSpec(user="Answer: {input}"), SAMPLE, "did you mean `{{ input }}`?"),
-        (PromptSpec(user="Answer: {metadata[who]}"), SAMPLE, "did you mean `{{ metadata[who] }}`?"),
+        (PromptSpec(user="Sum up: {context}"), SAMPLE, "did you mean `{{ context }}`?"),
         (PromptSpec(user="Answer: {input}", system="For {{ metadata.who }}."), SAMPLE, "`{{ input }}`?"),
         (PromptSpec(user="Answer: {input}"), CHAT, "did you mean `{{ input }}`?"),
-        (PromptSpec(user="Hello"), replace(CHAT, messages=CHAT.messages[1:]), "write `{{ input }}`"),
     ],
 )
-def test_a_prompt_that_asks_all_samples_the_same_is_a_mistake(
-    spec: PromptSpec, sample: Sample, hint: str
-) -> None:
+def test_a_question_in_single_braces_is_a_mistake(spec: PromptSpec, sample: Sample, hint: str) -> None:
     (error,) = Prompt.of(spec).check(sample)
 
-    assert error.message.startswith("prompt prompt: `user` shows nothing of a sample")
+    assert "in single braces is plain text" in error.message
     assert hint in error.hint
+    assert not list(replace(Prompt.of(spec), slip="").check(sample))
+
+
+@pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        ("Pick A, B, C or D.", None),
+        ("ping", "Be brief."),
+        ("{{ 'Hello' }} {# {{ input }} #}", None),
+        ("GET /parcels/{id}/{metadata[who]}", None),
+    ],
+)
+def test_a_prompt_that_asks_several_samples_the_same_is_a_doubt(text: str, system: str | None) -> None:
+    prompt = Prompt.of(PromptSpec(user=text, system=system))
+    last = replace(CHAT, messages=CHAT.messages[1:])
+
+    assert not list(prompt.check(SAMPLE))
+    (doubt,) = prompt.doubts([SAMPLE, CHAT, last])
+    assert doubt.startswith("prompt prompt: `user` shows nothing of a sample")
+    assert not list(prompt.doubts([SAMPLE, CHAT, CHAT]))
+    assert not list(Prompt.of(PromptSpec(user="{{ input }}")).doubts([SAMPLE, SAMPLE]))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +125,7 @@ def test_a_prompt_that_asks_all_samples_the_same_is_a_mistake(
         (PromptSpec(user="Help {{ metadata.who }}."), SAMPLE),
         (PromptSpec(user="{% for one in context %}{{ one }}{% endfor %}"), SAMPLE),
         (PromptSpec(user="Go on.", system="The question: {{ input }}"), SAMPLE),
+        (PromptSpec(user="Go on as {input} says.", system="The question: {{ input }}"), SAMPLE),
         (PromptSpec(user="{{ input }}, as {input} and {json: {}}"), SAMPLE),
         (PromptSpec(user="Sum up what was said."), CHAT),
         (PromptSpec(user="What is this?"), replace(SAMPLE, attachments=(Attachment(url="https://x/a"),))),
@@ -121,6 +137,7 @@ def test_a_prompt_may_show_something_else_of_a_sample_than_its_question(
     spec: PromptSpec, sample: Sample
 ) -> None:
     assert not list(Prompt.of(spec).check(sample))
+    assert not list(Prompt.of(spec).doubts([sample, sample]))
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
@@ -156,6 +173,31 @@ def test_a_text_file_is_all_of_user(tmp_path: Path, name: str) -> None:
     assert Prompt.of(made).sha256 == Prompt.of(written).sha256
 
 
+@pytest.mark.parametrize("name", ["brief.txt", "brief.md", "brief.j2"])
+def test_a_text_file_of_nothing_but_fields_is_read_as_these(tmp_path: Path, name: str) -> None:
+    fields = "system: Be brief.\nuser: 'Q: {{ input }}'\nfew_shot:\n  - {user: a, assistant: b}\n"
+    (tmp_path / name).write_text(fields, encoding="utf-8")
+
+    made = PromptSpec(file=Path(name)).resolved(tmp_path)
+
+    assert (made.name, made.system, made.user, len(made.few_shot)) == (
+        "brief",
+        "Be brief.",
+        "Q: {{ input }}",
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["user: a\nassistant: b\nuser: {{ input }}", "Question: {{ input }}\nAnswer:", "system: x\nanswer: y"],
+)
+def test_any_other_text_is_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.txt").write_text(text, encoding="utf-8")
+
+    assert PromptSpec(file=Path("p.txt")).resolved(tmp_path) == PromptSpec(name="p", user=text)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -171,7 +213,9 @@ def test_a_text_file_is_all_of_user(tmp_path: Path, name: str) -> None:
         ("p.txt", b"", "user: is empty"),
         ("p.txt", b"{{ input", "user: the template is not valid"),
         ("p.txt", b"\xff", "is not UTF-8"),
-        ("p.txt", b"x" * 400_000, "the template is longer"),
+        ("p.txt", b"x" * 300_000, "the template is longer"),
+        ("p.txt", b"x" + "ü".encode() * 250_000, "p.txt is too long: a template has at most 100,000"),
+        ("p.txt", b"user: [x]", "p.txt:1: user"),
         ("p.txt", None, "p.txt does not exist"),
         ("p.yaml", None, "p.yaml does not exist – check the path"),
     ],
