@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evalkit.meant import near, there_are
+from evalkit.meant import did_you_mean, near, there_are
 from evalkit.rows import shown
 from evalkit.sample import Sample
 from evalkit.sets.spec import GoldenSpec
@@ -29,9 +29,11 @@ class Known:
             self.fields.update(shown(f"metadata.{name}") for name in sample.metadata)
 
     def mistakes(self) -> Iterator[ConfigError]:
-        """Tags to take samples by, and a field to draw by, that no row has."""
+        """Tags to take samples by, and a field to draw by, that no row has. Of `any` one is enough: sets that
+        share a filter need not have all of its tags."""
         where, drawn = self.spec.where, self.spec.sample
-        for tag in map(shown, dict.fromkeys((*where.any, *where.all))):
+        needed = (*(() if self._has_any() else where.any), *where.all)
+        for tag in map(shown, dict.fromkeys(needed)):
             if tag not in self.tags:
                 yield _none(f"`where` means the tag {tag!r}", tag, self.tags)
         by = shown(drawn.by or "tag") if drawn is not None else "tag"
@@ -39,10 +41,18 @@ class Known:
             yield _none(f"`sample.by` means {by}", by, self.fields)
 
     def doubts(self) -> Iterator[str]:
-        """Tags to leave out that no row has are as well as left out, but for those that look misspelt."""
+        """Tags of `any` that no row has, beside others. Those to leave out are as well as left out, but for
+        those that look misspelt."""
+        for tag in map(shown, dict.fromkeys(self.spec.where.any)):
+            if tag not in self.tags:
+                guess = did_you_mean(tag, sorted(self.tags))
+                yield f"`where.any` means the tag {tag!r} that no sample has{guess}"
         for tag in map(shown, self.spec.where.not_):
             if tag not in self.tags and (meant := near(tag, sorted(self.tags))) is not None:
                 yield f"`where.not` means the tag {tag!r} that no sample has – did you mean `{meant}`?"
+
+    def _has_any(self) -> bool:
+        return not self.tags.isdisjoint(map(shown, self.spec.where.any))
 
 
 def _none(said: str, name: str, names: set[str]) -> ConfigError:

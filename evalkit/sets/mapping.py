@@ -206,8 +206,15 @@ def _choose(made: dict[str, Any], *, named: bool) -> None:
         raise Unfit(_CHOICES, "must give a list of choices, such as the column `choices` or ['yes', 'no']")
     made.setdefault("metadata", {})["choices"] = choices
     target = made.pop("reference", _UNLABELLED)
-    if target != _UNLABELLED:
+    if not _is_unlabelled(target, choices):
         made["reference"] = _picked(target, choices, named)
+
+
+def _is_unlabelled(target: Any, choices: list[Any]) -> bool:
+    """Tables of texts and templates have the number as a text, which may be a choice itself."""
+    if isinstance(target, str):
+        return target.strip() == str(_UNLABELLED) and target not in choices
+    return bool(target == _UNLABELLED)
 
 
 def _picked(target: Any, choices: list[Any], named: bool) -> Any:

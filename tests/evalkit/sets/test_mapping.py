@@ -137,6 +137,11 @@ def test_a_choice_that_is_not_there_is_told(tmp_path: Path) -> None:
     fields = {"doc_to_text": "question", "doc_to_target": "n", "doc_to_choice": ["a"]}
     said = "picks a choice that is not there: the row has 1"
     assert mapped(tmp_path, {**ARC, "n": -1}, fields).references == ()
+    for rule in ("n", "{{ n }}"):
+        unlabelled = {**fields, "doc_to_target": rule}
+        assert mapped(tmp_path, {**ARC, "n": "-1"}, unlabelled).references == ()
+        picked = mapped(tmp_path, {**ARC, "n": "-1"}, {**unlabelled, "doc_to_choice": ["-1", "1"]})
+        assert picked.references == ("-1",)
     for number in (-2, "9" * 5_000):
         assert refused(tmp_path, {**ARC, "n": number}, fields) == ("reference", said)
     fields["doc_to_target"] = "answer"

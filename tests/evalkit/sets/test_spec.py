@@ -105,7 +105,7 @@ TAGGED = [
     ("spec", "said"),
     [
         (
-            {"where": ["hrad", "easy"]},
+            {"where": ["hrad"]},
             "`where` means the tag 'hrad' that no sample has – there are draft, easy, hard",
         ),
         ({"where": {"any": "Hard"}}, "– did you mean `hard`?"),
@@ -147,6 +147,16 @@ def test_tags_to_leave_out_may_be_none_of_the_set_but_not_nearly_one(tmp_path: P
         assert load({"path": "set.jsonl", "where": {"not": left_out}}, tmp_path).doubts == ()
     (doubt,) = load({"path": "set.jsonl", "where": {"not": "drfat"}}, tmp_path).doubts
     assert doubt == "`where.not` means the tag 'drfat' that no sample has – did you mean `draft`?"
+
+
+def test_sets_may_share_tags_to_take_of_which_each_has_some(tmp_path: Path) -> None:
+    write(tmp_path / "set.jsonl", TAGGED)
+    golden = load({"path": "set.jsonl", "where": {"any": ["hard", "esy", "smoke"]}}, tmp_path)
+    assert [sample.id for sample in golden.samples] == ["b"]
+    assert golden.doubts == (
+        "`where.any` means the tag 'esy' that no sample has – did you mean `easy`?",
+        "`where.any` means the tag 'smoke' that no sample has",
+    )
 
 
 def test_tags_of_the_suite_are_added_once(tmp_path: Path) -> None:
