@@ -156,7 +156,8 @@ def _from_mapping(result: Mapping[str, Any], threshold: float | None) -> Score:
 
 def _check_arguments(function: Callable[..., Any], target: str) -> None:
     try:
-        inspect.signature(function).bind("the question", "the answer")
+        # What is called, and not what it wraps, which may take other arguments.
+        inspect.signature(function, follow_wrapped=False).bind("the question", "the answer")
     except TypeError:
         raise ConfigError(
             f"{target} cannot be called with a question and an answer",

@@ -111,6 +111,21 @@ def test_a_function_of_other_arguments_is_refused(tmp_path: Path) -> None:
         judge({"python": "mine.py:one"}, folder=tmp_path)
 
 
+def test_a_decorated_function_takes_what_its_decorator_takes(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from functools import wraps\n"
+        "def of_text(function):\n"
+        "    @wraps(function)\n"
+        "    def scorer(question, answer):\n"
+        "        return function(answer.text)\n"
+        "    return scorer\n"
+        "@of_text\n"
+        "def polite(text): return 'please' in text\n"
+    )
+    polite = judge({"python": "mine.py:polite"}, folder=tmp_path)
+    assert asyncio.run(polite(Question(), Answer("please"))).passed
+
+
 def polite(question: Question, answer: Answer) -> bool:
     return "please" in answer.text
 
