@@ -248,7 +248,8 @@ def _kinds(kinds: tuple[str, ...]) -> frozenset[str]:
 
 
 def _misspelt(kind: str) -> str | None:
-    """The kind of ours that is meant, when it is written a little wrong: word by word it is much the same."""
+    """The kind of ours that is meant, when a letter of a long word in it is wrong. Short words are not looked
+    at: IP_ADDR and US_TIN may well be kinds of somebody's own."""
     known = _kinds(GROUPS)
     if kind in known or kind in GROUPS:
         return None
@@ -262,7 +263,7 @@ def _words(kind: str) -> list[str]:
 def _near(one: list[str], other: list[str]) -> bool:
     if len(one) != len(other):
         return "".join(one) == "".join(other)
-    return all(SequenceMatcher(None, *pair).ratio() >= 0.7 for pair in zip(one, other, strict=True))
+    return all(SequenceMatcher(None, *pair).ratio() >= 0.9 for pair in zip(one, other, strict=True))
 
 
 @lru_cache(maxsize=64)

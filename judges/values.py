@@ -85,8 +85,9 @@ def filled(wanted: Leaves, given: Leaves) -> frozenset[Path]:
 
 # --- rules -------------------------------------------------------------------------------------------------
 
-_FOREIGN = re2.compile(r"\[(?:\*|\d*|'.*'|\".*\")\]|^\$(?:$|[.\[])|^\.|\.\.|\.$|^$")
-"""What paths look like that are written as elsewhere: `a[*].n`, `a[0]`, `$.a`. They would match nothing."""
+_FOREIGN = re2.compile(r"\[(?:\*|\d+|'.*'|\".*\")\]|^\$?\.|\.\.|^$")
+"""What paths look like that are written as elsewhere: `a[*].n`, `a[0]`, `$.a`. They would match nothing.
+`tags[]`, `$` and an empty step at the end are no such: there are keys like them."""
 
 KINDS = ("exact", "casefold", "contains", "near", "number", "ignore")
 

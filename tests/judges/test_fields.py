@@ -118,13 +118,23 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
         judge({"fields": options})
 
 
-@pytest.mark.parametrize("path", ["a[*].n", "a[0]", "a[]", "$.a", "$['a']", "a..b", ".a", "a.", ""])
+@pytest.mark.parametrize("path", ["a[*].n", "a[0]", "$.a", "$['a']", "$..a", "a..b", ".a", ""])
 def test_paths_that_are_written_as_elsewhere_are_refused(path: str) -> None:
     with pytest.raises(ConfigError, match=r"dots between them.*items\.\*\.price"):
         judge({"fields": {"rules": {path: "casefold"}}})
     with pytest.raises(ConfigError, match="dots between them"):
         judge({"tool_calls": {"ignore": [path]}})
     judge({"fields": {"rules": {"a.0.n": "exact", "*.n": "exact", "price[usd]": "exact", "$ref": "exact"}}})
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"), [("tags[]", {"tags[]": 1}), ("$", {"$": 1}), ("packages.", {"packages": {"": 1}})]
+)
+def test_keys_that_look_like_other_paths_may_be_named(path: str, wanted: Any) -> None:
+    rules = {path: {"near": {"tolerance": 1}}}
+    given = json.dumps(wanted).replace("1", "2")
+    assert score(wanted, given, rules=rules).passed
+    judge({"fields": {"rules": {"Mr.": "exact"}}})
 
 
 @given(value=JSON)

@@ -176,6 +176,7 @@ def test_without_a_scan_kinds_of_ones_own_are_taken_and_misspelt_ones_of_ours_ar
         with pytest.raises(ConfigError, match=f"did you mean {meant}"):
             judge({"findings": {"kinds": [kind], "scan": False}})
     own = ["EMPLOYEE_ID", "UK_PASSPORT", "EMAIL", "ACME_SECRET_KEY", "US_SSN", "pii"]
+    own += ["TOXIC", "BANK_CODE", "US_TIN", "MAIL_ADDRESS", "IP_ADDR"]
     judge({"findings": {"kinds": own, "scan": False}})
 
 
