@@ -142,7 +142,7 @@ class Plan:
             )
         user = wrong.each(
             lambda it: _target({"name": "user", **it}, folder, place=("user",)),
-            [suite.user] if suite.user else [],
+            [] if suite.user is None else [suite.user],
         )
         gates = wrong.each(gate.parse, suite.gates)
         wrong.each(_no_twins, [[each.name for each in sets]])
@@ -151,7 +151,7 @@ class Plan:
         ((judges, asked),) = asking or (((), {}),)
         parts = _parts(suite, sets, folder, asked)
         plan = cls(suite, parts, made, prompts, gates, next(iter(user), None), folder, judges)
-        played = bool(suite.user) or not made
+        played = suite.user is not None or not made
         if asking:  # or scorers would miss their judges
             wrong.each(lambda part: part.scoring.check(plan.samples(part), prompts, played), parts)
         if whole:  # or gates would miss what is only wrong

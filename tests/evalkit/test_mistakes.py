@@ -60,6 +60,14 @@ def test_several_in_several_are_one_list() -> None:
     assert [each.message for each in wrong.found] == ["2 is even", "4 is even", "6 is even"]
 
 
+def test_a_simulated_user_that_nobody_plays_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text('{"id": "a", "input": "x", "reference": "y"}\n')
+    endpoint = {"name": "e", "url": "http://127.0.0.1:1/v1", "model": "m"}
+    suite = Suite(golden="good.jsonl", endpoints=[endpoint], user={})
+    with pytest.raises(ConfigError, match="url"):
+        Plan.of(suite, folder=tmp_path)
+
+
 def test_a_plan_tells_of_sets_prompts_and_endpoints_together(tmp_path: Path) -> None:
     (tmp_path / "good.jsonl").write_text('{"id": "a", "input": "x", "reference": "y", "tags": ["t"]}\n')
     (tmp_path / "bad.jsonl").write_text('{"id": "a"}\n')
