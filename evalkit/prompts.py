@@ -69,8 +69,12 @@ def _is_fixed(user: str, system: str | None) -> bool:
 
 
 def _slip(user: str, system: str | None) -> str:
-    """The field that `user` was to show: it has it in single braces, and no field in double ones."""
-    meant = _FORMATTED.search(user)
+    """The field that `user` was to show: it has it in single braces, and no field in double ones. What is
+    written in an expression, as `{{ '{input}' }}`, is meant as it is."""
+    from jinja2 import Environment, nodes
+
+    plain = Environment().parse(user).find_all(nodes.TemplateData)  # noqa: S701 - nothing is rendered
+    meant = _FORMATTED.search("".join(each.data for each in plain))
     return meant[1] if meant and not _asked_for(user) and meant[1] not in _asked_for(system) else ""
 
 
@@ -220,7 +224,8 @@ class Prompt:
             yield ConfigError(
                 f"prompt {self.name}: `{{{self.slip}}}` in single braces is plain text, "
                 "and `user` shows nothing else of a sample",
-                hint=f"did you mean `{{{{ {self.slip} }}}}`?",
+                hint=f"did you mean `{{{{ {self.slip} }}}}`? "
+                f"For the braces themselves write `{{{{ '{{{self.slip}}}' }}}}`",
             )
         for template in (self.system, self.user):
             if template is not None:

@@ -87,7 +87,7 @@ CHAT = Sample("c", messages=(Message.of("assistant", "Yes?"), Message.of("user",
         (PromptSpec(user="Answer: {input}"), SAMPLE, "did you mean `{{ input }}`?"),
         (PromptSpec(user="Sum up: {context}"), SAMPLE, "did you mean `{{ context }}`?"),
         (PromptSpec(user="Answer: {input}", system="For {{ metadata.who }}."), SAMPLE, "`{{ input }}`?"),
-        (PromptSpec(user="Answer: {input}"), CHAT, "did you mean `{{ input }}`?"),
+        (PromptSpec(user="Answer: {input}"), CHAT, "themselves write `{{ '{input}' }}`"),
     ],
 )
 def test_a_question_in_single_braces_is_a_mistake(spec: PromptSpec, sample: Sample, hint: str) -> None:
@@ -104,6 +104,7 @@ def test_a_question_in_single_braces_is_a_mistake(spec: PromptSpec, sample: Samp
         ("Pick A, B, C or D.", None),
         ("ping", "Be brief."),
         ("{{ 'Hello' }} {# {{ input }} #}", None),
+        ("What is {{ '{input}' }} in Python?", None),
         ("GET /parcels/{id}/{metadata[who]}", None),
     ],
 )
