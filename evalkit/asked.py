@@ -28,18 +28,22 @@ def asked(info: Mapping[str, Any], rows: Iterable[Trial]) -> Asked:
     for golden in _sets(info):
         for one in golden.samples:
             content = kept.get((golden.name, one.id))
-            if content is not None and (not content or whole(content) == digest(one.plain())):
+            if content and whole(content) == digest(one.plain()):
                 found[golden.name, one.id] = one.question()
+                if len(found) == len(kept):
+                    return found
     return found
 
 
 def _sets(info: Mapping[str, Any]) -> Iterator[GoldenSet]:
-    """The golden sets of a run that can still be read."""
+    """The golden sets of a run that can still be read, from this machine's own files."""
     from evalkit.sample import load
 
     suite = info.get("suite")
     specs = suite.get("golden") if isinstance(suite, Mapping) else ()
     for spec in specs if isinstance(specs, list) else ():
+        if isinstance(spec, Mapping) and spec.get("hf"):  # to look at a run asks no hub
+            continue
         try:
             yield load(spec, Path(str(info.get("folder", "."))))
         except GuardrailsError:

@@ -28,7 +28,7 @@ from evalkit.runner import Control, Work, run
 from evalkit.stores import Kept, Run, RunGone, Status, Store, open_store, run_id
 from evalkit.trial import Trial, usd
 from evalkit.worst import at_worst, check_prices
-from evalkit.writer import Writer
+from evalkit.writer import Writer, write_end
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import ConfigError
 from guardrails.record import EXACT, NO_MONEY, total
@@ -170,7 +170,7 @@ async def carry_out(
                     await asyncio.to_thread(store.update, stopped)
                 raise
             kept = replace(kept, status=status, ended_at=clock.wall())
-            await asyncio.to_thread(store.update, kept)
+            await write_end(store, kept, clock)
     finally:
         await executor.aclose()
     return kept, earlier

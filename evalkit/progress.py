@@ -35,10 +35,11 @@ ALL = "all"
 
 def escape(text: str) -> str:
     """Text of others (a model's name, a message) as it may go to a terminal: no markup, no control codes."""
-    return _escape(_printable(text))
+    return _escape(printable(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Without control codes, and what no file can hold."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -269,7 +270,7 @@ class _Live:
 
     def _task(self, name: str, tally: Tally) -> TaskID:
         if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(_printable(name), total=tally.total or None, **_BLANK)
+            self.tasks[name] = self.bar.add_task(printable(name), total=tally.total or None, **_BLANK)
         return self.tasks[name]
 
     def add(self, row: Trial) -> None:

@@ -145,20 +145,24 @@ LONGEST = 800
 
 def _told(sample: Sample, judged: list[tuple[str, Judged]]) -> Iterator[str]:
     """A failed test's sample for people: what was asked, expected and answered, and what the judges said."""
-    yield f"sample:   {sample.id}"
-    yield f"question: {_cut(sample.question().prompt, LONGEST)}"
+    yield f"sample:   {_shown(sample.id, LONGEST)}"
+    yield f"question: {_shown(sample.question().prompt, LONGEST)}"
     if sample.references:
         more = f" (or one of {len(sample.references) - 1} more)" if len(sample.references) > 1 else ""
-        yield f"expected: {_cut(sample.references[0], LONGEST // 4)}{more}"
+        yield f"expected: {_shown(sample.references[0], LONGEST // 4)}{more}"
     for text, said in judged:
-        yield f"answer:   {_cut(text, LONGEST)}"
+        yield f"answer:   {_shown(text, LONGEST)}"
         for name, score in said.scores.items():
             verdict = "no verdict" if score.passed is None else "passed" if score.passed else "failed"
-            yield f"  {name}: {score.error or verdict}: {_cut(score.reason, LONGEST)}"
+            yield f"  {name}: {score.error or verdict}: {_shown(score.reason, LONGEST)}"
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} … (cut here)"
+def _shown(text: str, most: int) -> str:
+    """Text of others for a terminal or a CI job's log, where a line that begins with `::` is a command."""
+    from evalkit.progress import printable
+
+    cut = text if len(text) <= most else f"{text[:most]} … (cut here)"
+    return "\n        | ".join(map(printable, cut.splitlines()))
 
 
 # --- fixtures ----------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from evalkit.stores import Run, Status, Store, run_id
 from evalkit.told import is_whole, told
 from evalkit.trial import Failure, Trial
 from evalkit.worst import check_prices
-from evalkit.writer import Writer
+from evalkit.writer import Writer, write_end
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import BudgetExceeded, ConfigError
 from guardrails.source import Loc, Source
@@ -71,19 +71,24 @@ class Rescoring:
         )
         new = await asyncio.to_thread(self.store.create, fresh)
         try:
+            through = await self._through(new, control, clock)
+            status: Status = self._ended if through else "capped" if control.capped else "interrupted"
+            new = replace(new, status=status, ended_at=clock.wall())
+            await write_end(self.store, new, clock)
+        finally:
+            await Asker(self.plan).aclose()  # what judges hold; nobody else is asked
+        return new
+
+    async def _through(self, new: Run, control: Control, clock: Clock) -> bool | None:
+        """Judge all rows; whether nothing ended it early. What stops it is written down of the run."""
+        try:
             with self.store.writing(new.id):
-                through = await control.carry(self._judged(new.id, control))
+                return await control.carry(self._judged(new.id, control))
         except BaseException:
             stopped = replace(new, status="stopped", ended_at=clock.wall())
             with suppress(ConfigError):  # such as a store that is gone: it is said already
                 await asyncio.to_thread(self.store.update, stopped)
             raise
-        finally:
-            await Asker(self.plan).aclose()  # what judges hold; nobody else is asked
-        status: Status = self._ended if through else "capped" if control.capped else "interrupted"
-        new = replace(new, status=status, ended_at=clock.wall())
-        await asyncio.to_thread(self.store.update, new)
-        return new
 
     @property
     def _ended(self) -> Status:

@@ -16,13 +16,26 @@ from dataclasses import dataclass, field
 from time import sleep
 from typing import Self
 
-from evalkit.stores import Store, Unreachable
+from evalkit.stores import Run, Store, Unreachable
 from evalkit.trial import Trial
+from guardrails.clock import Clock
 from guardrails.errors import GuardrailsError
 from guardrails.record import total
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Seconds after which a store that cannot be reached is tried again, half a minute in all."""
+
+
+async def write_end(store: Store, run: Run, clock: Clock) -> None:
+    """Write down how a run ended; as for rows, a store that is away is waited for."""
+    for seconds in PAUSES:
+        try:
+            await asyncio.to_thread(store.update, run)
+        except Unreachable:
+            await clock.sleep(seconds)
+        else:
+            return
+    await asyncio.to_thread(store.update, run)
 
 
 @dataclass(slots=True)

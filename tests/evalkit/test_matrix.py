@@ -32,6 +32,7 @@ from evalkit.trial import Trial
 from evalkit.writer import Writer
 from guardrails.call import Call, Usage
 from guardrails.client import Llm
+from guardrails.clock import SystemClock
 from guardrails.errors import ConfigError
 from guardrails.testing import Script, ScriptedEndpoint
 from judges.judge import Answer, Score
@@ -593,6 +594,36 @@ async def test_what_ended_a_run_is_said_though_its_end_cannot_be_kept(tmp_path: 
 
     with pytest.raises(ConfigError, match="the disk is full; 1 row could not be kept"):
         await evaluate(made, store=Broken())  # type: ignore[arg-type]
+
+
+class Hurried(SystemClock):
+    """Sleeps no time."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_is_away_as_a_run_ends_is_waited_for(tmp_path: Path) -> None:
+    made = plan(tmp_path, ScriptedEndpoint("yes"))
+    store, clock, away = open_store(made.suite.database), Hurried(), [True, True]
+
+    class Restarts:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def update(self, run: Run) -> None:
+            if run.status == "complete" and away and away.pop():
+                raise Unreachable("the server begins anew")
+            store.update(run)
+
+    outcome = await evaluate(made, store=Restarts(), clock=clock)  # type: ignore[arg-type]
+
+    assert store.find(outcome.run.id).status == "complete"
+    assert clock.slept == [0.5, 1.0]
 
 
 class NoThreads(ThreadPoolExecutor):
