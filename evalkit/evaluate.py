@@ -110,13 +110,13 @@ async def evaluate(
     suite: Suite | Plan,
     *,
     store: Store | None = None,
-    resume: Run | None = None,
+    resume: Run | str | None = None,
     seen: Callable[[Trial], None] = lambda trial: None,
     control: Control | None = None,
     executor: Executor | None = None,
     clock: Clock = SYSTEM,
 ) -> Outcome:
-    """Run a suite; with `resume`, an earlier run of `store`, only what that one lacks.
+    """Run a suite; with `resume`, an earlier run of `store` or its name, only what that one lacks.
 
     Each new row goes to `seen` once it is kept. `control.stop()` ends the run early, as `interrupted`, and
     `control.drop()` without what is in flight; a cancellation is passed on. Raises `ConfigError` before the
@@ -124,6 +124,8 @@ async def evaluate(
     """
     plan = suite if isinstance(suite, Plan) else Plan.of(suite)
     store = store or open_store(plan.suite.database)
+    if isinstance(resume, str):
+        resume = await asyncio.to_thread(store.find, resume)
     kept, earlier = await carry_out(
         plan, store, resume=resume, seen=seen, control=control, executor=executor, clock=clock
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.gate import BASELINE
 from evalkit.meant import did_you_mean, there_are
@@ -42,11 +42,28 @@ def doubts(plan: Plan) -> Iterator[str]:
         yield from (f"{part.golden.name}: {doubt}" for doubt in part.golden.doubts)
     for prompt in plan.prompts:
         yield from prompt.doubts(chain.from_iterable(map(plan.samples, plan.parts)))
+    for target in plan.targets:
+        if "hedge" in set(names(target.about)):
+            yield (
+                f"{target.name}: no hedges are sent in a run, whose calls are in nobody's hurry: "
+                "its TTFT is that without them"
+            )
     if plan.suite.baseline is not None or BASELINE in plan.arm_names:
         return
     for each in plan.gates:
         if each.against == BASELINE:
             yield f"the gate `{each}` will be undecided: no baseline is given (`--baseline RUN`)"
+
+
+def names(config: Any) -> Iterator[str]:
+    """All names in a configuration."""
+    if isinstance(config, Mapping):
+        for name, value in config.items():
+            yield str(name)
+            yield from names(value)
+    elif isinstance(config, list | tuple):
+        for each in config:
+            yield from names(each)
 
 
 def _find(each: Gate, what: str, name: str, there: Iterable[str], none: str) -> None:

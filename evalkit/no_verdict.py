@@ -19,7 +19,8 @@ def no_verdict(outcome: Outcome, trouble: Trouble) -> GuardrailsError:
         if outcome.status == "capped":
             return GuardrailsError(
                 "the cost cap is below what the first call may cost, so none was made",
-                hint="raise budget.max_usd, or lower sampling.max_tokens: the dearest outcome is what counts",
+                hint="raise budget.max_usd, or lower sampling.max_tokens and the judges' max_tokens: the "
+                "dearest outcome is what counts",
             )
         return GuardrailsError("no call was made", hint="nothing was measured")
     where = f" to {trouble.where}" if trouble.where else ""

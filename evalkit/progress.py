@@ -79,7 +79,7 @@ class Tally:
         if passed is not None:
             self.judged += row.weight
             self.passed += row.weight * passed
-            self.squared += row.weight**2
+            self.squared += row.weight * row.weight
         self.errors += row.error is not None
         self.unknown = self.unknown or row.unknown_judgings > 0
         asked = "" if row.record is None else str(row.record.get("at") or "")

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from evalkit.told import HIDDEN, shown
 
 
-def going_on(command: Sequence[str], run: str) -> tuple[str, str]:
+def going_on(command: Sequence[str], run: str, *, capped: bool = False) -> tuple[str, str]:
     """`command` with `--resume`, and what it lacks to be given again, if anything.
 
-    A store whose URL holds a secret is left out: without it, the URL would be another one.
+    A store whose URL holds a secret is left out: without it, the URL would be another one. In the place
+    of the cap of a run that it ended (`capped`), a higher one has to stand.
     """
     kept, lacking, arguments = list[str](), "", iter(command)
     for argument in arguments:
+        if capped and argument.partition("=")[0] == "--max-usd":
+            next(arguments, "") if argument == "--max-usd" else None
+            kept += ["--max-usd", "MORE"]
+            continue
         pair = [argument, next(arguments, "")] if argument == "--store" else [argument]
         if not argument.startswith("--store=") and len(pair) == 1:
             kept.append(shown(argument))

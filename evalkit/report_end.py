@@ -22,7 +22,7 @@ _ENDED = {
 
 _NONE_FITS = (
     "The cost cap is below what the first call may cost, so none was made: nothing was measured. Raise "
-    "`budget.max_usd`, or lower `sampling.max_tokens`."
+    "`budget.max_usd`, or lower `sampling.max_tokens` and the judges' `max_tokens`."
 )
 
 

@@ -31,7 +31,7 @@ from evalkit.scoring import Judges
 from evalkit.stores import Run, Status, Store, run_id
 from evalkit.told import is_whole, told
 from evalkit.trial import Failure, Trial
-from evalkit.worst import check_prices
+from evalkit.worst import check_prices, judging_at_worst
 from evalkit.writer import Writer, write_end
 from guardrails.clock import SYSTEM, Clock
 from guardrails.errors import BudgetExceeded, ConfigError
@@ -140,7 +140,8 @@ class Rescoring:
             moved = replace(moved, content=content(plain), tags=one.tags, weight=one.weight)
         if row.answer is None:
             return moved
-        return await spending.within(_judging(moved, row.answer, one, judges))
+        least = judging_at_worst(self.plan, judges.made, one.question(), row.answer.text)
+        return await spending.within(_judging(moved, row.answer, one, judges), least)
 
     def _sample(self, part: Part, name: str) -> Sample | None:
         places = self._places.get(part.golden.name)
@@ -186,12 +187,12 @@ class _Spending:
     cap: Cap | None
     judging: Dearest
 
-    async def within(self, judge: Callable[[], Awaitable[Trial]]) -> Trial | None:
-        """Do it if the cap allows; None, and the end of it all, where it is reached."""
+    async def within(self, judge: Callable[[], Awaitable[Trial]], least: Decimal) -> Trial | None:
+        """Do it if the cap allows; None, and the end of it all, where it is reached. `least` is set aside."""
         if self.cap is None:
             return await judge()
         try:
-            async with self.judging.guess() as most, self.cap.hold(most) as held:
+            async with self.judging.guess() as most, self.cap.hold(max(most, least)) as held:
                 if self.control.stopping:
                     held.cost = Decimal(0)
                     return None

@@ -21,7 +21,7 @@ from evalkit.cap import Cap, Dearest, Hold
 from evalkit.plan import Job, Plan, Target
 from evalkit.stores import Kept
 from evalkit.trial import Failure, Trial
-from evalkit.worst import at_worst
+from evalkit.worst import at_worst, judging_at_worst
 from evalkit.writer import Writer
 from guardrails.errors import BudgetExceeded, GuardrailsError
 from guardrails.record import total
@@ -251,7 +251,9 @@ class _Worker:
             return await work.executor(job, work.run, kept)
         call = at_worst(self.plan, self.target, job) if kept is None else Decimal(0)
         try:
-            async with self.judging.guess() as judging, self.cap.hold(call + judging) as held:
+            judges = self.plan.part(job.set).scoring.judges(job.sample).made
+            least = judging_at_worst(self.plan, judges, job.sample.question())
+            async with self.judging.guess() as seen, self.cap.hold(call + max(seen, least)) as held:
                 if work.control.stopping:
                     held.cost = Decimal(0)
                     return None

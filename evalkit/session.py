@@ -110,15 +110,14 @@ class Session:
                 code = self.finish(outcome, files, banner=banner, interrupted=interrupted)
                 self._tag(kept.id, tags, passed=code == 0)
                 if command and (interrupted or outcome.status == "capped"):
-                    self._go_on(
-                        command, kept.id, "Go on with" if interrupted else "Raise the cap, and go on with"
-                    )
+                    self._go_on(command, kept.id, capped=not interrupted)
                 return code
             except KeyboardInterrupt:
                 return left(self.err, files, results=outcome is not None)
 
-    def _go_on(self, command: Sequence[str], run: str, how: str) -> None:
-        again, lacking = going_on(command, run)
+    def _go_on(self, command: Sequence[str], run: str, *, capped: bool) -> None:
+        again, lacking = going_on(command, run, capped=capped)
+        how = "Raise the cap, and go on with" if capped else "Go on with"
         self.err.print(f"{how}{lacking}:\n  {again}", markup=False, highlight=False, soft_wrap=True)
 
     def _carried_out(

@@ -168,13 +168,15 @@ def usd(amount: object) -> Decimal:
 def call_cost(record: Mapping[str, Any] | None) -> tuple[Decimal, bool]:
     """What is known of a call's cost, all its attempts included, and whether that is all of it.
 
-    An attempt that broke off before it said anything may have been billed.
+    An attempt that broke off before it said anything may have been billed. One that broke off later, and
+    whose tokens only we have counted, may have been billed for more than was seen, such as thinking.
     """
     if record is None:
         return NO_MONEY, False
     known = total([usd(record.get("cost_usd")), usd(record.get("wasted_usd"))])
     parts = [record.get("cost_usd"), *(each["cost_usd"] for each in record.get("attempts", ()))]
-    return known, None not in parts
+    cut_off = record.get("outcome", "complete") != "complete" and record.get("token_source") != "usage"
+    return known, None not in parts and not (cut_off and known)
 
 
 def user_cost(record: Mapping[str, Any] | None) -> tuple[Decimal, bool]:

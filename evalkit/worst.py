@@ -1,8 +1,9 @@
 """What may a job cost at most? What a cost cap sets aside before anything is sent.
 
 A call: the tokens of its prompt and the longest answer that it may have. A conversation: each turn reads all
-that was said before once more, and a simulated user reads and writes too. What judging costs depends on the
-answer and on the judge, so it is not known here: see `evalkit.cap.Dearest`.
+that was said before once more, and a simulated user reads and writes too. A judge that asks a model: its
+prompt with the question and the longest answer, and the longest reply. How often some judges ask depends on
+the answer, which is not known here: see `evalkit.cap.Dearest`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from evalkit.conversation import SimulatedUser
 from evalkit.plan import Job, Plan, Target
-from guardrails.call import Call, Message, Request, Usage
+from guardrails.call import Call, Message, Request, Sampling, Usage
 from guardrails.errors import ConfigError
 from guardrails.flow.spent import at_most
 from guardrails.record import EXACT, total
 
 if TYPE_CHECKING:
     from guardrails.record import PriceOf
+    from judges.judge import Judge, Question
 
 
 def check_prices(plan: Plan) -> None:
@@ -55,6 +57,29 @@ def at_worst(plan: Plan, target: Target, job: Job) -> Decimal:
         played = _dearest(plan.user, Call(user.request(whole.messages)), heard, budget.assumed_output)
         cost = EXACT.add(cost, played)
     return cost
+
+
+def judging_at_worst(
+    plan: Plan, judges: Sequence[Judge], question: Question, answer: str | None = None
+) -> Decimal:
+    """What one reply of each judge that asks a model may cost, in USD; without `answer`, of the longest one.
+
+    Nothing where no cap holds.
+    """
+    budget, targets = plan.suite.budget, {target.name: target for target in plan.judges}
+    if budget is None or not targets:
+        return Decimal(0)
+    from judges.llm.asking import asking
+
+    said = " ".join((question.prompt, *question.references, *question.context, answer or ""))
+    read = 0 if answer is not None else plan.suite.sampling.max_tokens or budget.assumed_output
+    costs = []
+    for judge in asking(judges):
+        sampling = Sampling(max_tokens=judge.max_tokens)
+        call = Call(Request((Message.of("user", f"{judge.told} {said}"),), sampling=sampling))
+        if (target := targets.get(judge.asked.name)) is not None:
+            costs.append(_dearest(target, call, [read] * getattr(judge, "samples", 1), budget.assumed_output))
+    return total(costs)
 
 
 def _dearest(target: Target, call: Call, before: Sequence[int], assumed_output: int) -> Decimal:

@@ -49,8 +49,9 @@ MAX_REASON = 500
 class Python:
     """Asks the function that `target` names: `path/to/file.py:function` or `package.module:function`.
 
-    A relative path counts from the suite file's folder, else from the working directory. `digest` is that of
-    the file's bytes, so that rows that an older version judged are told apart. `timeout` is in seconds, for
+    A relative path counts from the suite file's folder, else from the working directory. The file may import
+    modules that lie beside it. `digest` is that of its own bytes, so that rows that an older version judged
+    are told apart. `timeout` is in seconds, for
     one answer; a plain function that takes longer is left behind in its thread.
 
     `source` is what `named` writes of a function that Python gave: with it, `digest` is that of the
@@ -238,6 +239,9 @@ def _from_file(path: Path) -> tuple[ModuleType, str]:
     name = f"_judge_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}_{digest}"
     if name in sys.modules:
         return sys.modules[name], digest
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # for what the file imports; last, so that it hides nothing that is installed
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and pickles of the file look their module up by its name

@@ -12,7 +12,6 @@ counted twice, whatever became of the first call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from evalkit.executors.cluster import Cluster
 from evalkit.executors.pool import Member, Pool
 from evalkit.executors.ray_store import Limits
 from evalkit.executors.worker import Setup, Worker
+from evalkit.fitting import names
 from evalkit.plan import Job, Plan, about
 from evalkit.sample import Attachment
 from evalkit.trial import Failure, Trial
@@ -170,14 +170,4 @@ def packed(job: Job) -> Job:
 
 def _is_limited(config: Any) -> bool:
     """Whether anything in the endpoints' policies is shared among workers."""
-    return bool(LIMITED & set(_fields(config)))
-
-
-def _fields(config: Any) -> Iterator[str]:
-    if isinstance(config, Mapping):
-        for name, value in config.items():
-            yield str(name)
-            yield from _fields(value)
-    elif isinstance(config, list | tuple):
-        for each in config:
-            yield from _fields(each)
+    return bool(LIMITED & set(names(config)))

@@ -26,6 +26,8 @@ MEDIA = {
     ".webp": "image/webp",
 }
 MAX_TURNS = 100
+MAX_WEIGHT = 1e9
+"""A sample may weigh as much as all others ever will; weights, and their squares, stay numbers when added."""
 MAX_DEPTH = 100
 """Levels of an object of anybody's own: whatever reads or copies it later needs the stack for all of them."""
 
@@ -164,7 +166,7 @@ class _Row(_Strict):
     context: Listed = Field(default_factory=list)
     tags: Listed = Field(default_factory=list)
     metadata: Object = Field(default_factory=dict)
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight: Annotated[float, Field(gt=0, le=MAX_WEIGHT, allow_inf_nan=False)] = 1.0
     turns: Listed = Field(default_factory=list)
     user: _User | None = None
     tools: list[Annotated[_Tool, BeforeValidator(_unwrapped)]] = Field(default_factory=list)
@@ -276,7 +278,7 @@ _REASONS = {
     "int_type": "must be a whole number, is {kind}",
     "greater_than": "must be greater than 0",
     "greater_than_equal": "must be 1 or more",
-    "less_than_equal": f"must be {MAX_TURNS} or less",
+    "less_than_equal": "must be {most:g} or less",
     "finite_number": "must be finite",
     "literal_error": "must be {expected}",
     "string_unicode": "holds half of a surrogate pair, which is not text",
@@ -336,6 +338,9 @@ def _why(error: ErrorDetails) -> str:
             "must not be blank: leave it out, and name a scorer that needs none, if there is no right answer"
         )
     if error["type"] in _REASONS:
-        expected = str(error.get("ctx", {}).get("expected", "")).replace("'", "")
-        return _REASONS[error["type"]].format(kind=_kind(error["input"]), expected=expected)
+        said = error.get("ctx", {})
+        expected = str(said.get("expected", "")).replace("'", "")
+        return _REASONS[error["type"]].format(
+            kind=_kind(error["input"]), expected=expected, most=said.get("le", 0)
+        )
     return error["msg"] if error["type"] in _OWN else f"is not valid ({error['type']})"

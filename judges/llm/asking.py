@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -83,6 +83,11 @@ class Asking:
     _prompt: Prompt = field(init=False, repr=False, compare=False)
     asks: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    @property
+    def told(self) -> str:
+        """What the model is told of every answer."""
+        return f"{self._prompt.system}\n{self._prompt.user}"
 
     def settle(self, prompt: Prompt, name: str) -> None:
         """Look at the options and keep what follows from them. Raises `ConfigError`."""
@@ -250,3 +255,13 @@ def shown(question: Question, answer: str | None = None) -> dict[str, str | Sequ
 
 
 SHOWN = frozenset({"question", "references", "passages", "answer"})
+
+
+def asking(judges: Iterable[Any]) -> Iterator[Asking]:
+    """Those among some judges that ask a model, also as parts of others."""
+    for judge in judges:
+        if isinstance(judge, Asking):
+            yield judge
+        else:
+            of = getattr(judge, "of", ())
+            yield from asking(of if isinstance(of, tuple) else (of,))

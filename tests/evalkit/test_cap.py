@@ -134,8 +134,9 @@ BROKEN = [{"cost_usd": None}, {"cost_usd": "0.1"}]
         ({"cost_usd": "0.1", "wasted_usd": "0.02", "attempts": BROKEN}, 0, "0.12"),
         ({"cost_usd": "0.1", "wasted_usd": "0", "user_cost_usd": None}, 0, "0.1"),
         ({"cost_usd": None, "wasted_usd": "0.02"}, 0, "0.02"),
+        ({"cost_usd": "0.1", "wasted_usd": "0", "outcome": "failed", "token_source": "estimate"}, 0, "0.1"),
     ],
-    ids=["judge", "attempt", "user", "call"],
+    ids=["judge", "attempt", "user", "call", "cut off"],
 )
 def test_a_part_of_unknown_cost_makes_the_whole_unknown(
     made: Callable[..., Trial], record: dict[str, Any], calls: int, known: str

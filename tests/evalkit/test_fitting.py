@@ -108,3 +108,16 @@ def test_a_prompt_without_the_question_is_made_and_said_before_anybody_is_asked(
     (doubt,) = doubts(made)
     assert doubt.startswith("prompt blind: `user` shows nothing of a sample")
     assert not list(doubts(plan(tmp_path, ScriptedEndpoint("A"), prompts=[blind]))), "one sample is asked"
+
+
+def test_a_run_says_that_it_sends_no_hedges(tmp_path: Path) -> None:
+    routes = [
+        {"name": "a", "url": "http://a/v1"},
+        {"name": "b", "url": "http://b/v1", "hedge": {"delay": 0.1}},
+    ]
+    (tmp_path / "g.jsonl").write_text('{"id": "a", "input": "q", "reference": "yes"}\n', encoding="utf-8")
+    golden = {"golden": str(tmp_path / "g.jsonl")}
+    for endpoint, said in (({"url": "http://x/v1"}, 0), ({"routes": routes, "name": "r"}, 1)):
+        suite = Suite.model_validate({**golden, "endpoints": [endpoint]})
+        found = [doubt for doubt in doubts(Plan.of(suite)) if "hedges" in doubt]
+        assert len(found) == said

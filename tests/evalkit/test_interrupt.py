@@ -322,6 +322,12 @@ def test_the_command_to_go_on_with_is_whole_where_it_can_be(
     assert more == lacking
 
 
+def test_a_capped_run_goes_on_under_a_higher_cap() -> None:
+    for option in (["--max-usd", "2"], ["--max-usd=2"]):
+        command, _ = going_on(["evalkit", "run", "s.yaml", *option, "--fresh"], "old", capped=True)
+        assert command == "evalkit run s.yaml --max-usd MORE --fresh --resume old"
+
+
 def test_a_job_that_is_told_to_end_writes_its_reports(tmp_path: Path) -> None:
     """Whoever ends it, such as a CI service at its limit of time, shows what was written by then."""
     told = iter([signal.SIGTERM])

@@ -134,7 +134,7 @@ def samples_of(words: st.SearchStrategy[str], metadata: Any, *, conversations: b
         "tags": tags,
         "metadata": metadata,
     }
-    common["weight"] = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+    common["weight"] = st.floats(min_value=0, max_value=1e9, exclude_min=True)
     single = st.builds(Sample, input=words, **common)
     turns = st.lists(TURNS, max_size=3).map(lambda turns: (*turns, Message.of("user", "x")))
     several = st.builds(Sample, messages=turns, **common)
@@ -276,6 +276,7 @@ def test_a_line_of_40_mb_is_read() -> None:
         ),
         ({"id": "a", "input": "x", "tags": {}}, "tags", "must be a list, is an object"),
         ({"id": "a", "input": "x", "weight": 0}, "weight", "greater than 0"),
+        ({"id": "a", "input": "x", "weight": 1e155}, "weight", "must be 1e+09 or less"),
         ({"id": "a", "input": "x", "weight": "1"}, "weight", "must be a number, is text"),
         ({"id": "a", "input": "x", "weight": True}, "weight", "must be a number, is true or false"),
         ({"id": "a", "input": "x", "metadata": []}, "metadata", "must be an object, is a list"),

@@ -17,7 +17,7 @@ from evalkit.evaluate import Outcome, evaluate, spent_before
 from evalkit.plan import Plan, Target
 from evalkit.runner import Control
 from evalkit.stores import open_store
-from evalkit.worst import at_worst
+from evalkit.worst import at_worst, judging_at_worst
 from guardrails.call import Request, Usage
 from guardrails.client import Llm
 from guardrails.endpoints.function import FunctionEndpoint
@@ -162,6 +162,35 @@ def judging(
 
 def judged(outcome: Outcome) -> Decimal:
     return sum((row.judging_usd for row in outcome.store.trials(outcome.run.id)), Decimal(0))
+
+
+def of_judging(folder: Path, *scorers: Any, answer: str | None = None, **fields: Any) -> tuple[int, int]:
+    """The tokens in and out that are reserved for judging the first sample's answer."""
+    judges = {"j": {"url": "http://j/v1", "model": "m"}}
+    made = plan(folder, judges=judges, scorers=[*scorers], **fields)
+    made = replace(made, judges=(replace(made.judges[0], price=by_tokens),))
+    (part,) = made.parts
+    one = next(made.samples(part))
+    usd = judging_at_worst(made, part.scoring.judges(one).made, one.question(), answer)
+    out, into = divmod(int(usd), 1_000_000)
+    return into, out
+
+
+def test_one_reply_of_each_judge_that_asks_is_reserved(tmp_path: Path) -> None:
+    """Whatever the first ones cost: the next may be a thousand times as dear."""
+    rubric = {"rubric": {"model": "j", "criteria": "Is it right?", "max_tokens": 50}}
+    again = {"rubric": {"model": "j", "criteria": "Is it kind?", "max_tokens": 30, "name": "kind"}}
+    into, out = of_judging(tmp_path, rubric)
+    assert out == 50
+    assert of_judging(tmp_path, rubric, sampling={"max_tokens": 1_000})[0] == into - 7 + 1_000
+    assert of_judging(tmp_path, rubric, answer="word " * 100)[0] > into + 50
+    both = of_judging(tmp_path, {"all": [rubric, {"not": again}, "contains"]})
+    assert both[1] == 80
+    assert both[0] > 1.9 * into
+    thrice = {"rubric": {**rubric["rubric"], "samples": 3, "temperature": 1}}
+    assert of_judging(tmp_path, thrice) == (3 * into, 150)
+    assert of_judging(tmp_path, "contains") == (0, 0)
+    assert of_judging(tmp_path, {"rubric": {"model": "j", "max_tokens": None}})[1] == 7, "as is assumed"
 
 
 @pytest.mark.asyncio

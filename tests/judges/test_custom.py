@@ -264,3 +264,17 @@ def test_a_broken_file_is_said_at_load(tmp_path: Path, text: str, said: str) -> 
 def test_a_bad_target_is_refused(target: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         judge({"python": target})
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside_the_scorer.py").write_text("LONGEST = 3\n", encoding="utf-8")
+    (tmp_path / "scorer.py").write_text(
+        "from beside_the_scorer import LONGEST\n"
+        "def short(question, answer):\n    return len(answer.text) <= LONGEST\n",
+        encoding="utf-8",
+    )
+    made = judge({"python": f"{tmp_path}/scorer.py:short"})
+    assert [asyncio.run(made(Question("q"), Answer(text))).passed for text in ("yes", "maybe")] == [
+        True,
+        False,
+    ]
