@@ -12,6 +12,7 @@ from evalkit.plan import Job, Plan, Target
 from evalkit.trial import Failure, Trial
 from guardrails.call import Call
 from guardrails.clock import SYSTEM, Clock
+from guardrails.errors import Blocked
 from guardrails.handler import Handler, close_all, collect
 from judges.calling import ending
 from judges.judge import Answer, Score
@@ -51,7 +52,9 @@ class Asker:
         try:
             answer, record = await self._asked(job, run)
         except _Failed as failed:
-            return unanswered(job, run, started, Failure.of(failed.cause), failed.record)
+            if (blocked := _blocked(failed)) is None:
+                return unanswered(job, run, started, Failure.of(failed.cause), failed.record)
+            answer, record = blocked, failed.record
         return _row(job, run, started, record, answer, await self._scores(job, answer))
 
     async def _asked(self, job: Job, run: str) -> tuple[Answer, Mapping[str, Any] | None]:
@@ -105,6 +108,17 @@ class _Failed(Exception):
     def __init__(self, cause: BaseException, record: Mapping[str, Any] | None) -> None:
         # Of what is no `Exception` the type is kept, as of any that is foreign.
         self.cause, self.record = cast(Exception, cause), record
+
+
+def _blocked(failed: _Failed) -> Answer | None:
+    """What the endpoint's own filters said no to is an outcome of the policy under test, and no failure: an
+    answer that they refused, which `refusal` may expect. A filter that broke decided nothing."""
+    cause = failed.cause
+    if not isinstance(cause, Blocked) or cause.kind != Blocked.default_kind:
+        return None
+    return Answer(
+        "", finish_reason="content_filter", refusal=f"blocked: {cause.message}", record=failed.record
+    )
 
 
 def _recorded(call: Call) -> Mapping[str, Any] | None:

@@ -422,7 +422,7 @@ def _by_group(
 
 def _times(row: Trial, record: Mapping[str, Any] | None) -> tuple[float, ...]:
     """Milliseconds by phase, of a call of this run that brought a whole answer."""
-    if record is None or row.error is not None or record.get("cached"):
+    if record is None or row.error is not None or row.blocked or record.get("cached"):
         return _NO_TIMES
     values = (record.get(f"{phase}_ms") for phase in PHASES)
     return tuple(_NAN if value is None else float(value) for value in values)

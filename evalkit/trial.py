@@ -78,7 +78,7 @@ class Trial:
         for. A judge that gives a value without a verdict takes no part.
         """
         if self.error is not None or not self.scores:
-            return self.error is None
+            return self.error is None and not self.blocked
         verdicts = [score.passed for score in self.scores.values() if score.passed is not None]
         return all(verdicts) if verdicts and not self.judge_errors else None
 
@@ -86,6 +86,11 @@ class Trial:
     def judge_errors(self) -> tuple[str, ...]:
         """The kinds of the judges' own errors."""
         return tuple(score.error for score in self.scores.values() if score.error is not None)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the endpoint's own filters stand in the answer's place."""
+        return self.error is None and self.record is not None and self.record.get("outcome") == "rejected"
 
     @property
     def done(self) -> bool:
