@@ -22,7 +22,7 @@ import pytest
 
 from judges.sandbox import Interpreter, Limits, Pool, Program, Result
 from judges.sandbox.choose import SANDBOXES, tried
-from judges.sandbox.tiers import INSIDE, Bubblewrap, Launched, Role, Sandbox, start
+from judges.sandbox.tiers import INSIDE, Bubblewrap, Launched, Role, Sandbox, spare_uid, start
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sandbox_attacks as attacks
@@ -70,7 +70,8 @@ class Weak:
             "landlock": "always",
             "packages": [],
             "read": read,
-            **({"uid": 65534} if ROOT and self.without != "uid" else {"shared_uid": True}),
+            # Of nobody else, such as a test's database: their processes would count, and a fork be refused.
+            **({"uid": spare_uid()} if ROOT and self.without != "uid" else {"shared_uid": True}),
         }
         off = {"seccomp": {"seccomp": False}, "landlock": {"landlock": "never"}}
         return start([], {**setup, **off.get(self.without, {})}, interpreter, str(INSIDE.parent))
