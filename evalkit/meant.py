@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-MOST = 1_000
-"""Names that are compared: each takes a while."""
+from guardrails.meant import near
+
 LISTED = 20
 """Names in a hint."""
-
-
-def near(name: str, names: Iterable[str], *, least: float = 0.6) -> str | None:
-    """The most similar of the names, whatever their case; None when none is. `least`: 1 is the same."""
-    folded = {each[:100].casefold(): each for each in islice(names, MOST)}
-    found = get_close_matches(name[:100].casefold(), folded, n=1, cutoff=least)
-    return folded[found[0]] if found else None
 
 
 def did_you_mean(name: str, names: Iterable[str], *, least: float = 0.6) -> str:

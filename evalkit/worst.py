@@ -75,7 +75,7 @@ def judging_at_worst(
     read = 0 if answer is not None else plan.suite.sampling.max_tokens or budget.assumed_output
     costs = []
     for judge in asking(judges):
-        sampling = Sampling(max_tokens=judge.max_tokens)
+        sampling = Sampling(max_tokens=judge.longest)
         call = Call(Request((Message.of("user", f"{judge.told} {said}"),), sampling=sampling))
         if (target := targets.get(judge.asked.name)) is not None:
             costs.append(_dearest(target, call, [read] * getattr(judge, "samples", 1), budget.assumed_output))

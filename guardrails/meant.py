@@ -1,14 +1,25 @@
-"""What somebody meant who wrote a field that there is not."""
+"""What somebody meant who wrote a name that there is not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 Model = type[BaseModel]
+
+MOST = 1_000
+"""Names that are compared: each takes a while."""
+
+
+def near(name: str, names: Iterable[str], *, least: float = 0.6) -> str | None:
+    """The most similar of the names, whatever their case; None when none is. `least`: 1 is the same."""
+    folded = {each[:100].casefold(): each for each in islice(names, MOST)}
+    found = get_close_matches(name[:100].casefold(), folded, n=1, cutoff=least)
+    return folded[found[0]] if found else None
 
 
 def hint(loc: Sequence[str | int], models: Sequence[Model]) -> str:
@@ -28,8 +39,8 @@ def hint(loc: Sequence[str | int], models: Sequence[Model]) -> str:
 def closest(name: str, names: Sequence[str]) -> str:
     """` – did you mean …?`, where a name is nearly one of these; of dotted ones the end counts."""
     by_end = {each.rpartition(".")[2]: each for each in reversed(names)}
-    found = get_close_matches(name, by_end, n=1, cutoff=0.6)
-    return f" – did you mean `{by_end[found[0]]}`?" if found else ""
+    found = near(name, by_end)
+    return "" if found is None else f" – did you mean `{by_end[found]}`?"
 
 
 def _names(models: Sequence[Model]) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,8 +211,10 @@ def _misspelled() -> ConfigError:
 
 def _meant(name: str, known: Iterable[str]) -> str:
     """`did you mean …? `, where a name is nearly one of those that there are."""
-    near = get_close_matches(name[:40], known, n=1)
-    return f"did you mean `{near[0]}`? " if near else ""
+    from guardrails.meant import near
+
+    found = near(name, known)
+    return "" if found is None else f"did you mean `{found}`? "
 
 
 def _meant_judge(name: Any) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evalkit.meant import did_you_mean, near, there_are
+from evalkit.meant import did_you_mean, there_are
 from evalkit.rows import shown
 from evalkit.sample import Sample
 from evalkit.sets.spec import GoldenSpec
 from guardrails.errors import ConfigError
+from guardrails.meant import near
 
 
 @dataclass(slots=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from evalkit import datasets
-from evalkit.meant import MOST, near
 from evalkit.mistakes import Mistakes
 from evalkit.rows import Problems, Row, shown
 from evalkit.sample import GoldenSet, GoldenSetError, Sample
@@ -26,6 +25,7 @@ from evalkit.sets.mapping import Unfit
 from evalkit.sets.pages import File, Index, Order, Samples, Store
 from evalkit.sets.row import EXAMPLE, parsed
 from evalkit.sets.spec import GoldenSpec
+from guardrails.meant import MOST, near
 
 Adapt = Callable[[Row, str], Any]
 

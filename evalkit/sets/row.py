@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from evalkit.meant import near
 from evalkit.rows import Problems, shown
 from evalkit.sample import Attachment, Sample, located
 from guardrails.call import Message, Text, Tool, ToolResult, ToolUse
 from guardrails.errors import ConfigError
+from guardrails.meant import near
 
 EXAMPLE = '{"id": "q1", "input": "What is 6 × 7?", "reference": "42"}'
 MEDIA = {

@@ -86,8 +86,14 @@ class Asking:
 
     @property
     def told(self) -> str:
-        """What the model is told of every answer."""
-        return f"{self._prompt.system}\n{self._prompt.user}"
+        """What the model is told of every answer: the prompt, and the options that may fill it in."""
+        return f"{self._prompt.system}\n{self._prompt.user}\n{self!r}"
+
+    @property
+    def longest(self) -> int | None:
+        """The tokens of a reply, with those of a budget to think; None for as many as the model likes."""
+        thinking = self.reasoning if isinstance(self.reasoning, int) else 0
+        return None if self.max_tokens is None else self.max_tokens + thinking
 
     def settle(self, prompt: Prompt, name: str) -> None:
         """Look at the options and keep what follows from them. Raises `ConfigError`."""

@@ -188,7 +188,12 @@ def test_one_reply_of_each_judge_that_asks_is_reserved(tmp_path: Path) -> None:
     assert both[1] == 80
     assert both[0] > 1.9 * into
     thrice = {"rubric": {**rubric["rubric"], "samples": 3, "temperature": 1}}
-    assert of_judging(tmp_path, thrice) == (3 * into, 150)
+    assert of_judging(tmp_path, thrice)[1] == 150
+    assert of_judging(tmp_path, thrice)[0] >= 3 * into
+    thinks = {"rubric": {**rubric["rubric"], "reasoning": 1_000}}
+    assert of_judging(tmp_path, thinks)[1] == 1_050
+    told = {"rubric": {**rubric["rubric"], "criteria": "Is it right? " * 100}}
+    assert of_judging(tmp_path, told)[0] > into + 200
     assert of_judging(tmp_path, "contains") == (0, 0)
     assert of_judging(tmp_path, {"rubric": {"model": "j", "max_tokens": None}})[1] == 7, "as is assumed"
 
